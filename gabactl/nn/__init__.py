@@ -1,0 +1,1 @@
+"""PyTorch side: losses, sensors, recorder, models and training. Needs the extra ``torch``."""
