@@ -251,18 +251,14 @@ def project(ema: ArrayLike, floor: Any) -> Array:
     e = _as_array(ema)
     k = e.shape[-1]
     excess = e - floor
-    descending = -np.sort(-excess, axis=-1)
-    budget = 1 - k * floor
     ranks = np.arange(1, k + 1)
     if e.dtype == object:
         ranks = np.array([Fraction(int(r)) for r in ranks], dtype=object)
-    thresholds = (np.cumsum(descending, axis=-1) - budget) / ranks
-    active = np.asarray(descending > thresholds, dtype=bool).sum(axis=-1, keepdims=True)
-    threshold = np.take_along_axis(thresholds, np.maximum(active - 1, 0), axis=-1)
-    weights = floor + np.maximum(excess - threshold, 0)
-    if e.dtype == object:
-        return weights
-    return np.where(np.isnan(e).any(axis=-1, keepdims=True), np.nan, weights)
+    # The mean excess over the budget of the j largest grows with j while they stay above it and
+    # falls afterwards, so the largest of these means is the threshold (and NaN stays NaN).
+    largest_first = np.cumsum(-np.sort(-excess, axis=-1), axis=-1)
+    threshold = ((largest_first - (1 - k * floor)) / ranks).max(axis=-1, keepdims=True)
+    return floor + np.maximum(excess - threshold, 0)
 
 
 class Controller:
@@ -319,7 +315,7 @@ class Controller:
     @property
     def will_measure(self) -> bool:
         """Whether the next step takes a reading (past the warm-up, and on the interval)."""
-        return _is_reading(self.spec, self.step_count + 1)
+        return self.spec.measures_at(self.step_count + 1)
 
     @property
     def weights(self) -> Array:
@@ -383,7 +379,7 @@ class Controller:
         self.step_count += 1
         if self.step_count <= spec.warmup:
             return np.full(spec.n_tasks, 1.0 / spec.n_tasks)
-        if _is_reading(spec, self.step_count):
+        if spec.measures_at(self.step_count):
             if reading is None:
                 return np.full(spec.n_tasks, 1.0 / spec.n_tasks)
             self._take(reading)
@@ -409,11 +405,6 @@ class Controller:
         self.ema_weights = smooth(self.ema_weights, raw, spec.beta, spec.interval)
         if spec.floor_mode == "clamp_state":
             self.ema_weights = project(self.ema_weights, spec.floor)
-
-
-def _is_reading(spec: GabaSpec, step: int) -> bool:
-    """Whether step (counted from 1) takes a reading: W + 1, W + 1 + N, W + 1 + 2 N, ..."""
-    return step > spec.warmup and (step - spec.warmup - 1) % spec.interval == 0
 
 
 def _as_array(values: ArrayLike) -> Array:

@@ -136,6 +136,16 @@ class GabaSpec:
         _refuse_unknown(changes, "GabaSpec.replace")
         return replace(self, **changes)
 
+    def measures_at(self, step: int) -> bool:
+        """Whether step (counted from 1) takes a reading: W + 1, W + 1 + N, W + 1 + 2 N, ...
+
+        Examples
+        --------
+        >>> [step for step in range(1, 9) if GabaSpec(warmup=2, interval=3).measures_at(step)]
+        [3, 6]
+        """
+        return step > self.warmup and (step - self.warmup - 1) % self.interval == 0
+
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain JSON values, in the order of the fields.
 

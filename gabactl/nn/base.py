@@ -1,0 +1,170 @@
+"""What all our losses share: the call signature, task names, checks and the weighted sum."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from gabactl.errors import InputError
+from gabactl.nn.sensors import compute_task_grad_norm
+from gabactl.spec import GabaSpec
+
+__all__ = ["BalancedLoss", "NormaliseTo", "default_task_names"]
+
+NormaliseTo = Literal[1, "n_tasks"]
+
+
+def default_task_names(n_tasks: int) -> tuple[str, ...]:
+    """``("rul", "health")`` for two tasks, as published; ``task_0``, ``task_1``, ... otherwise.
+
+    Parameters
+    ----------
+    n_tasks : int
+        Number of tasks.
+
+    Examples
+    --------
+    >>> default_task_names(3)
+    ('task_0', 'task_1', 'task_2')
+    """
+    return ("rul", "health") if n_tasks == 2 else tuple(f"task_{i}" for i in range(n_tasks))
+
+
+class BalancedLoss(nn.Module):
+    """Base of the losses that combine K task losses into one.
+
+    A subclass implements :meth:`forward_k`. What the recorder reads is the same for all:
+    ``task_names``, ``step_count``, ``applied_weights``, ``measured_this_step`` and the snapshots
+    ``_last_grad_norms`` and ``_last_raw_weights``.
+
+    Parameters
+    ----------
+    n_tasks : int, at least 2
+        Number of tasks K.
+    task_names : sequence of K str, optional
+        Default: :func:`default_task_names`.
+
+    Attributes
+    ----------
+    step_count : Tensor, int64, 0-dimensional
+        Steps taken; in the ``state_dict``.
+    measured_this_step : bool
+        Whether the last call took gradient norms.
+    """
+
+    step_count: Tensor
+    spec: GabaSpec | None = None
+
+    def __init__(self, n_tasks: int, task_names: Sequence[str] | None = None) -> None:
+        super().__init__()
+        self.task_names = default_task_names(n_tasks) if task_names is None else tuple(task_names)
+        if len(self.task_names) != n_tasks or len(set(self.task_names)) != n_tasks:
+            raise InputError(
+                f"task_names = {list(self.task_names)} for n_tasks = {n_tasks}: "
+                "give one name per task, all different"
+            )
+        self.register_buffer("step_count", torch.zeros((), dtype=torch.int64))
+        self._last_grad_norms: Tensor | None = None
+        self._last_raw_weights: Tensor | None = None
+        self._last_applied: Tensor | None = None
+        self._steps_seen: tuple[Tensor, int, int] | None = None
+        self.measured_this_step = False
+
+    def forward(
+        self,
+        rul_loss: Tensor,
+        health_loss: Tensor,
+        shared_params: Iterable[Tensor] | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """The published call for two tasks; extra keywords are accepted and ignored."""
+        return self.forward_k([rul_loss, health_loss], shared_params)
+
+    def forward_k(
+        self, losses: Sequence[Tensor], shared_params: Iterable[Tensor] | None = None
+    ) -> Tensor:
+        """The weighted sum of K losses."""
+        raise NotImplementedError
+
+    @property
+    def applied_weights(self) -> Tensor:
+        """Weights of the last call, shape (K,), detached."""
+        return self._weights_of_state() if self._last_applied is None else self._last_applied
+
+    def _weights_of_state(self) -> Tensor:
+        """The weights that the saved state alone implies."""
+        raise NotImplementedError
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._last_applied = None
+
+    @property
+    def _frozen(self) -> bool:
+        """Evaluation: in eval mode or without gradients nothing is measured and no state moves."""
+        return not self.training or not torch.is_grad_enabled()
+
+    def _steps(self) -> int:
+        """``step_count`` on the host: read from the device only when somebody else has written it."""
+        seen = self._steps_seen
+        count = self.step_count
+        if seen is None or seen[0] is not count or seen[1] != count._version:
+            self._steps_seen = seen = (count, count._version, int(count.item()))
+        return seen[2]
+
+    def _advance(self, step: int) -> None:
+        self.step_count.add_(1)
+        self._steps_seen = (self.step_count, self.step_count._version, step)
+
+    def _check(
+        self, losses: Sequence[Tensor], shared_params: Iterable[Tensor] | None
+    ) -> list[Tensor] | None:
+        """Refuse bad input before any state moves; the shared parameters as a list, or None."""
+        k = len(self.task_names)
+        if len(losses) != k:
+            raise InputError(f"got {len(losses)} losses for n_tasks = {k}: pass one loss per task")
+        for name, loss in zip(self.task_names, losses, strict=True):
+            if not isinstance(loss, Tensor) or loss.numel() != 1:
+                what = (
+                    f"shape {tuple(loss.shape)}"
+                    if isinstance(loss, Tensor)
+                    else type(loss).__name__
+                )
+                raise InputError(
+                    f"loss {name!r} is a {what}, not a scalar tensor: reduce it, for example by mean()"
+                )
+        if shared_params is None:
+            return None
+        if isinstance(shared_params, Tensor):
+            raise InputError("shared_params is one tensor: pass a list, [parameter]")
+        parameters = list(shared_params)
+        if not parameters:
+            raise InputError(
+                "shared_params is empty: pass the shared parameters, or None for uniform weights"
+            )
+        if self._frozen:
+            return parameters
+        for name, loss in zip(self.task_names, losses, strict=True):
+            if not loss.requires_grad:
+                raise InputError(
+                    f"loss {name!r} needs no gradient: compute it from the model, without detach()"
+                )
+        parameters = [p for p in parameters if p.requires_grad]
+        if not parameters:
+            raise InputError("none of the shared_params requires a gradient: unfreeze the backbone")
+        return parameters
+
+    def _norms(self, losses: Sequence[Tensor], parameters: list[Tensor]) -> Tensor:
+        """Gradient norms, shape (K,), with the graph retained for the caller's backward."""
+        return torch.stack([compute_task_grad_norm(loss, parameters) for loss in losses])
+
+    def _combine(self, losses: Sequence[Tensor], weights: Tensor) -> Tensor:
+        """Sum of w_i loss_i, accumulated from 0.0 in task order; remembers the weights."""
+        self._last_applied = weights
+        total: Any = 0.0
+        for weight, loss in zip(weights, losses, strict=True):
+            total = total + weight.to(loss.device) * loss.reshape(())
+        return total

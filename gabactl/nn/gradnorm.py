@@ -1,0 +1,187 @@
+"""``GradNormLoss``: GradNorm, in its original and its textbook variant."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from gabactl.errors import InputError
+from gabactl.nn.base import BalancedLoss
+
+__all__ = ["GradNormLoss"]
+
+#: What adds 1e-8 to the initial losses in the published comparison.
+_TINY = 1e-8
+
+
+class GradNormLoss(BalancedLoss):
+    """Learns the weights by gradient steps on sum_i |G_i - T_i|, with G_i = ||grad w_i L_i||.
+
+    The target is T_i = mean(G) r_i^alpha, held constant, with r_i the training rate. Nothing
+    bounds these weights: a step larger than a weight makes it negative. That is GradNorm; the
+    analysis of it is what this package is for.
+
+    Parameters
+    ----------
+    variant : {"chen2018", "textbook"}
+        ``chen2018``: r_i = (L_i / L_i(0)) / mean_j (L_j / L_j(0)), auxiliary weight 1, weights
+        renormalised to sum K after each step. ``textbook``: r_i = L_i / L_i(0), auxiliary weight
+        0.1, no renormalisation.
+    alpha : float, at least 0
+        Restoring force. A positive value gives the lagging task MORE weight.
+    lr : float, positive
+        Step size of the weights (plain gradient descent).
+    auxiliary_weight : float, optional
+        Factor of the auxiliary loss; default: the variant's.
+    n_tasks, task_names
+        As in :class:`gabactl.nn.GABALoss`.
+    create_graph : bool
+        True differentiates through the gradient norms, as published, at the cost of a second-order
+        graph. False uses the closed form d G_i / d w_i = sign(w_i) ||grad L_i||: the same weights
+        for the price of first-order gradients (and the only way on cuDNN's recurrent layers,
+        which have no second derivative).
+
+    Attributes
+    ----------
+    task_weights : Tensor, shape (K,)
+        The learnt weights, 1 each at first; a buffer.
+    initial_losses : Tensor, shape (K,)
+        Losses of the first step, NaN before; a buffer.
+
+    Notes
+    -----
+    Source: Chen, Badrinarayanan, Lee and Rabinovich, "GradNorm: gradient normalization for
+    adaptive loss balancing in deep multitask networks", ICML 2018, algorithm 1. The auxiliary
+    gradients reach the weights only, never the model. The weights of a step are those learnt
+    until the step before.
+
+    Examples
+    --------
+    >>> w = torch.tensor([1.0, 1.0], requires_grad=True)
+    >>> loss_fn = GradNormLoss("textbook", lr=0.05, auxiliary_weight=1.0)
+    >>> _ = loss_fn(76.5335 * w[0], 0.36654 * w[1], shared_params=[w])
+    >>> loss_fn.task_weights
+    tensor([-2.8267,  1.0183])
+    """
+
+    task_weights: Tensor
+    initial_losses: Tensor
+
+    def __init__(
+        self,
+        variant: Literal["chen2018", "textbook"] = "chen2018",
+        alpha: float = 1.5,
+        lr: float = 0.025,
+        auxiliary_weight: float | None = None,
+        n_tasks: int = 2,
+        *,
+        task_names: Sequence[str] | None = None,
+        create_graph: bool = True,
+    ) -> None:
+        if variant not in ("chen2018", "textbook"):
+            raise InputError(f"variant = {variant!r} is unknown: choose chen2018 or textbook")
+        if auxiliary_weight is None:
+            auxiliary_weight = 1.0 if variant == "chen2018" else 0.1
+        for name, value, allowed in (
+            ("alpha", alpha, alpha >= 0),
+            ("lr", lr, lr > 0),
+            ("auxiliary_weight", auxiliary_weight, auxiliary_weight > 0),
+        ):
+            if not math.isfinite(value) or not allowed:
+                raise InputError(f"{name} = {value} must be a positive number (alpha may be 0)")
+        if n_tasks < 2:
+            raise InputError(f"n_tasks = {n_tasks} is below 2: balancing needs at least two losses")
+        super().__init__(n_tasks, task_names)
+        self.variant = variant
+        self.alpha = alpha
+        self.lr = lr
+        self.auxiliary_weight = auxiliary_weight
+        self.create_graph = create_graph
+        self.register_buffer("task_weights", torch.ones(n_tasks))
+        self.register_buffer("initial_losses", torch.full((n_tasks,), math.nan))
+
+    def forward_k(
+        self, losses: Sequence[Tensor], shared_params: Iterable[Tensor] | None = None
+    ) -> Tensor:
+        """The weighted sum under the present weights, which then learn from this step.
+
+        Parameters
+        ----------
+        losses : sequence of K scalar tensors
+            Task losses.
+        shared_params : iterable of Tensor, optional
+            Parameters to measure on (the original takes the last shared layer). None leaves the
+            weights as they are.
+        """
+        parameters = self._check(losses, shared_params)
+        self.measured_this_step = False
+        applied = self.task_weights.clone()
+        if not self._frozen:
+            step = self._steps() + 1
+            if parameters is not None:
+                self._learn(losses, parameters)
+                self.measured_this_step = True
+            self._advance(step)
+        return self._combine(losses, applied)
+
+    def _learn(self, losses: Sequence[Tensor], parameters: list[Tensor]) -> None:
+        values = torch.stack([loss.detach().reshape(()) for loss in losses])
+        if self.task_weights.device != values.device:
+            self.to(values.device)
+        self.initial_losses.copy_(
+            torch.where(self.initial_losses.isnan(), values, self.initial_losses)
+        )
+        if self.create_graph:
+            gradient, norms = self._by_autograd(losses, parameters, values)
+        else:
+            gradient, norms = self._by_closed_form(losses, parameters, values)
+        weights = self.task_weights - self.lr * gradient
+        if self.variant == "chen2018":
+            weights = weights * (len(losses) / weights.sum())
+        self.task_weights.copy_(weights)
+        self._last_grad_norms = norms
+
+    def _targets(self, weighted_norms: Tensor, values: Tensor) -> Tensor:
+        rates = values / (self.initial_losses + _TINY)
+        if self.variant == "chen2018":
+            rates = rates / rates.mean()
+        return weighted_norms.mean() * rates**self.alpha
+
+    def _by_autograd(
+        self, losses: Sequence[Tensor], parameters: list[Tensor], values: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        weights = self.task_weights.clone().requires_grad_(True)
+        weighted_norms = []
+        for weight, loss in zip(weights, losses, strict=True):
+            gradients = torch.autograd.grad(
+                weight * loss.reshape(()), parameters, create_graph=True, allow_unused=True
+            )
+            weighted_norms.append(_differentiable_norm(gradients, loss))
+        norms = torch.stack(weighted_norms)
+        targets = self._targets(norms.detach(), values)
+        auxiliary = self.auxiliary_weight * (norms - targets).abs().sum()
+        (gradient,) = torch.autograd.grad(auxiliary, [weights], retain_graph=True)
+        return gradient, norms.detach() / self.task_weights.abs()
+
+    def _by_closed_form(
+        self, losses: Sequence[Tensor], parameters: list[Tensor], values: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        norms = self._norms(losses, parameters)
+        weighted = self.task_weights.abs() * norms
+        above = torch.sign(weighted - self._targets(weighted, values))
+        return self.auxiliary_weight * norms * torch.sign(self.task_weights) * above, norms
+
+    def _weights_of_state(self) -> Tensor:
+        return self.task_weights
+
+
+def _differentiable_norm(gradients: Sequence[Tensor | None], loss: Tensor) -> Tensor:
+    squares: Any = torch.zeros((), dtype=loss.dtype, device=loss.device)
+    for gradient in gradients:
+        if gradient is not None:
+            squares = squares + gradient.pow(2).sum()
+    return squares.sqrt()

@@ -1,0 +1,124 @@
+"""Sensors: which parameters are shared, and how large a task's gradient on them is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from gabactl.errors import InputError
+
+__all__ = ["compute_task_grad_norm", "get_shared_params", "norm_of"]
+
+
+def get_shared_params(
+    model: nn.Module, head_names: Sequence[str] = ("rul_head", "health_head")
+) -> list[nn.Parameter]:
+    """Parameters that all tasks share: those outside the heads.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The model.
+    head_names : sequence of str
+        A parameter whose dotted name contains one of these substrings belongs to a head.
+
+    Returns
+    -------
+    list of torch.nn.Parameter
+        Those that require a gradient, in ``named_parameters`` order.
+
+    Examples
+    --------
+    >>> model = nn.ModuleDict({"backbone": nn.Linear(14, 32), "rul_head": nn.Linear(32, 1),
+    ...                        "health_head": nn.Linear(32, 3)})
+    >>> sum(p.numel() for p in get_shared_params(model))
+    480
+    """
+    if isinstance(head_names, str):
+        raise InputError(
+            f"head_names = {head_names!r} is one string: pass a tuple, ({head_names!r},)"
+        )
+    return [
+        parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and not any(head in name for head in head_names)
+    ]
+
+
+def compute_task_grad_norm(
+    loss: Tensor, shared_params: Iterable[Tensor], retain_graph: bool = True
+) -> Tensor:
+    """Euclidean norm of one loss's gradient on the shared parameters.
+
+    Never touches ``.grad``. Half-precision gradients are squared and summed in float32, where an
+    entry of 256 and more would overflow float16.
+
+    Parameters
+    ----------
+    loss : Tensor, 0-dimensional
+        A task's loss, with its graph.
+    shared_params : iterable of Tensor
+        Any iterable, a generator included.
+    retain_graph : bool
+        Keep the graph, for the next measurement or the backward pass to come.
+
+    Returns
+    -------
+    Tensor, 0-dimensional
+        Square root of the sum over parameters of the sum of squares, on the parameters' device;
+        0 where the loss depends on none of them.
+
+    Raises
+    ------
+    InputError
+        The loss needs no gradient, or there are no parameters.
+
+    Examples
+    --------
+    >>> w = torch.tensor([3.0, 4.0], requires_grad=True)
+    >>> compute_task_grad_norm((w * w).sum() / 2, [w])
+    tensor(5.)
+    """
+    parameters = list(shared_params)
+    if not parameters:
+        raise InputError("shared_params is empty: pass the parameters that the tasks share")
+    if not loss.requires_grad:
+        raise InputError("the loss needs no gradient: compute it from the model, without detach()")
+    gradients = torch.autograd.grad(
+        loss, parameters, retain_graph=retain_graph, create_graph=False, allow_unused=True
+    )
+    return norm_of(gradients, parameters[0].device)
+
+
+def norm_of(gradients: Iterable[Tensor | None], device: torch.device | None = None) -> Tensor:
+    """Euclidean norm over several gradients, None entries skipped.
+
+    Parameters
+    ----------
+    gradients : iterable of Tensor or None
+        Dense or sparse, of any floating dtype.
+    device : torch.device, optional
+        Where a norm of nothing lives.
+
+    Returns
+    -------
+    Tensor, 0-dimensional
+        In float32, or float64 where a gradient is.
+
+    Examples
+    --------
+    >>> norm_of([torch.full((4,), 300.0, dtype=torch.float16), None])
+    tensor(600.)
+    """
+    squares: Tensor | None = None
+    for gradient in gradients:
+        if gradient is None:
+            continue
+        values = gradient.coalesce().values() if gradient.is_sparse else gradient
+        if values.dtype in (torch.float16, torch.bfloat16):
+            values = values.float()
+        square = values.pow(2).sum()
+        squares = square if squares is None else squares + square.to(squares.device)
+    return torch.zeros((), device=device) if squares is None else squares.sqrt()
