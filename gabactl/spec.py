@@ -189,6 +189,18 @@ class GabaSpec:
         ]
         return "\n".join(["[gaba]", *lines, ""])
 
+    def to_control(self) -> Any:
+        """The moving average as a ``control.TransferFunction`` with feed-through, dt = interval.
+
+        Examples
+        --------
+        >>> GabaSpec(beta=0.75).to_control().poles().real.tolist()
+        [0.75]
+        """
+        from gabactl.linear import filter_system
+
+        return filter_system(self)
+
     @classmethod
     def from_toml(cls, path: str | Path) -> GabaSpec:
         """Read the table ``[gaba]`` of a TOML file (or its top level, where there is none).
