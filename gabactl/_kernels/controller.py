@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from gabactl._kernels.jit import compiled
 from gabactl.controller import PUBLISHED_EPSILON
 from gabactl.spec import GabaSpec
 
@@ -90,7 +90,7 @@ def codes(spec: GabaSpec) -> Codes:
     )
 
 
-@njit(cache=True, inline="never")
+@compiled
 def sum_as_numpy(values: Any) -> Any:
     """Sum of a contiguous vector of at most 128, rounded as NumPy rounds it (8 accumulators).
 
@@ -127,7 +127,7 @@ def sum_as_numpy(values: Any) -> Any:
     return total
 
 
-@njit(cache=True)
+@compiled
 def usable_reading(grad_norms: Any, law: int) -> bool:
     """Whether ``guard="hold"`` acts on a reading (see :func:`gabactl.controller.usable`).
 
@@ -145,7 +145,7 @@ def usable_reading(grad_norms: Any, law: int) -> bool:
     return total > 0 and np.isfinite(total)
 
 
-@njit(cache=True)
+@compiled
 def raw_into(out: Any, grad_norms: Any, law: int, guard: int) -> None:
     """Raw weights of a reading; with HOLD the caller has checked :func:`usable_reading`.
 
@@ -181,7 +181,7 @@ def raw_into(out: Any, grad_norms: Any, law: int, guard: int) -> None:
             out[i] = (total - grad_norms[i]) / total / (k - 1)
 
 
-@njit(cache=True)
+@compiled
 def project_into(out: Any, point: Any, floor: float, scratch: Any) -> None:
     """Euclidean projection of ``point`` on {w >= floor, sum w = 1}; ``out`` may be ``point``.
 
@@ -224,7 +224,7 @@ def project_into(out: Any, point: Any, floor: float, scratch: Any) -> None:
         out[i] = floor + max(point[i] - floor - threshold, 0.0)
 
 
-@njit(cache=True)
+@compiled
 def saturate_into(out: Any, ema: Any, floor: float, floor_mode: int, scratch: Any) -> None:
     """Applied weights of an average (see :func:`gabactl.controller.saturate`).
 
@@ -253,7 +253,7 @@ def saturate_into(out: Any, ema: Any, floor: float, floor_mode: int, scratch: An
         project_into(out, ema, floor, scratch)
 
 
-@njit(cache=True)
+@compiled
 def is_reading(step: int, warmup: int, interval: int) -> bool:
     """Whether step (counted from 1) takes a reading: W + 1, W + 1 + N, ...
 
@@ -265,7 +265,7 @@ def is_reading(step: int, warmup: int, interval: int) -> bool:
     return step > warmup and (step - warmup - 1) % interval == 0
 
 
-@njit(cache=True)
+@compiled
 def take_reading(
     grad_norms: Any,
     ema: Any,
@@ -300,7 +300,7 @@ def take_reading(
     return True
 
 
-@njit(cache=True)
+@compiled
 def observe(
     grad_norms: Any,
     step: int,

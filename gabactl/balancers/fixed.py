@@ -1,0 +1,55 @@
+"""Fixed weights: the balancer that does nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gabactl.balancers.base import Balancer
+from gabactl.errors import InputError
+
+__all__ = ["Fixed"]
+
+
+class Fixed(Balancer):
+    """The same weights at every step.
+
+    Parameters
+    ----------
+    weights : sequence of K numbers, optional
+        Weights, used as they are; default 1/K each.
+    n_tasks : int, optional
+        Number of tasks K; default the number of weights, or 2.
+
+    Examples
+    --------
+    >>> Fixed([0.3, 0.7]).step([250.0, 0.5]).tolist()
+    [0.3, 0.7]
+    """
+
+    name = "fixed"
+
+    def __init__(self, weights: Sequence[float] | None = None, n_tasks: int | None = None) -> None:
+        k = n_tasks if n_tasks is not None else 2 if weights is None else len(weights)
+        values = np.full(k, 1.0 / k) if weights is None else np.asarray(weights, dtype=float)
+        if values.shape != (k,) or not np.isfinite(values).all() or (values < 0).any():
+            raise InputError(
+                f"fixed: weights = {weights!r} are not {k} finite numbers >= 0: give one per task"
+            )
+        self.weights = values
+        super().__init__(k)
+
+    def reset(self) -> None:
+        """Nothing to forget."""
+
+    def settings(self) -> Mapping[str, Any]:
+        """The weights."""
+        return {"weights": self.weights.tolist()}
+
+    def _step(
+        self, grad_norms: NDArray[np.float64] | None, losses: NDArray[np.float64] | None
+    ) -> NDArray[np.float64]:
+        return self.weights.copy()

@@ -1,0 +1,169 @@
+"""GradNorm, in its original and its textbook variant: a relay on the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gabactl.balancers.base import Balancer, number
+from gabactl.errors import InputError
+
+__all__ = ["GradNorm", "target_weights"]
+
+#: Added to the initial losses, as in the published comparison.
+_TINY = 1e-8
+
+
+class GradNorm(Balancer):
+    """Weights learnt by gradient steps on a sum_i |G_i - T_i|, with G_i = |w_i| g_i.
+
+    The target T_i = mean(G) r_i^alpha is held constant, so that w_i moves by
+    ``-lr * auxiliary_weight * g_i * sign(w_i) * sign(G_i - T_i)``: a relay whose step grows with
+    the gradient norm. It ends in a limit cycle about that step wide, and a step larger than the
+    weight makes the weight negative; the norm of the weighted loss cannot tell the sign, so from
+    there the relay works on |w_i|.
+
+    Parameters
+    ----------
+    variant : {"chen2018", "textbook"}
+        ``chen2018``: r_i = (L_i/L_i(0)) / mean_j (L_j/L_j(0)), auxiliary weight 1, weights
+        renormalised to sum K after each step. ``textbook``: r_i = L_i/L_i(0), auxiliary weight
+        0.1, no renormalisation.
+    alpha : float, at least 0
+        Restoring force: a positive value gives the lagging task MORE weight.
+    lr : float, positive
+        Step size.
+    auxiliary_weight : float, optional
+        Factor a of the auxiliary loss; default the variant's.
+    renormalise : bool, optional
+        Rescale to sum K after each step; default the variant's.
+    n_tasks : int, at least 2
+        Number of tasks K.
+
+    Notes
+    -----
+    Source: Chen, Badrinarayanan, Lee and Rabinovich, "GradNorm: gradient normalization for
+    adaptive loss balancing in deep multitask networks", ICML 2018. The weights start at 1 and are
+    not on the simplex. Without losses every r_i is 1. A step without a reading changes nothing; a
+    reading that is not finite makes the weights NaN, as in the original.
+
+    Examples
+    --------
+    One step on the 480-parameter toy takes a weight from 1 to -2.8267:
+
+    >>> balancer = GradNorm("textbook", lr=0.05, auxiliary_weight=1.0)
+    >>> [balancer.step([76.5335, 0.36654]).round(4).tolist() for _ in range(2)]
+    [[1.0, 1.0], [-2.8267, 1.0183]]
+    """
+
+    name = "gradnorm"
+
+    def __init__(
+        self,
+        variant: Literal["chen2018", "textbook"] = "chen2018",
+        alpha: float = 1.5,
+        lr: float = 0.025,
+        auxiliary_weight: float | None = None,
+        renormalise: bool | None = None,
+        n_tasks: int = 2,
+    ) -> None:
+        if variant not in ("chen2018", "textbook"):
+            raise InputError(f"gradnorm: variant = {variant!r}: choose chen2018 or textbook")
+        original = variant == "chen2018"
+        if auxiliary_weight is None:
+            auxiliary_weight = 1.0 if original else 0.1
+        self.variant = variant
+        self.alpha = number("gradnorm", "alpha", alpha, zero=True)
+        self.lr = number("gradnorm", "lr", lr, zero=False)
+        self.auxiliary_weight = number("gradnorm", "auxiliary_weight", auxiliary_weight, zero=False)
+        self.renormalise = original if renormalise is None else bool(renormalise)
+        super().__init__(n_tasks)
+
+    def reset(self) -> None:
+        """Back to weights 1 and no memory of the initial losses."""
+        self.weights = np.ones(self.n_tasks)
+        self.initial_losses: NDArray[np.float64] | None = None
+
+    def settings(self) -> Mapping[str, Any]:
+        """Variant, alpha, step size, auxiliary weight, renormalisation, tasks."""
+        return {
+            "variant": self.variant,
+            "alpha": self.alpha,
+            "lr": self.lr,
+            "auxiliary_weight": self.auxiliary_weight,
+            "renormalise": self.renormalise,
+            "n_tasks": self.n_tasks,
+        }
+
+    def relay_step(self, grad_norms: ArrayLike) -> NDArray[np.float64]:
+        """How far one step moves each weight: lr a g_i, also the width of the limit cycle.
+
+        Examples
+        --------
+        >>> GradNorm(lr=0.05).relay_step([76.5335, 0.36654]).round(4).tolist()
+        [3.8267, 0.0183]
+        """
+        return self.lr * self.auxiliary_weight * np.asarray(grad_norms, dtype=np.float64)
+
+    def _step(
+        self, grad_norms: NDArray[np.float64] | None, losses: NDArray[np.float64] | None
+    ) -> NDArray[np.float64]:
+        applied = self.weights
+        if grad_norms is None:
+            return applied.copy()
+        if losses is not None and self.initial_losses is None:
+            self.initial_losses = losses.copy()
+        weighted = np.abs(applied) * grad_norms
+        above = np.sign(weighted - self._targets(weighted, losses))
+        moved = applied - self.relay_step(grad_norms) * np.sign(applied) * above
+        if self.renormalise:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                moved = moved * (self.n_tasks / moved.sum())
+        self.weights = moved
+        return applied.copy()
+
+    def _targets(
+        self, weighted: NDArray[np.float64], losses: NDArray[np.float64] | None
+    ) -> NDArray[np.float64]:
+        if losses is None or self.initial_losses is None:
+            return np.full_like(weighted, weighted.mean())
+        rates = losses / (self.initial_losses + _TINY)
+        if self.variant == "chen2018":
+            rates = rates / rates.mean()
+        with np.errstate(invalid="ignore"):
+            return weighted.mean() * rates**self.alpha
+
+
+def target_weights(
+    grad_norms: ArrayLike, losses: ArrayLike, initial_losses: ArrayLike, alpha: float = 1.5
+) -> NDArray[np.float64]:
+    """Where the textbook compares GradNorm with GABA: w_i proportional to T_i / g_i.
+
+    Parameters
+    ----------
+    grad_norms, losses, initial_losses : arrays, shape (K,)
+        Present norms and losses, and the losses at the start.
+    alpha : float
+        Restoring force.
+
+    Returns
+    -------
+    array, shape (K,)
+        T_i / g_i on the simplex, with T_i = mean(g) (L_i / (L_i(0) + 1e-8))^alpha.
+
+    Notes
+    -----
+    Source: "Gradient-Aware Multi-Task Learning for Predictive Maintenance", chapter 19.
+
+    Examples
+    --------
+    >>> target_weights([5.0, 0.01], [10.0, 1.0], [20.0, 2.0]).round(6).tolist()
+    [0.001996, 0.998004]
+    """
+    g = np.asarray(grad_norms, dtype=float)
+    rates = np.asarray(losses, dtype=float) / (np.asarray(initial_losses, dtype=float) + _TINY)
+    weights = g.mean() * rates**alpha / g
+    return weights / weights.sum()
