@@ -204,11 +204,15 @@ class GABALoss(BalancedLoss):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> GABALoss:
         # In half precision the average would stall (1 - beta is below its resolution near 1):
-        # half() and bfloat16() move the module but leave the average in float32.
+        # half() and bfloat16() move the module but leave the average in float32. And double() of
+        # an average that has not moved is 1/K again, not 1/K rounded to float32.
         before = self.ema_weights
+        unmoved = torch.equal(before, torch.full_like(before, 1.0 / self.spec.n_tasks))
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self.ema_weights.dtype in (torch.float16, torch.bfloat16):
             self.ema_weights = before.to(self.ema_weights.device)
+        elif unmoved and self.ema_weights.dtype != before.dtype:
+            self.ema_weights.fill_(1.0 / self.spec.n_tasks)
         self._last_applied = None
         return self
 
