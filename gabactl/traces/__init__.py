@@ -1,1 +1,32 @@
-"""Recorded training runs."""
+"""Recorded training runs: the schema, reading, writing, and the traces that come along.
+
+Examples
+--------
+>>> from gabactl.traces import Trace
+>>> len(Trace.from_arrays([[250.0, 0.5], [300.0, 0.4]]))
+2
+"""
+
+from __future__ import annotations
+
+from gabactl.traces.convert import convert, finish, write_csv, write_parquet
+from gabactl.traces.library import bundled, load_bundled
+from gabactl.traces.reader import iter_trace, read_trace
+from gabactl.traces.schema import SCHEMA_VERSION, Trace, describe_environment
+from gabactl.traces.writer import TraceWriter, stream_path
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Trace",
+    "TraceWriter",
+    "bundled",
+    "convert",
+    "describe_environment",
+    "finish",
+    "iter_trace",
+    "load_bundled",
+    "read_trace",
+    "stream_path",
+    "write_csv",
+    "write_parquet",
+]

@@ -1,0 +1,58 @@
+"""The recorded traces that come with the package."""
+
+from __future__ import annotations
+
+from importlib import resources
+from importlib.resources.abc import Traversable
+
+from gabactl.errors import InputError
+from gabactl.traces.reader import read_trace
+from gabactl.traces.schema import Trace
+
+__all__ = ["bundled", "load_bundled"]
+
+
+def bundled() -> tuple[str, ...]:
+    """Names of the bundled traces, sorted.
+
+    Examples
+    --------
+    >>> isinstance(bundled(), tuple)
+    True
+    """
+    return tuple(sorted(file.name.removesuffix(".parquet") for file in _files()))
+
+
+def load_bundled(name: str) -> Trace:
+    """Read a bundled trace.
+
+    Parameters
+    ----------
+    name : str
+        One of :func:`bundled`.
+
+    Raises
+    ------
+    InputError
+        There is no trace of that name.
+
+    Examples
+    --------
+    >>> load_bundled("nothing")
+    Traceback (most recent call last):
+        ...
+    gabactl.errors.InputError: bundled trace 'nothing' is unknown: choose one of ...
+    """
+    for file in _files():
+        if file.name == f"{name}.parquet":
+            with resources.as_file(file) as path:
+                return read_trace(path).replace(source=name)
+    known = ", ".join(bundled()) or "none (this copy was built without them)"
+    raise InputError(f"bundled trace {name!r} is unknown: choose one of {known}")
+
+
+def _files() -> list[Traversable]:
+    folder = resources.files("gabactl.traces") / "bundled"
+    if not folder.is_dir():
+        return []
+    return [file for file in folder.iterdir() if file.name.endswith(".parquet")]

@@ -1,0 +1,454 @@
+"""Reading traces, whoever wrote them: Parquet, the Arrow stream of a running or killed run, CSV."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gabactl.errors import InputError
+from gabactl.traces.csv import CsvSource
+from gabactl.traces.schema import (
+    GROUPS,
+    MAX_CELLS,
+    MAX_HEADER_BYTES,
+    METADATA_KEY,
+    Columns,
+    Precision,
+    Trace,
+    column_names,
+    parse_metadata,
+    short_name,
+    trace_from_columns,
+)
+from gabactl.traces.stream import CONTINUATION, Scanner
+
+__all__ = ["Source", "iter_trace", "open_source", "open_stream", "read_trace"]
+
+#: Columns of some rows, and the per-parameter norms by task.
+Chunk = tuple[Columns, dict[str, NDArray[np.float64]]]
+
+_ROWS = 1 << 16
+_PARQUET = b"PAR1"
+
+
+class Source(Protocol):
+    """An open trace file, whatever its format."""
+
+    format: str
+    metadata: dict[str, Any]
+    precision: Precision
+    truncated: bool
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Columns of some rows at a time, and the per-parameter norms by task."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what the format's parser holds."""
+        ...
+
+
+def read_trace(path: str | Path, *, salvage: bool = False) -> Trace:
+    """Read a trace.
+
+    Parameters
+    ----------
+    path : path
+        ``.parquet``, ``.arrows`` (running and killed runs too) or CSV; told apart by content.
+    salvage : bool
+        From a stream with a damaged batch in the middle, return what precedes it.
+
+    Returns
+    -------
+    Trace
+        Arrays in float64. ``truncated`` is set where the recording was not closed.
+
+    Raises
+    ------
+    InputError
+        The file is missing, damaged, of an unknown version, or not a trace: one line that names
+        the file, the problem and the remedy.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "run.csv"
+    >>> _ = file.write_text("grad_norm_a,grad_norm_b\\n250,0.5\\n300,0.4\\n")
+    >>> read_trace(file).grad_norms.tolist()
+    [[250.0, 0.5], [300.0, 0.4]]
+    """
+    with open_source(path, salvage=salvage) as source:
+        parts: list[Chunk] = []
+        cells = 0
+        for columns, norms in source.chunks():
+            parts.append((columns, norms))
+            cells += sum(v.size for v, _ in columns.values()) + sum(v.size for v in norms.values())
+            if cells > MAX_CELLS:
+                raise InputError(
+                    f"{short_name(path)}: more than {MAX_CELLS} numbers, too many to hold at "
+                    "once: read it in pieces with iter_trace"
+                )
+        if not sum(len(columns["step"][0]) for columns, _ in parts):
+            raise InputError(f"{short_name(path)}: the trace has no rows yet: nothing was recorded")
+        joined: Columns = {
+            name: (
+                np.concatenate([columns[name][0] for columns, _ in parts]),
+                np.concatenate([columns[name][1] for columns, _ in parts]),
+            )
+            for name in parts[0][0]
+        }
+        params = {task: np.concatenate([norms[task] for _, norms in parts]) for task in parts[0][1]}
+        return trace_from_columns(
+            joined,
+            source.metadata,
+            source=short_name(path),
+            precision=source.precision,
+            truncated=source.truncated,
+            param_norms=params or None,
+        )
+
+
+def iter_trace(path: str | Path, *, salvage: bool = False) -> Iterator[Trace]:
+    """Read a trace a piece at a time, for runs that do not fit into memory.
+
+    Parameters
+    ----------
+    path : path
+        As for :func:`read_trace`.
+    salvage : bool
+        As for :func:`read_trace`.
+
+    Yields
+    ------
+    Trace
+        Consecutive rows, at most some 65,536 of them (a stream: one flush). ``truncated`` is
+        known, and right, with the last piece only.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "run.csv"
+    >>> _ = file.write_text("grad_norm_a,grad_norm_b\\n250,0.5\\n300,0.4\\n")
+    >>> [len(piece) for piece in iter_trace(file)]
+    [2]
+    """
+    last = 0
+    with open_source(path, salvage=salvage) as source:
+        pending: Trace | None = None
+        for columns, norms in source.chunks():
+            if not len(columns["step"][0]):
+                continue
+            if pending is not None:
+                yield pending
+            pending = trace_from_columns(
+                columns,
+                source.metadata,
+                source=short_name(path),
+                precision=source.precision,
+                param_norms=norms or None,
+                after_step=last,
+            )
+            last = int(pending.step[-1])
+        if pending is not None:
+            yield pending.replace(truncated=source.truncated)
+
+
+@contextlib.contextmanager
+def open_source(path: str | Path, *, salvage: bool = False) -> Iterator[Source]:
+    """Open a trace of any format; what pyarrow raises on the way becomes one line.
+
+    Examples
+    --------
+    >>> with open_source("nowhere.parquet") as source:
+    ...     pass
+    Traceback (most recent call last):
+        ...
+    gabactl.errors.InputError: nowhere.parquet: cannot be read (No such file or directory): check the path
+    """
+    source = short_name(path)
+    with _open(path) as file, _one_line(source):
+        size = os.fstat(file.fileno()).st_size
+        start = file.read(8)
+        if size == 0:
+            raise InputError(f"{source}: the file is empty: nothing was recorded")
+        opened: Source
+        if start.startswith(_PARQUET):
+            opened = ParquetSource(file, size, source)
+        elif CONTINUATION.startswith(start[:4]):
+            opened = StreamSource(file, size, source, salvage)
+        elif start.startswith(b"ARROW1"):
+            raise InputError(
+                f"{source}: an Arrow file (Feather), which traces are not: rewrite it as CSV"
+            )
+        else:
+            suffix = Path(path).suffix.lower()
+            if suffix in (".parquet", ".arrows") or b"\0" in start:
+                raise InputError(
+                    f"{source}: neither Parquet, an Arrow stream nor CSV: the file is damaged, or "
+                    "no trace"
+                )
+            opened = CsvSource(file, size, source)
+        with contextlib.closing(opened):
+            yield opened
+
+
+@contextlib.contextmanager
+def open_stream(path: str | Path, *, salvage: bool = False) -> Iterator[StreamSource]:
+    """Open an Arrow stream alone, for those who append to it."""
+    source = short_name(path)
+    with _open(path) as file, _one_line(source):
+        size = os.fstat(file.fileno()).st_size
+        yield StreamSource(file, size, source, salvage)
+
+
+class StreamSource:
+    """The Arrow stream: whole batches only, whatever the end of the file looks like."""
+
+    format = "arrow stream"
+
+    def __init__(self, file: BinaryIO, size: int, source: str, salvage: bool) -> None:
+        import pyarrow as pa
+
+        self.source = source
+        self.scanner = Scanner(file, size, source, salvage)
+        self._messages = iter(self.scanner)
+        first = next(self._messages, None)
+        if first is None:
+            raise InputError(
+                f"{source}: the recording stops inside its header: nothing was recorded, delete it"
+            )
+        self.schema = pa.ipc.read_schema(pa.py_buffer(first.data))
+        self.metadata = parse_metadata((self.schema.metadata or {}).get(METADATA_KEY), source)
+        self.precision = check_schema(self.schema, self.metadata, source)
+        self.truncated = True
+
+    def batches(self) -> Iterator[Any]:
+        """Whole record batches."""
+        import pyarrow as pa
+
+        for message in self._messages:
+            if message.rows * len(self.schema) > MAX_CELLS:
+                raise InputError(
+                    f"{self.source}: a batch of {message.rows} rows, more than a trace ever "
+                    "holds: the file is damaged"
+                )
+            read = pa.ipc.read_message(pa.py_buffer(message.data))
+            batch = pa.ipc.read_record_batch(read, self.schema)
+            batch.validate(full=True)
+            yield batch
+        self.truncated = not self.scanner.closed
+
+    def chunks(self) -> Iterator[Chunk]:
+        """See :class:`Source`."""
+        return _chunks(self.batches(), self.schema, self.metadata)
+
+    def close(self) -> None:
+        """See :class:`Source`."""
+
+
+class ParquetSource:
+    """A Parquet trace; declared sizes are held against the file and the caps first."""
+
+    format = "parquet"
+
+    def __init__(self, file: BinaryIO, size: int, source: str) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self.source = source
+        file.seek(max(0, size - 8))
+        tail = file.read(8)
+        if size < 12 or tail[4:] != _PARQUET:
+            raise InputError(
+                f"{source}: the Parquet file stops before its end: copy it again, or finish its "
+                ".arrows stream if that is still there"
+            )
+        footer = int.from_bytes(tail[:4], "little")
+        if footer > min(size - 12, MAX_HEADER_BYTES):
+            raise InputError(
+                f"{source}: the Parquet footer declares {footer} bytes (the file has {size}, a "
+                f"trace at most {MAX_HEADER_BYTES}): the file is damaged"
+            )
+        file.seek(0)
+        self._file = pq.ParquetFile(
+            pa.PythonFile(file, mode="r"),
+            thrift_string_size_limit=MAX_HEADER_BYTES,
+            thrift_container_size_limit=1 << 20,
+        )
+        self.schema = self._file.schema_arrow
+        self.metadata = parse_metadata((self.schema.metadata or {}).get(METADATA_KEY), source)
+        self.precision = check_schema(self.schema, self.metadata, source)
+        known = column_names(self.metadata["tasks"], excitation=True, param_norms=True)
+        self.schema = pa.schema(
+            [field for field in self.schema if field.name in known], self.schema.metadata
+        )
+        self.truncated = self.metadata.get("complete") is False
+        self._check_sizes()
+
+    def _check_sizes(self) -> None:
+        footer = self._file.metadata
+        cells, size = 0, 0
+        for i in range(footer.num_row_groups):
+            group = footer.row_group(i)
+            for j in range(group.num_columns):
+                chunk = group.column(j)
+                cells += max(chunk.num_values, group.num_rows)
+                size += chunk.total_uncompressed_size
+                if min(chunk.num_values, group.num_rows, chunk.total_uncompressed_size) < 0:
+                    raise InputError(f"{self.source}: declares a negative size: damaged")
+        # Flat numbers need 8 bytes each at most; the headers of the pages come on top.
+        if cells > MAX_CELLS or size > 16 * MAX_CELLS or footer.num_rows > MAX_CELLS:
+            raise InputError(
+                f"{self.source}: declares {cells} numbers in {size} bytes, more than the "
+                f"{MAX_CELLS} a trace may hold: damaged, or to be split"
+            )
+
+    def batches(self) -> Iterator[Any]:
+        """Record batches of the columns that the schema documents."""
+        rows = 0
+        names = self.schema.names
+        for batch in self._file.iter_batches(_ROWS, columns=names, use_threads=False):
+            batch = batch.select(names)
+            batch.validate(full=True)
+            rows += batch.num_rows
+            yield batch
+        if rows != self._file.metadata.num_rows:
+            raise InputError(
+                f"{self.source}: holds {rows} rows of {self._file.metadata.num_rows}: damaged"
+            )
+
+    def chunks(self) -> Iterator[Chunk]:
+        """See :class:`Source`."""
+        return _chunks(self.batches(), self.schema, self.metadata)
+
+    def close(self) -> None:
+        """See :class:`Source`."""
+        self._file.close()
+
+
+def check_schema(schema: Any, metadata: dict[str, Any], source: str) -> Precision:
+    """Hold the Arrow columns against the trace schema, and say what the averages are kept in.
+
+    Raises
+    ------
+    InputError
+        A column twice, of a wrong type, or no ``step``.
+    """
+    import pyarrow as pa
+
+    names = schema.names
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"{source}: column {twice!r} is there twice: the file is damaged")
+    if "step" not in names:
+        raise InputError(f"{source}: no column step: the file is damaged, or no trace")
+    tasks = metadata["tasks"]
+    known = set(column_names(tasks, excitation=True, param_norms=True))
+    for name, kind in zip(names, schema.types, strict=True):
+        if name == "step":
+            good = kind == pa.int64()
+        elif name.startswith("param_norms_") and name in known:
+            good = (
+                pa.types.is_fixed_size_list(kind)
+                and kind.value_type in (pa.float32(), pa.float64())
+                and kind.list_size == len(metadata.get("param_names") or [])
+            )
+        elif name in known:
+            good = kind in (pa.float32(), pa.float64())
+        else:
+            # Not ours to read, but an Arrow batch is decoded whole: plain numbers only.
+            good = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+        if not good:
+            raise InputError(
+                f"{source}: column {name[:80]!r} is of type {str(kind)[:80]}, which the trace "
+                "schema does not allow: the file is damaged, or no trace"
+            )
+    for group in ("ema", "raw", "weight", "grad_norm"):
+        kinds = {schema.field(n).type for n in names if n in [f"{group}_{task}" for task in tasks]}
+        if kinds:
+            return "float32" if pa.float32() in kinds else "float64"
+    return "unknown"
+
+
+def _chunks(batches: Iterator[Any], schema: Any, metadata: dict[str, Any]) -> Iterator[Chunk]:
+    """One chunk per batch, and an empty one where there are none."""
+    empty = True
+    for batch in batches:
+        empty = False
+        yield _from_batch(batch, metadata)
+    if empty:
+        yield _from_batch(_no_rows(schema), metadata)
+
+
+def _from_batch(batch: Any, metadata: dict[str, Any]) -> Chunk:
+    columns: Columns = {}
+    params: dict[str, NDArray[np.float64]] = {}
+    tasks = metadata["tasks"]
+    known = set(column_names(tasks, excitation=True))
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        valid = column.is_valid().to_numpy(zero_copy_only=False)
+        if name in known:
+            values = column.to_numpy(zero_copy_only=False)
+            if name == "step":
+                # With a null in it, Arrow hands out floats; the mask says which row to blame.
+                values = np.where(valid, values, 0).astype(np.int64)
+            columns[name] = (np.asarray(values, values.dtype), valid)
+        elif name.startswith("param_norms_") and name.removeprefix("param_norms_") in tasks:
+            width = column.type.list_size
+            flat = column.values.slice(column.offset * width, len(column) * width)
+            table = flat.to_numpy(zero_copy_only=False).astype(np.float64).reshape(-1, width)
+            params[name.removeprefix("param_norms_")] = np.where(valid[:, None], table, np.nan)
+    for prefix in GROUPS:
+        for task in tasks:
+            name = f"{prefix}_{task}"
+            if name in columns:
+                values, valid = columns[name]
+                columns[name] = (values.astype(np.float64), valid)
+    return columns, params
+
+
+def _no_rows(schema: Any) -> Any:
+    import pyarrow as pa
+
+    return pa.RecordBatch.from_arrays([pa.nulls(0, t) for t in schema.types], schema=schema)
+
+
+def _open(path: str | Path) -> BinaryIO:
+    try:
+        file = open(path, "rb")  # noqa: SIM115
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{short_name(path)}: cannot be read ({reason}): check the path") from None
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise InputError(f"{short_name(path)}: not a regular file: give the trace itself")
+    return file
+
+
+@contextlib.contextmanager
+def _one_line(source: str) -> Iterator[None]:
+    """Whatever the parsers raise on damaged bytes, as one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if not _is_parser_error(error):
+            raise
+        said = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{source}: the file is damaged ({said}): copy or record it again"
+        ) from None
+
+
+def _is_parser_error(error: Exception) -> bool:
+    import pyarrow as pa
+
+    return isinstance(error, (pa.ArrowException, OSError, UnicodeError, MemoryError))

@@ -1,0 +1,551 @@
+"""The trace schema, version 1: column names, metadata, limits, and the ``Trace`` they make.
+
+One vocabulary for Parquet, the Arrow stream and CSV; the page "The trace format" of the
+documentation states it for readers in other languages.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import metadata as _distributions
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gabactl.errors import InputError
+from gabactl.spec import GabaSpec
+
+__all__ = [
+    "GROUPS",
+    "MAX_CELLS",
+    "MAX_HEADER_BYTES",
+    "MAX_TASKS",
+    "METADATA_KEY",
+    "SCHEMA_VERSION",
+    "Columns",
+    "Precision",
+    "Trace",
+    "column_names",
+    "describe_environment",
+    "dump_metadata",
+    "parse_metadata",
+    "trace_from_columns",
+]
+
+SCHEMA_VERSION = 1
+#: The Arrow schema metadata key that holds the one JSON object.
+METADATA_KEY = b"gabactl"
+#: Column prefix of each group, and the attribute of :class:`Trace` it fills.
+GROUPS: dict[str, str] = {
+    "grad_norm": "grad_norms",
+    "raw": "raw",
+    "ema": "ema",
+    "weight": "weights",
+    "loss": "losses",
+}
+MAX_TASKS = 1000
+#: Largest header (Arrow message metadata, Parquet footer) that is handed to a parser.
+MAX_HEADER_BYTES = 16 << 20
+#: Most numbers (rows times columns) that are read into memory: 2 GiB of float64.
+MAX_CELLS = 1 << 28
+
+Precision = Literal["float32", "float64", "unknown"]
+Array = NDArray[np.float64]
+#: Column name to its values (float64, or int64 for ``step``) and the mask of the non-null ones.
+Columns = dict[str, tuple[NDArray[Any], NDArray[np.bool_]]]
+
+_KNOWN_KEYS: dict[str, type | tuple[type, ...]] = {
+    "schema_version": int,
+    "tasks": list,
+    "spec": dict,
+    "balancer": str,
+    "normalise_to": (int, float, str),
+    "model": (str, dict),
+    "data": (str, dict),
+    "optimiser": (str, dict),
+    "seed": int,
+    "device": str,
+    "versions": dict,
+    "command": str,
+    "started": str,
+    "complete": bool,
+    "param_names": list,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """One recorded training run.
+
+    Attributes
+    ----------
+    tasks : tuple of K str
+        Task names, in the order of the columns.
+    step : array of int64, shape (steps,)
+        Optimisation steps, counted from 1, strictly increasing.
+    grad_norms : array, shape (steps, K)
+        Gradient norms, >= 0; NaN rows where nothing was measured.
+    measured : array of bool, shape (steps,)
+        Where a reading was taken. A reading can hold NaN: a gradient that was not finite.
+    raw, ema, weights, losses : array, shape (steps, K), or None
+        The three stages and the losses, where the file has them; NaN where it has null.
+        ``weights`` are those before any ``normalise_to`` scaling.
+    wall_time : array, shape (steps,), or None
+        Seconds since the start of the run.
+    excitation : array, shape (steps,), or None
+        Log disturbance put on the weights for identification.
+    param_norms : dict of str to array (steps, P), or None
+        Per task, the gradient norm of each of the P parameters named in
+        ``metadata["param_names"]``.
+    metadata : dict
+        The documented keys, and any others the file had.
+    precision : {"float32", "float64", "unknown"}
+        What the averages were computed in; CSV does not say.
+    truncated : bool
+        The recording was not closed: the run was killed, or is still going.
+    source : str
+        The file, for messages.
+
+    Examples
+    --------
+    >>> trace = Trace.from_arrays([[250.0, 0.5], [300.0, 0.4]], tasks=("rul", "health"))
+    >>> trace.step.tolist(), trace.measured.tolist(), trace.spec
+    ([1, 2], [True, True], None)
+    """
+
+    tasks: tuple[str, ...]
+    step: NDArray[np.int64]
+    grad_norms: Array
+    measured: NDArray[np.bool_]
+    raw: Array | None = None
+    ema: Array | None = None
+    weights: Array | None = None
+    losses: Array | None = None
+    wall_time: Array | None = None
+    excitation: Array | None = None
+    param_norms: dict[str, Array] | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    precision: Precision = "unknown"
+    truncated: bool = False
+    source: str = "trace"
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+    def __repr__(self) -> str:
+        span = f"{self.step[0]}..{self.step[-1]}" if len(self) else "none"
+        return (
+            f"Trace({self.source!r}, tasks={self.tasks}, {len(self)} rows, steps {span}, "
+            f"{int(self.measured.sum())} measured{', truncated' if self.truncated else ''})"
+        )
+
+    @property
+    def spec(self) -> GabaSpec | None:
+        """The recorded GABA settings, or None where the file has none (CSV, for one)."""
+        settings = self.metadata.get("spec")
+        return None if settings is None else GabaSpec.from_dict(settings, f"{self.source}: spec")
+
+    @property
+    def balancer(self) -> str | None:
+        """Which balancer made the weights: "gaba", "gradnorm", "fixed", or None if not said."""
+        return self.metadata.get("balancer")
+
+    def replace(self, **changes: Any) -> Trace:
+        """A copy with some attributes changed.
+
+        Examples
+        --------
+        >>> Trace.from_arrays([[1.0, 2.0]]).replace(source="mine").source
+        'mine'
+        """
+        return replace(self, **changes)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        grad_norms: ArrayLike,
+        *,
+        tasks: Sequence[str] | None = None,
+        step: ArrayLike | None = None,
+        measured: ArrayLike | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        precision: Precision = "float64",
+        source: str = "arrays",
+        **groups: ArrayLike | None,
+    ) -> Trace:
+        """A trace from arrays in memory, checked as a file would be.
+
+        Parameters
+        ----------
+        grad_norms : array, shape (steps, K)
+            Gradient norms; NaN rows mean "nothing measured" unless ``measured`` says otherwise.
+        tasks : sequence of K str, optional
+            Default ``task_0``, ``task_1``, ...
+        step : array of int, shape (steps,), optional
+            Default 1, 2, ...
+        measured : array of bool, shape (steps,), optional
+            Where a reading was taken; default: rows that are not all NaN.
+        metadata : mapping, optional
+            Documented keys; ``schema_version`` and ``tasks`` are filled in.
+        precision : {"float64", "float32", "unknown"}
+            What the averages were computed in.
+        source : str
+            Name for messages.
+        **groups : array, shape (steps, K) or (steps,)
+            ``raw``, ``ema``, ``weights``, ``losses``, ``wall_time``, ``excitation``.
+
+        Raises
+        ------
+        InputError
+            Shapes that do not agree, steps that do not increase, a negative norm.
+
+        Examples
+        --------
+        >>> Trace.from_arrays([[1.0, -2.0]])
+        Traceback (most recent call last):
+            ...
+        gabactl.errors.InputError: arrays: grad_norm_task_1 at step 1 is -2.0: gradient norms are >= 0
+        """
+        norms = np.array(grad_norms, dtype=np.float64)
+        if norms.ndim != 2 or norms.shape[1] < 2:
+            raise InputError(
+                f"{source}: grad_norms has shape {norms.shape}: give (steps, K) with K >= 2"
+            )
+        n, k = norms.shape
+        names = [f"task_{i}" for i in range(k)] if tasks is None else list(tasks)
+        header = {"schema_version": SCHEMA_VERSION, **(metadata or {}), "tasks": names}
+        check_metadata(header, source)
+        if len(names) != k:
+            raise InputError(f"{source}: {len(names)} task names for {k} columns of grad_norms")
+        rows = np.ones(n, dtype=bool)
+        steps = np.arange(1, n + 1) if step is None else np.asarray(step)
+        seen: NDArray[np.bool_] = np.asarray(
+            ~np.isnan(norms).all(axis=1) if measured is None else measured, dtype=bool
+        )
+        columns: Columns = {"step": (steps.astype(np.int64), rows)}
+        prefixes = {attribute: prefix for prefix, attribute in GROUPS.items()}
+        for attribute, values in {"grad_norms": norms, **groups}.items():
+            if values is None:
+                continue
+            array = np.array(values, dtype=np.float64)
+            if attribute in ("wall_time", "excitation"):
+                columns[attribute] = (array, ~np.isnan(array))
+                continue
+            if attribute not in prefixes or array.shape != (n, k):
+                raise InputError(
+                    f"{source}: {attribute} of shape {array.shape} does not fit grad_norms "
+                    f"{norms.shape}: give raw, ema, weights or losses of the same shape"
+                )
+            for i, name in enumerate(names):
+                present = ~np.isnan(array[:, i])
+                valid = seen if attribute == "grad_norms" else present
+                columns[f"{prefixes[attribute]}_{name}"] = (array[:, i], valid)
+        for name, (values, valid) in columns.items():
+            if values.shape != (n,) or valid.shape != (n,):
+                raise InputError(f"{source}: {name} has shape {values.shape}: give ({n},)")
+        return trace_from_columns(columns, header, source=source, precision=precision)
+
+
+def column_names(
+    tasks: Sequence[str],
+    groups: Sequence[str] = tuple(GROUPS),
+    *,
+    excitation: bool = False,
+    param_norms: bool = False,
+) -> list[str]:
+    """Names of the columns, in the order they are written.
+
+    Parameters
+    ----------
+    tasks : sequence of str
+        Task names.
+    groups : sequence of str
+        Which of ``grad_norm``, ``raw``, ``ema``, ``weight``, ``loss``.
+    excitation, param_norms : bool
+        Whether the optional columns are there.
+
+    Examples
+    --------
+    >>> column_names(["a", "b"], ["grad_norm", "ema"])
+    ['step', 'wall_time', 'grad_norm_a', 'grad_norm_b', 'ema_a', 'ema_b']
+    """
+    names = ["step", "wall_time", *(f"{group}_{task}" for group in groups for task in tasks)]
+    if excitation:
+        names.append("excitation")
+    if param_norms:
+        names += [f"param_norms_{task}" for task in tasks]
+    return names
+
+
+def describe_environment() -> dict[str, Any]:
+    """Metadata about the machine's software: library versions, platform, start time (UTC).
+
+    Examples
+    --------
+    >>> sorted(describe_environment())
+    ['started', 'versions']
+    """
+    from datetime import UTC, datetime
+
+    versions = {"python": platform.python_version(), "platform": sys.platform}
+    for package in ("gabactl", "numpy", "torch", "pyarrow"):
+        try:
+            versions[package] = _distributions.version(package)
+        except _distributions.PackageNotFoundError:
+            continue
+    return {
+        "versions": versions,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def dump_metadata(metadata: Mapping[str, Any], source: str) -> bytes:
+    """Check the metadata and write it as the one JSON object of the schema.
+
+    Examples
+    --------
+    >>> dump_metadata({"schema_version": 1, "tasks": ["a", "b"]}, "run")
+    b'{"schema_version":1,"tasks":["a","b"]}'
+    """
+    check_metadata(metadata, source)
+    try:
+        text = json.dumps(dict(metadata), allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"{source}: the metadata is not plain JSON ({error}): use strings, finite numbers, "
+            "lists and dicts"
+        ) from None
+    data = text.encode()
+    if len(data) > MAX_HEADER_BYTES // 2:
+        raise InputError(f"{source}: {len(data)} bytes of metadata: keep it under 8 MiB")
+    return data
+
+
+def parse_metadata(data: bytes | None, source: str) -> dict[str, Any]:
+    """Read and check the JSON object stored under the schema key ``gabactl``.
+
+    Raises
+    ------
+    InputError
+        There is none, it is no JSON object, has another schema version or a value of a wrong type.
+
+    Examples
+    --------
+    >>> parse_metadata(b'{"schema_version": 9, "tasks": ["a", "b"]}', "run.parquet")
+    Traceback (most recent call last):
+        ...
+    gabactl.errors.InputError: run.parquet: trace schema version 9 is unknown here (this release reads 1): read it with the gabactl that wrote it, or a newer one
+    """
+    if data is None:
+        raise InputError(
+            f"{source}: no gabactl trace (the schema metadata lacks the key 'gabactl'): record it "
+            "with TraceRecorder, or save the columns as CSV"
+        )
+    if len(data) > MAX_HEADER_BYTES:
+        raise InputError(f"{source}: {len(data)} bytes of metadata, which no trace has: damaged")
+    try:
+        value = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"{source}: the trace metadata is not valid JSON ({error}): the file is damaged"
+        ) from None
+    if not isinstance(value, dict):
+        raise InputError(f"{source}: the trace metadata is no JSON object: the file is damaged")
+    check_metadata(value, source)
+    return value
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def check_metadata(metadata: Mapping[str, Any], source: str) -> None:
+    """Refuse an unknown version, a documented key of the wrong type, or unusable task names.
+
+    Examples
+    --------
+    >>> check_metadata({"schema_version": 1, "tasks": ["a", "a"]}, "run")
+    Traceback (most recent call last):
+        ...
+    gabactl.errors.InputError: run: tasks = ['a', 'a'] must be two or more different names
+    """
+    version = metadata.get("schema_version")
+    if version != SCHEMA_VERSION or isinstance(version, bool):
+        raise InputError(
+            f"{source}: trace schema version {version!r} is unknown here (this release reads "
+            f"{SCHEMA_VERSION}): read it with the gabactl that wrote it, or a newer one"
+        )
+    for key, kind in _KNOWN_KEYS.items():
+        value = metadata.get(key)
+        if value is None:
+            continue
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            names = kind.__name__ if isinstance(kind, type) else "/".join(k.__name__ for k in kind)
+            raise InputError(
+                f"{source}: metadata {key!r} is a {type(value).__name__}, not a {names}: "
+                "the file is damaged, or not a gabactl trace"
+            )
+    tasks = metadata.get("tasks") or []
+    good = all(isinstance(name, str) and name.strip() and "\n" not in name for name in tasks)
+    if not good or len(tasks) < 2 or len(set(tasks)) != len(tasks) or len(tasks) > MAX_TASKS:
+        shown = str(tasks) if len(str(tasks)) < 80 else f"{len(tasks)} names"
+        raise InputError(f"{source}: tasks = {shown} must be two or more different names")
+    settings = metadata.get("spec")
+    if settings is not None:
+        spec = GabaSpec.from_dict(settings, f"{source}: spec")
+        if spec.n_tasks != len(tasks):
+            raise InputError(
+                f"{source}: the spec says n_tasks = {spec.n_tasks}, but there are {len(tasks)} "
+                "tasks: the metadata contradicts itself"
+            )
+    parameters = metadata.get("param_names")
+    if parameters is not None and not all(isinstance(name, str) for name in parameters):
+        raise InputError(f"{source}: metadata 'param_names' must be a list of strings")
+
+
+def trace_from_columns(
+    columns: Columns,
+    metadata: dict[str, Any],
+    *,
+    source: str,
+    precision: Precision,
+    truncated: bool = False,
+    param_norms: dict[str, Array] | None = None,
+    after_step: int = 0,
+) -> Trace:
+    """Assemble and check a trace: the one place where rows are judged, whatever the format.
+
+    Parameters
+    ----------
+    columns : dict of str to (values, valid)
+        As named by the schema; ``step`` must be there.
+    metadata : dict
+        Checked already.
+    source : str
+        File name, for messages.
+    precision : {"float32", "float64", "unknown"}
+        See :class:`Trace`.
+    truncated : bool
+        See :class:`Trace`.
+    param_norms : dict of str to array (steps, P), optional
+        See :class:`Trace`.
+    after_step : int
+        The first step must be larger (the last one of the chunk before).
+
+    Raises
+    ------
+    InputError
+        Steps that do not increase, a negative norm, a reading of some tasks only.
+
+    Examples
+    --------
+    >>> ones = np.ones(2, bool)
+    >>> trace_from_columns({"step": (np.array([2, 2]), ones), "grad_norm_a": (np.ones(2), ones),
+    ...                     "grad_norm_b": (np.ones(2), ones)},
+    ...                    {"schema_version": 1, "tasks": ["a", "b"]},
+    ...                    source="run.csv", precision="unknown")
+    Traceback (most recent call last):
+        ...
+    gabactl.errors.InputError: run.csv: step 2 follows step 2 (row 2): steps must increase; sort the file and drop repeated rows
+    """
+    tasks = tuple(metadata["tasks"])
+    step, valid_step = columns["step"]
+    _check_steps(step, valid_step, source, after_step)
+    groups: dict[str, Any] = {}
+    measured: NDArray[np.bool_] = np.zeros(len(step), dtype=bool)
+    for prefix, attribute in GROUPS.items():
+        present = [columns.get(f"{prefix}_{task}") for task in tasks]
+        if all(item is None for item in present):
+            continue
+        for task, item in zip(tasks, present, strict=True):
+            if item is None:
+                raise InputError(
+                    f"{source}: column {prefix}_{task} is missing while other tasks have theirs: "
+                    f"give {prefix}_ of every task, or of none"
+                )
+        pairs = [item for item in present if item is not None]
+        values = np.stack([np.where(v, x, np.nan) for x, v in pairs], axis=1)
+        if prefix == "grad_norm":
+            # A reading may hold NaN, so the mask decides what was measured, not the value.
+            valid = np.stack([v for _, v in pairs], axis=1)
+            _check_norms(values, valid, step, tasks, source)
+            measured = np.asarray(valid.all(axis=1), dtype=bool)
+        groups[attribute] = values.astype(np.float64, copy=False)
+    if "grad_norms" not in groups:
+        raise InputError(
+            f"{source}: no column grad_norm_{tasks[0]}: a trace needs grad_norm_ of every task"
+        )
+    for name in ("wall_time", "excitation"):
+        if name in columns:
+            values, valid = columns[name]
+            groups[name] = np.where(valid, values, np.nan)
+    return Trace(
+        tasks=tasks,
+        step=step.astype(np.int64, copy=False),
+        measured=measured,
+        metadata=metadata,
+        precision=precision,
+        truncated=truncated,
+        source=source,
+        param_norms=param_norms,
+        **groups,
+    )
+
+
+def _check_steps(
+    step: NDArray[Any], valid: NDArray[np.bool_], source: str, after_step: int
+) -> None:
+    if not valid.all():
+        row = int(np.argmin(valid)) + 1
+        raise InputError(f"{source}: row {row} has no step: give every row its step")
+    if len(step) == 0:
+        return
+    if step[0] < 1 and after_step == 0:
+        raise InputError(
+            f"{source}: the first step is {step[0]}: steps are counted from 1; add "
+            f"{1 - int(step[0])} to the column"
+        )
+    before = np.concatenate([[after_step], step[:-1]])
+    wrong = np.asarray(step <= before, dtype=bool)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise InputError(
+            f"{source}: step {step[row]} follows step {before[row]} (row {row + 1}): steps must "
+            "increase; sort the file and drop repeated rows"
+        )
+
+
+def _check_norms(
+    norms: Array,
+    valid: NDArray[np.bool_],
+    step: NDArray[Any],
+    tasks: tuple[str, ...],
+    source: str,
+) -> None:
+    partly = valid.any(axis=1) & ~valid.all(axis=1)
+    if partly.any():
+        row = int(np.argmax(partly))
+        task = tasks[int(np.argmin(valid[row]))]
+        raise InputError(
+            f"{source}: grad_norm_{task} is missing at step {step[row]} while another task has "
+            "one: give the norms of every task, or of none"
+        )
+    negative: NDArray[np.bool_] = np.asarray(norms < 0, dtype=bool)
+    if negative.any():
+        row, column = (int(i) for i in np.argwhere(negative)[0])
+        raise InputError(
+            f"{source}: grad_norm_{tasks[column]} at step {step[row]} is "
+            f"{norms[row, column]}: gradient norms are >= 0"
+        )
+
+
+def short_name(path: str | Path) -> str:
+    """A path as it is shown in messages: as the user gave it, control characters escaped."""
+    text = str(path)
+    return text if text.isprintable() else repr(text)

@@ -1,0 +1,287 @@
+"""The Arrow IPC stream as bytes: find whole messages, whatever happened to the file's end.
+
+pyarrow's own stream reader raises on a partial tail and trusts declared sizes. Here every length
+is held against the file before a byte reaches pyarrow, and a checksum tells a damaged batch.
+Format: Apache Arrow, "Serialization and Interprocess Communication (IPC)", encapsulated messages;
+the message header is a FlatBuffer, of which the five fields needed are read directly.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from gabactl.errors import InputError
+from gabactl.traces.schema import MAX_HEADER_BYTES
+
+__all__ = ["CONTINUATION", "CRC_KEY", "END", "Framer", "Message", "Scanner", "body_of"]
+
+CONTINUATION = b"\xff\xff\xff\xff"
+END = CONTINUATION + b"\0\0\0\0"
+#: Message metadata key with the CRC-32 of the body, as decimal text.
+CRC_KEY = b"crc32"
+_SCHEMA, _BATCH = 1, 3
+
+
+@dataclass(frozen=True)
+class Message:
+    """One whole message: where it lies, what it is, and its bytes."""
+
+    start: int
+    end: int
+    is_schema: bool
+    rows: int
+    data: bytes
+
+
+class Scanner:
+    """Iterate over the whole messages of a stream, and say how it ends.
+
+    Parameters
+    ----------
+    file : binary file
+        Open for reading.
+    size : int
+        Bytes of the file that may be looked at.
+    source : str
+        File name, for messages.
+    salvage : bool
+        Stop before a damaged batch instead of raising.
+
+    Attributes
+    ----------
+    good_end : int
+        Offset behind the last whole message (end marker not counted).
+    closed : bool
+        Whether the end marker was met: the recording was closed.
+
+    Raises
+    ------
+    InputError
+        While iterating: bytes that are no Arrow stream, a header over the cap, a damaged batch
+        before the end. A partial tail is no error.
+
+    Examples
+    --------
+    >>> import io
+    >>> list(Scanner(io.BytesIO(b"text"), 4, "run.arrows"))
+    Traceback (most recent call last):
+        ...
+    gabactl.errors.InputError: run.arrows: byte 0 begins no Arrow message: the file is damaged, or no Arrow stream
+    """
+
+    def __init__(self, file: BinaryIO, size: int, source: str, salvage: bool = False) -> None:
+        self.good_end = 0
+        self.closed = False
+        self._file, self._size, self._source, self._salvage = file, size, source, salvage
+
+    def __iter__(self) -> Iterator[Message]:
+        while True:
+            try:
+                message = self._next()
+            except _Damaged as error:
+                if self._salvage and self.good_end:
+                    return
+                remedy = (
+                    "`gabactl trace finish --salvage` keeps the batches before it"
+                    if self.good_end
+                    else "the file is damaged, or no Arrow stream"
+                )
+                raise InputError(f"{self._source}: {error}: {remedy}") from None
+            if message is None:
+                return
+            self.good_end = message.end
+            yield message
+
+    def _next(self) -> Message | None:
+        start, size = self.good_end, self._size
+        self._file.seek(start)
+        prefix = self._file.read(min(8, size - start))
+        if not CONTINUATION.startswith(prefix[:4]):
+            if self._rest_is_zero(prefix):
+                return None
+            raise _Damaged(f"byte {start} begins no Arrow message")
+        if len(prefix) < 8:
+            return None
+        length = int.from_bytes(prefix[4:8], "little", signed=True)
+        if length == 0:
+            if start + 8 != size:
+                raise _Damaged(f"{size - start - 8} bytes follow the end marker at byte {start}")
+            self.closed = True
+            return None
+        if not 0 < length <= MAX_HEADER_BYTES:
+            raise _Damaged(
+                f"byte {start} declares a header of {length} bytes (at most {MAX_HEADER_BYTES})"
+            )
+        if start + 8 + length > size:
+            return None
+        header = self._file.read(length)
+        if len(header) < length or self._rest_is_zero(header):
+            return None
+        try:
+            peeked = _peek(header)
+        except struct.error:
+            raise _Damaged(f"the message header at byte {start} is malformed") from None
+        kind, body_length, rows, compressed, crc = peeked
+        end = start + 8 + length + body_length
+        if kind != (_BATCH if start else _SCHEMA) or body_length < 0:
+            raise _Damaged(f"the message at byte {start} is of a kind that no trace holds")
+        if compressed:
+            raise _Damaged(f"the batch at byte {start} is compressed, which no trace stream is")
+        if rows < 0 or rows * 8 > body_length:
+            raise _Damaged(f"the batch at byte {start} declares {rows} rows in {body_length} bytes")
+        if end > size:
+            return None
+        body = self._file.read(body_length)
+        if len(body) < body_length:
+            return None
+        if crc is not None and zlib.crc32(body) != crc:
+            if end == size:
+                # The last write of a machine that lost power: its blocks were never filled.
+                return None
+            raise _Damaged(f"the batch at byte {start} fails its checksum")
+        return Message(start, end, kind == _SCHEMA, rows, prefix + header + body)
+
+    def _rest_is_zero(self, seen: bytes) -> bool:
+        """Whether nothing but zeros follows: blocks allocated, never written."""
+        if seen.strip(b"\0"):
+            return False
+        while chunk := self._file.read(1 << 16):
+            if chunk.strip(b"\0"):
+                return False
+        return True
+
+
+class _Damaged(Exception):
+    pass
+
+
+def body_of(message: bytes) -> bytes:
+    """The body of a whole message.
+
+    Examples
+    --------
+    >>> body_of(CONTINUATION + (8).to_bytes(4, "little") + bytes(8) + b"body")
+    b'body'
+    """
+    return message[8 + int.from_bytes(message[4:8], "little") :]
+
+
+def _peek(header: bytes) -> tuple[int, int, int, bool, int | None]:
+    """Kind, body length, rows, whether compressed, and checksum, of a FlatBuffer Message."""
+    message = _Table.root(header)
+    kind = message.scalar(1, "<B", 0)
+    body_length = message.scalar(3, "<q", 0)
+    rows, compressed = 0, False
+    if kind == _BATCH:
+        batch = message.table(2)
+        rows, compressed = batch.scalar(0, "<q", 0), batch.has(3)
+    crc = None
+    for pair in message.tables(4):
+        if pair.text(0) == CRC_KEY:
+            digits = pair.text(1)
+            if not digits.isdigit() or len(digits) > 10:
+                raise struct.error
+            crc = int(digits)
+    return kind, body_length, rows, compressed, crc
+
+
+class _Table:
+    """Just enough FlatBuffers: bounds-checked field access (struct.error outside the buffer)."""
+
+    def __init__(self, data: bytes, at: int) -> None:
+        self._data, self._at = data, at
+        self._vtable = at - _unpack("<i", data, at)
+        self._vsize = _unpack("<H", data, self._vtable)
+
+    @classmethod
+    def root(cls, data: bytes) -> _Table:
+        return cls(data, _unpack("<I", data, 0))
+
+    def _field(self, index: int) -> int:
+        slot = 4 + 2 * index
+        if slot + 2 > self._vsize:
+            return 0
+        return _unpack("<H", self._data, self._vtable + slot)
+
+    def has(self, index: int) -> bool:
+        return self._field(index) != 0
+
+    def scalar(self, index: int, form: str, default: int) -> int:
+        offset = self._field(index)
+        return _unpack(form, self._data, self._at + offset) if offset else default
+
+    def _follow(self, index: int) -> int:
+        offset = self._field(index)
+        if not offset:
+            raise struct.error
+        at = self._at + offset
+        return at + _unpack("<I", self._data, at)
+
+    def table(self, index: int) -> _Table:
+        return _Table(self._data, self._follow(index))
+
+    def tables(self, index: int) -> Iterator[_Table]:
+        if not self.has(index):
+            return
+        at = self._follow(index)
+        count = _unpack("<I", self._data, at)
+        if count > 64:
+            raise struct.error
+        for i in range(count):
+            slot = at + 4 + 4 * i
+            yield _Table(self._data, slot + _unpack("<I", self._data, slot))
+
+    def text(self, index: int) -> bytes:
+        at = self._follow(index)
+        length = _unpack("<I", self._data, at)
+        if at + 4 + length > len(self._data):
+            raise struct.error
+        return self._data[at + 4 : at + 4 + length]
+
+
+def _unpack(form: str, data: bytes, at: int) -> int:
+    if at < 0:
+        raise struct.error
+    return int(struct.unpack_from(form, data, at)[0])
+
+
+class Framer:
+    """Record batches as the bytes of stream messages, each with the checksum of its body.
+
+    Parameters
+    ----------
+    schema : pyarrow.Schema
+        Schema of the batches.
+
+    Attributes
+    ----------
+    header : bytes
+        The schema message that begins a stream.
+    """
+
+    def __init__(self, schema: Any) -> None:
+        import pyarrow as pa
+
+        self._sink = io.BytesIO()
+        self._writer = pa.ipc.new_stream(self._sink, schema)
+        # The schema message is written with the first batch: an empty one brings it out.
+        self._writer.write_batch(pa.RecordBatch.from_pylist([], schema=schema))
+        first = self._take()
+        self.header = first[: 8 + int.from_bytes(first[4:8], "little")]
+
+    def frame(self, batch: Any) -> bytes:
+        """One batch as one message."""
+        crc = zlib.crc32(body_of(batch.serialize().to_pybytes()))
+        self._writer.write_batch(batch, custom_metadata={CRC_KEY: str(crc).encode()})
+        return self._take()
+
+    def _take(self) -> bytes:
+        data = self._sink.getvalue()
+        self._sink.seek(0)
+        self._sink.truncate()
+        return data

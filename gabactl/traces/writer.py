@@ -1,0 +1,436 @@
+"""Writing traces: an append-only Arrow stream that survives a kill, and Parquet at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gabactl.errors import InputError
+from gabactl.traces.lock import FileLock
+from gabactl.traces.schema import (
+    GROUPS,
+    METADATA_KEY,
+    SCHEMA_VERSION,
+    column_names,
+    dump_metadata,
+    short_name,
+)
+from gabactl.traces.stream import END, Framer
+
+__all__ = ["TraceWriter", "stream_path"]
+
+
+def stream_path(path: str | Path) -> Path:
+    """Where a run is recorded while it goes: ``run.arrows`` beside ``run.parquet``.
+
+    Raises
+    ------
+    InputError
+        The ending is neither ``.parquet`` nor ``.arrows``.
+
+    Examples
+    --------
+    >>> stream_path("out/run.parquet").name
+    'run.arrows'
+    """
+    file = Path(path)
+    if file.suffix.lower() not in (".parquet", ".arrows"):
+        raise InputError(
+            f"{short_name(file)}: runs are recorded as .parquet, or .arrows to keep the stream: "
+            "choose one of these endings"
+        )
+    return file.with_suffix(".arrows")
+
+
+class TraceWriter:
+    """Append rows to a trace; one writer per file, nothing lost but what was not yet flushed.
+
+    Parameters
+    ----------
+    path : path
+        ``run.parquet``: recorded in ``run.arrows`` beside it, converted on a clean end.
+        ``run.arrows``: the stream stays.
+    tasks : sequence of str
+        Task names.
+    metadata : mapping, optional
+        Documented keys (see the trace format), and any others that are plain JSON.
+    groups : sequence of str
+        Which of ``grad_norm``, ``raw``, ``ema``, ``weight``, ``loss`` are recorded.
+    dtypes : mapping of str to {"float32", "float64"}
+        Per group, default float64.
+    excitation : bool
+        Record a column ``excitation``.
+    param_names : sequence of str, optional
+        Record per-parameter norms of these parameters.
+    overwrite : bool
+        Replace an earlier recording instead of refusing.
+    sync : bool
+        Force every append to the disk (fsync), so that even a power cut loses only what came
+        after it. A killed process loses nothing either way.
+
+    Raises
+    ------
+    InputError
+        The file is there already, another writer holds it, or the disk is full; one line.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from gabactl.traces import read_trace
+    >>> file = Path(tempfile.mkdtemp()) / "run.parquet"
+    >>> with TraceWriter(file, ["rul", "health"], groups=["grad_norm"]) as writer:
+    ...     writer.append({"step": [1, 2], "wall_time": [0.0, 0.1],
+    ...                    "grad_norm_rul": [250.0, 300.0], "grad_norm_health": [0.5, 0.4]})
+    >>> read_trace(file).grad_norms.tolist()
+    [[250.0, 0.5], [300.0, 0.4]]
+    """
+
+    _rows: int
+    _last_step: int
+    _last_wall_time: float
+    _file: io.FileIO | None
+    _schema: Any
+    _framer: Framer
+
+    def __init__(
+        self,
+        path: str | Path,
+        tasks: Sequence[str],
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        groups: Sequence[str] = tuple(GROUPS),
+        dtypes: Mapping[str, str] | None = None,
+        excitation: bool = False,
+        param_names: Sequence[str] | None = None,
+        overwrite: bool = False,
+        sync: bool = True,
+    ) -> None:
+        header = {"schema_version": SCHEMA_VERSION, **(metadata or {}), "tasks": list(tasks)}
+        header.pop("complete", None)
+        if param_names is not None:
+            header["param_names"] = list(param_names)
+        names = column_names(
+            tasks, groups, excitation=excitation, param_norms=param_names is not None
+        )
+        schema = _arrow_schema(names, header, dtypes or {}, short_name(path))
+        self._prepare(path, sync)
+        try:
+            if not overwrite:
+                _refuse_existing(self._stream, self._target)
+            with _io_errors(self._stream, "is not started"):
+                # "xb" has no use here: the lock is ours, and the check above named the remedy.
+                self._file = open(self._stream, "wb", buffering=0)  # noqa: SIM115
+            self._start(schema)
+            self._put(self._framer.header)
+        except BaseException:
+            self._abandon()
+            raise
+
+    @classmethod
+    def resume(
+        cls, path: str | Path, after_step: int | None = None, *, sync: bool = True
+    ) -> TraceWriter:
+        """Continue an earlier recording, after a kill or a clean end.
+
+        Parameters
+        ----------
+        path : path
+            As it was given to the first writer.
+        after_step : int, optional
+            Drop the rows after this step first (a checkpoint is often older than the last
+            recorded step). Done in a temporary file that then replaces the old one.
+        sync : bool
+            As for the class.
+
+        Raises
+        ------
+        InputError
+            There is nothing to resume, the file is damaged, or another writer holds it.
+
+        Examples
+        --------
+        >>> TraceWriter.resume("nowhere.arrows")
+        Traceback (most recent call last):
+            ...
+        gabactl.errors.InputError: nowhere.arrows: there is no recording to resume: start a new one
+        """
+        self = cls.__new__(cls)
+        self._prepare(path, sync)
+        try:
+            self._reopen(after_step)
+        except BaseException:
+            self._abandon()
+            raise
+        return self
+
+    # -- what was recorded -------------------------------------------------------------------
+
+    @property
+    def path(self) -> Path:
+        """The stream that is being appended to."""
+        return self._stream
+
+    @property
+    def last_step(self) -> int:
+        """The last recorded step, 0 when there is none."""
+        return self._last_step
+
+    @property
+    def rows(self) -> int:
+        """Rows recorded so far, earlier sessions included."""
+        return self._rows
+
+    @property
+    def last_wall_time(self) -> float:
+        """The last recorded wall time in seconds, 0.0 when there is none."""
+        return self._last_wall_time
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The metadata as it stands in the file."""
+        from gabactl.traces.schema import parse_metadata
+
+        return parse_metadata(self._schema.metadata[METADATA_KEY], short_name(self._stream))
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Column name to its type, as Arrow names it."""
+        return {field.name: str(field.type) for field in self._schema}
+
+    # -- writing -----------------------------------------------------------------------------
+
+    def append(
+        self, columns: Mapping[str, ArrayLike], valid: Mapping[str, ArrayLike] | None = None
+    ) -> None:
+        """Append rows, and see them on the disk before returning.
+
+        Parameters
+        ----------
+        columns : mapping of str to array, shape (rows,)
+            One entry per column, (rows, P) for ``param_norms_``. A column that is absent is null.
+        valid : mapping of str to array of bool, optional
+            False where a column is null; default everywhere valid.
+
+        Raises
+        ------
+        InputError
+            An unknown column, steps that do not increase, a full disk. Nothing recorded before
+            is lost; after a full disk the same rows can be appended again.
+        """
+        import pyarrow as pa
+
+        source = short_name(self._stream)
+        if self._file is None:
+            raise InputError(f"{source}: the writer is closed: resume the recording first")
+        unknown = [name for name in columns if name not in self._schema.names]
+        if unknown:
+            raise InputError(f"{source}: unknown column {unknown[0]!r}: it was not announced")
+        steps = np.asarray(columns.get("step", ()), dtype=np.int64)
+        if len(steps) == 0:
+            return
+        if steps[0] <= self._last_step or (np.diff(steps) <= 0).any():
+            raise InputError(
+                f"{source}: steps {steps[0]}..{steps[-1]} do not continue after step "
+                f"{self._last_step}: resume with after_step={max(int(steps[0]) - 1, 0)} to "
+                "replace what was recorded, or record elsewhere"
+            )
+        arrays = []
+        for field in self._schema:
+            mask = None if valid is None or field.name not in valid else valid[field.name]
+            arrays.append(_array(field, columns.get(field.name), mask, len(steps), source))
+        batch = pa.RecordBatch.from_arrays(arrays, schema=self._schema)
+        self._put(self._framer.frame(batch))
+        self._rows += len(steps)
+        self._last_step = int(steps[-1])
+        wall = np.asarray(columns.get("wall_time", ()), dtype=np.float64)
+        if len(wall) and np.isfinite(wall[-1]):
+            self._last_wall_time = float(wall[-1])
+
+    def close(self, finish: bool = True) -> Path:
+        """End the recording cleanly, and return the file that holds it.
+
+        Parameters
+        ----------
+        finish : bool
+            Write the Parquet file that was asked for and remove the stream. False leaves the
+            stream without its end marker: readable, resumable, and reported as truncated.
+        """
+        if self._file is None:
+            return self._target if self._target.exists() else self._stream
+        try:
+            if finish:
+                self._put(END)
+            self._close_file()
+            if finish and self._target != self._stream:
+                from gabactl.traces.convert import write_parquet_from_stream
+
+                write_parquet_from_stream(self._stream, self._target)
+                with contextlib.suppress(OSError):
+                    self._stream.unlink()
+                return self._target
+        finally:
+            self._abandon()
+        return self._stream
+
+    def __enter__(self) -> TraceWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close(finish=error is None)
+
+    # -- inside ------------------------------------------------------------------------------
+
+    def _prepare(self, path: str | Path, sync: bool) -> None:
+        self._target = Path(path)
+        self._stream = stream_path(path)
+        self._sync = sync
+        self._rows, self._last_step, self._last_wall_time = 0, 0, 0.0
+        self._file = None
+        self._lock = FileLock(self._stream)
+        self._lock.acquire()
+
+    def _start(self, schema: Any) -> None:
+        self._schema = schema
+        self._framer = Framer(schema)
+
+    def _reopen(self, after_step: int | None) -> None:
+        from gabactl.traces.convert import rewrite_stream
+        from gabactl.traces.reader import open_stream
+
+        source = short_name(self._stream)
+        if not self._stream.exists():
+            if not self._target.exists():
+                raise InputError(f"{source}: there is no recording to resume: start a new one")
+            # Finished already: go on in a stream again.
+            rewrite_stream(self._target, self._stream, after_step)
+        elif after_step is not None:
+            rewrite_stream(self._stream, self._stream, after_step)
+        with open_stream(self._stream) as stream:
+            schema = stream.schema
+            for batch in stream.batches():
+                self._rows += batch.num_rows
+                if batch.num_rows:
+                    self._last_step = int(batch.column("step")[-1].as_py())
+                    self._last_wall_time = float(batch.column("wall_time")[-1].as_py() or 0.0)
+            end = stream.scanner.good_end
+        with _io_errors(self._stream, "cannot be resumed"):
+            self._file = open(self._stream, "r+b", buffering=0)  # noqa: SIM115
+            self._file.truncate(end)
+            self._file.seek(end)
+        self._start(schema)
+
+    def _put(self, data: bytes) -> None:
+        assert self._file is not None
+        start = self._file.tell()
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[self._file.write(view) :]
+            if self._sync:
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            # A partial message would be dropped on reading; cut it off so that a retry fits.
+            with contextlib.suppress(OSError):
+                self._file.truncate(start)
+            with contextlib.suppress(OSError):
+                self._file.seek(start)
+            raise InputError(
+                f"{short_name(self._stream)}: cannot append ({error.strerror or error}): "
+                f"everything up to step {self._last_step} is safe; free some space and resume"
+            ) from None
+
+    def _close_file(self) -> None:
+        if self._file is not None:
+            file, self._file = self._file, None
+            file.close()
+
+    def _abandon(self) -> None:
+        self._close_file()
+        self._lock.release()
+
+
+@contextlib.contextmanager
+def _io_errors(path: Path, what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{short_name(path)}: {what} ({error.strerror or error}): check the folder, the "
+            "rights and the space"
+        ) from None
+
+
+def _refuse_existing(stream: Path, target: Path) -> None:
+    for file in (stream, target):
+        if file.exists():
+            raise InputError(
+                f"{short_name(file)}: there is a recording already: resume it, choose another "
+                "name, or delete it"
+            )
+
+
+def _arrow_schema(
+    names: Sequence[str], header: Mapping[str, Any], dtypes: Mapping[str, str], source: str
+) -> Any:
+    import pyarrow as pa
+
+    unknown = [group for group in dtypes if group not in (*GROUPS, "param_norms")]
+    if unknown:
+        raise InputError(f"{source}: unknown group {unknown[0]!r}: choose from {', '.join(GROUPS)}")
+    kinds = {"float32": pa.float32(), "float64": pa.float64()}
+    groups = {
+        f"{group}_{task}": kinds[dtypes.get(group, "float64")]
+        for group in (*GROUPS, "param_norms")
+        for task in header["tasks"]
+    }
+    fields = []
+    for name in names:
+        if name == "step":
+            fields.append(pa.field(name, pa.int64(), nullable=False))
+        elif name in ("wall_time", "excitation"):
+            fields.append(pa.field(name, pa.float64()))
+        elif name.startswith("param_norms_"):
+            fields.append(pa.field(name, pa.list_(groups[name], len(header["param_names"]))))
+        else:
+            fields.append(pa.field(name, groups[name]))
+    return pa.schema(fields, metadata={METADATA_KEY: dump_metadata(header, source)})
+
+
+def _array(
+    field: Any, values: ArrayLike | None, valid: ArrayLike | None, rows: int, source: str
+) -> Any:
+    import pyarrow as pa
+
+    if values is None:
+        return pa.nulls(rows, field.type)
+    fixed = pa.types.is_fixed_size_list(field.type)
+    inner = field.type.value_type if fixed else field.type
+    array: NDArray[Any] = np.ascontiguousarray(values, dtype=inner.to_pandas_dtype())
+    shape = (rows, field.type.list_size) if fixed else (rows,)
+    if array.shape != shape:
+        raise InputError(f"{source}: column {field.name} has shape {array.shape}: give {shape}")
+    mask = None if valid is None else ~np.asarray(valid, dtype=bool)
+    if mask is not None and mask.shape != (rows,):
+        raise InputError(
+            f"{source}: the mask of {field.name} has shape {mask.shape}: give ({rows},)"
+        )
+    # from_pandas=False keeps NaN a value, distinct from null.
+    if not fixed:
+        return pa.array(array, type=inner, mask=mask, from_pandas=False)
+    flat = pa.array(array.reshape(-1), type=inner, from_pandas=False)
+    return pa.FixedSizeListArray.from_arrays(
+        flat, type=field.type, mask=None if mask is None else pa.array(mask)
+    )
