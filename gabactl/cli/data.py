@@ -1,0 +1,68 @@
+"""``gabactl data``: get the C-MAPSS data set, and check it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gabactl.cli._output import JsonFlag, show
+
+
+class _Dataset(StrEnum):
+    cmapss = "cmapss"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    data = typer.Typer(help="Get the C-MAPSS data set, and check it.", no_args_is_help=True)
+    app.add_typer(data, name="data")
+
+    @data.command()
+    def fetch(
+        dataset: Annotated[_Dataset, typer.Argument(help="Which data set.")],
+        output: Annotated[
+            Path, typer.Option("-o", "--output", help="Folder for the files.", metavar="DIR")
+        ],
+        url: Annotated[
+            str | None, typer.Option(help="Another address of the archive (default: NASA's).")
+        ] = None,
+        timeout: Annotated[float, typer.Option(help="Seconds without a byte.")] = 30.0,
+        force: Annotated[bool, typer.Option("--force", help="Replace files that differ.")] = False,
+    ) -> None:
+        """Download C-MAPSS from NASA (12 MB) and check every file's SHA-256."""
+        import sys
+
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+        from gabactl.cmapss.fetch import NASA_URL
+        from gabactl.cmapss.fetch import fetch as fetch_files
+
+        columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
+        console = Console(file=sys.stderr)
+        with Progress(*columns, console=console, transient=True) as progress:
+            bar = progress.add_task("C-MAPSS", total=None)
+            files = fetch_files(
+                output,
+                url or NASA_URL,
+                timeout=timeout,
+                force=force,
+                on_bytes=lambda done, total: progress.update(bar, completed=done, total=total),
+            )
+        print(f"{len(files)} files in {output}, each equal to NASA's original")
+
+    @data.command()
+    def verify(
+        source: Annotated[Path, typer.Argument(help="Folder or zip archive.", metavar="DIR")],
+        as_json: JsonFlag = False,
+    ) -> None:
+        """Compare every file with the SHA-256 of NASA's original; exit code 1 if one differs."""
+        from gabactl.cmapss import verify as verify_files
+
+        result = verify_files(source)
+        show(result, as_json)
+        if not result.ok:
+            raise typer.Exit(1)

@@ -1,0 +1,241 @@
+"""``gabactl train cmapss``: a real training run under a balancer, recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gabactl.cli._output import JsonFlag, show
+from gabactl.cli._spec import SpecOptions, spec_options
+
+if TYPE_CHECKING:
+    from gabactl.nn.training import Progress
+
+
+class _Dataset(StrEnum):
+    cmapss = "cmapss"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    @spec_options
+    def train(
+        dataset: Annotated[_Dataset, typer.Argument(help="What to train on.")],
+        spec: SpecOptions,
+        data: Annotated[
+            Path,
+            typer.Option(
+                help="Folder or zip archive with the data (see `gabactl data fetch`).",
+                envvar="GABACTL_CMAPSS",
+            ),
+        ],
+        subset: Annotated[str, typer.Option(help="FD001, FD002, FD003 or FD004.")] = "FD001",
+        channels: Annotated[int, typer.Option(help="14 sensors, or 17 with the settings.")] = 14,
+        model: Annotated[str, typer.Option(help="small or paper (3.5 M parameters).")] = "small",
+        balancer: Annotated[str, typer.Option(help="gaba, gradnorm or fixed.")] = "gaba",
+        weights: Annotated[
+            str, typer.Option(help="Of fixed: RUL,health, as in 0.0476,0.9524.")
+        ] = "0.5,0.5",
+        measure_every: Annotated[
+            int, typer.Option(help="Of fixed: steps between readings for the record; 0 never.")
+        ] = 1,
+        normalise_to: Annotated[
+            str, typer.Option(help="Of gaba: what the weights sum to, 1 or n_tasks.")
+        ] = "1",
+        gradnorm: Annotated[str, typer.Option(help="chen2018 or textbook.")] = "chen2018",
+        alpha: Annotated[float, typer.Option(help="Of gradnorm: restoring force.")] = 1.5,
+        gradnorm_lr: Annotated[float, typer.Option(help="Of gradnorm: step size.")] = 0.025,
+        epochs: Annotated[int, typer.Option(help="At most so many epochs.")] = 30,
+        steps: Annotated[int | None, typer.Option(help="At most so many steps.")] = None,
+        patience: Annotated[
+            int | None, typer.Option(help="Stop after so many epochs without improvement.")
+        ] = None,
+        batch_size: Annotated[int, typer.Option(help="Windows per step.")] = 256,
+        optimizer: Annotated[str, typer.Option(help="adamw or sgd.")] = "adamw",
+        lr: Annotated[float, typer.Option(help="Learning rate.")] = 1e-3,
+        weight_decay: Annotated[float, typer.Option(help="Weight decay.")] = 1e-4,
+        momentum: Annotated[float, typer.Option(help="Of sgd.")] = 0.9,
+        lr_warmup_epochs: Annotated[
+            int, typer.Option(help="Epochs over which the learning rate rises from a tenth.")
+        ] = 10,
+        clip: Annotated[
+            float | None, typer.Option(help="Largest norm of the combined gradient.")
+        ] = None,
+        dropout: Annotated[float | None, typer.Option(help="Default: as published.")] = None,
+        target_scale: Annotated[
+            float, typer.Option(help="RUL targets are divided by this (1: cycles).")
+        ] = 1.0,
+        excite: Annotated[
+            str | None,
+            typer.Option(
+                help="Perturb the weights: prbs:amplitude=0.5,period=50,seed=1[,inverted]."
+            ),
+        ] = None,
+        seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+        device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+        threads: Annotated[
+            int | None, typer.Option(min=1, help="CPU threads (default: torch's choice).")
+        ] = None,
+        record: Annotated[
+            Path | None, typer.Option("-o", "--record", help="Trace to write (.parquet).")
+        ] = None,
+        checkpoint: Annotated[
+            Path | None, typer.Option(help="Default: beside the trace, ending in .ckpt.")
+        ] = None,
+        checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 500,
+        resume: Annotated[
+            bool, typer.Option("--resume", help="Go on from the checkpoint.")
+        ] = False,
+        force: Annotated[
+            bool, typer.Option("--force", help="Replace an earlier trace and checkpoint.")
+        ] = False,
+        as_json: JsonFlag = False,
+    ) -> None:
+        """Train on real data, and record what the balancer saw and did at every step.
+
+        Ctrl-C finishes the step, saves the checkpoint and exits with code 130; the same command
+        with --resume goes on, and on a CPU ends exactly as if it had not been interrupted.
+        """
+        from gabactl.nn.excitation import Excitation
+        from gabactl.nn.settings import TrainingSettings
+
+        settings = TrainingSettings(
+            subset=subset,
+            channels=channels,
+            model=model,
+            dropout=dropout,
+            balancer=balancer,
+            spec=spec.resolve(),
+            normalise_to=1 if normalise_to == "1" else normalise_to,
+            weights=_numbers(weights),
+            measure_every=measure_every,
+            gradnorm_variant=gradnorm,
+            gradnorm_alpha=alpha,
+            gradnorm_lr=gradnorm_lr,
+            epochs=epochs,
+            steps=steps,
+            batch_size=batch_size,
+            optimizer=optimizer,
+            lr=lr,
+            weight_decay=weight_decay,
+            momentum=momentum,
+            lr_warmup_epochs=lr_warmup_epochs,
+            clip=clip,
+            patience=patience,
+            target_scale=target_scale,
+            excite=None if excite is None else Excitation.parse(excite),
+            seed=seed,
+            device=device,
+        )
+        if checkpoint is None and record is not None:
+            checkpoint = record.with_suffix(".ckpt")
+        _check_places(record, checkpoint, resume, force)
+
+        import torch
+
+        from gabactl import cmapss
+        from gabactl.nn.training import train as run
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        examples = cmapss.load(data, subset, channels=channels, seed=seed)
+        with _progress(quiet=as_json) as on_step:
+            result = run(
+                examples,
+                settings,
+                record=record,
+                checkpoint=checkpoint,
+                checkpoint_every=checkpoint_every,
+                resume=resume,
+                overwrite=force,
+                command=_command(),
+                on_step=on_step,
+            )
+        show(result, as_json)
+        if result.interrupted:
+            raise typer.Exit(130)
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    from gabactl.errors import InputError
+
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"weights = {text!r}: give two numbers, as in 0.5,0.5") from None
+
+
+def _check_places(record: Path | None, checkpoint: Path | None, resume: bool, force: bool) -> None:
+    """Find out before the data are read, not after an hour of training."""
+    from gabactl.errors import InputError
+
+    if record is not None and record.suffix.lower() not in (".parquet", ".arrows"):
+        raise InputError(f"{record}: a trace is written as .parquet: choose that ending")
+    for place in (record, checkpoint):
+        if place is not None and not place.absolute().parent.is_dir():
+            raise InputError(f"{place}: there is no folder {place.parent}: make it first")
+    if resume:
+        if checkpoint is None:
+            raise InputError("--resume needs --checkpoint FILE, or --record FILE to find it beside")
+        if not checkpoint.is_file():
+            raise InputError(
+                f"{checkpoint}: no such checkpoint: leave --resume away to start afresh"
+            )
+        return
+    for place in (record, record and record.with_suffix(".arrows"), checkpoint):
+        if place is not None and place.exists() and not force:
+            raise InputError(
+                f"{place}: is there already: add --resume to go on with it, --force to replace it, "
+                "or choose another name"
+            )
+
+
+def _command() -> str:
+    """The command as the user gave it, for the trace: paths shortened to their last part."""
+    import shlex
+    import sys
+
+    words = [Path(word).name if "/" in word or "\\" in word else word for word in sys.argv[1:]]
+    return shlex.join(["gabactl", *words])
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
+    if quiet:
+        yield None
+        return
+    import math
+    import sys
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("epoch {task.fields[epoch]}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[quality]}"),
+    )
+    with Bars(*columns, console=Console(file=sys.stderr), transient=True) as bars:
+        bar = bars.add_task("", total=None, epoch="1", quality="")
+
+        def on_step(now: Any) -> None:
+            rmse = now.validation_rmse
+            bars.update(
+                bar,
+                completed=now.step,
+                total=now.steps,
+                epoch=f"{min(now.epoch + 1, now.epochs)}/{now.epochs}",
+                quality="" if math.isnan(rmse) else f"validation RMSE {rmse:.2f}",
+            )
+
+        yield on_step

@@ -1,0 +1,105 @@
+"""Checkpoints: written atomically, read without running any code that a file may hold."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gabactl.errors import InputError
+
+__all__ = ["load_checkpoint", "save_checkpoint"]
+
+_FORMAT = "gabactl-training-checkpoint"
+_VERSION = 1
+_MAX_BYTES = 4 << 30
+
+
+def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint so that, whatever happens, either the old or the new one is there.
+
+    Parameters
+    ----------
+    path : path
+        The file; its folder must exist.
+    state : dict
+        Tensors, numbers, strings, lists and dicts only.
+
+    Raises
+    ------
+    InputError
+        The place cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "run.ckpt"
+    >>> save_checkpoint(file, {"step": 3})
+    >>> load_checkpoint(file)["step"]
+    3
+    """
+    file = Path(path)
+    temporary = ""
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+        with os.fdopen(handle, "wb") as stream:
+            torch.save({"format": _FORMAT, "version": _VERSION, **state}, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, file)
+    except OSError as error:
+        raise InputError(
+            f"{file}: cannot be written ({error.strerror}): choose another place"
+        ) from None
+    finally:
+        if temporary and os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dict[str, Any]:
+    """Read a checkpoint with ``weights_only=True``: tensors and plain values, no pickled code.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    device : device
+        Where the tensors go.
+
+    Raises
+    ------
+    InputError
+        Absent, damaged, too large, of another version, or no checkpoint of ours.
+
+    Examples
+    --------
+    >>> load_checkpoint("nowhere.ckpt")
+    Traceback (most recent call last):
+        ...
+    gabactl.errors.InputError: nowhere.ckpt: no such checkpoint: leave --resume away to start afresh
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(f"{file}: no such checkpoint: leave --resume away to start afresh")
+    if file.stat().st_size > _MAX_BYTES:
+        raise InputError(f"{file}: larger than {_MAX_BYTES >> 30} GiB, which no checkpoint is")
+    try:
+        state = torch.load(file, map_location=device, weights_only=True)
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror}): check the path") from None
+    except Exception as error:
+        # torch.load raises a dozen kinds for a damaged or hostile file; all mean the same here.
+        raise InputError(
+            f"{file}: not a readable checkpoint ({type(error).__name__}): delete it and start afresh"
+        ) from None
+    if not isinstance(state, dict) or state.get("format") != _FORMAT:
+        raise InputError(f"{file}: no checkpoint of `gabactl train`: give the file it wrote")
+    if state.get("version") != _VERSION:
+        raise InputError(
+            f"{file}: checkpoint version {state.get('version')!r} is unknown here (this release "
+            f"reads {_VERSION}): use the gabactl that wrote it"
+        )
+    return state

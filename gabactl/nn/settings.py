@@ -1,0 +1,228 @@
+"""Everything that decides a training run on C-MAPSS: the frozen ``TrainingSettings``. No torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, get_args
+
+from gabactl.cmapss.files import SUBSETS
+from gabactl.errors import InputError
+from gabactl.nn.excitation import Excitation
+from gabactl.spec import GabaSpec
+
+__all__ = ["Balancer", "TrainingSettings"]
+
+Balancer = Literal["gaba", "gradnorm", "fixed"]
+
+#: Choices that may differ between the first run and its resumption.
+_EXTENDABLE = ("epochs", "steps", "patience", "device")
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """A training run, completely.
+
+    The defaults are the published protocol where it is known (AdamW, linear warm-up of the
+    learning rate from a tenth over 10 epochs, halving on a plateau of 30, averaged weights), and
+    batch 256 and a validation split of 10 % of the engines, which are our choice.
+
+    Parameters
+    ----------
+    subset : {"FD001", "FD002", "FD003", "FD004"}
+        Which data.
+    channels : {14, 17}
+        14 sensors, or these and the settings.
+    model : {"small", "paper"}
+        See :mod:`gabactl.nn.models`.
+    dropout : float in [0, 1), optional
+        Default: as published, by subset.
+    balancer : {"gaba", "gradnorm", "fixed"}
+        What weighs the two losses.
+    spec : GabaSpec
+        Settings of ``gaba``.
+    normalise_to : 1 or "n_tasks"
+        What the weights of ``gaba`` sum to.
+    weights : tuple of 2 floats
+        Weights of ``fixed`` (RUL, health).
+    measure_every : int, at least 0
+        With ``fixed``: steps between measurements of the gradient norms, for the record only.
+    gradnorm_variant : {"chen2018", "textbook"}
+        See :class:`gabactl.nn.GradNormLoss`.
+    gradnorm_alpha, gradnorm_lr : float
+        Restoring force and step size of ``gradnorm``.
+    epochs : int, at least 1
+        At most so many epochs.
+    steps : int, optional
+        Stop after so many steps, if that comes first.
+    batch_size : int, at least 2
+        Windows per step; an epoch drops the last, incomplete batch.
+    optimizer : {"adamw", "sgd"}
+        ``sgd`` with raw targets (losses in the thousands) needs a learning rate of 1e-4 or less,
+        or clipping.
+    lr : float, positive
+        Base learning rate.
+    weight_decay : float, at least 0
+        For both optimisers.
+    momentum : float in [0, 1)
+        Of ``sgd``.
+    lr_warmup_epochs : int, at least 0
+        Epochs over which the learning rate rises linearly from a tenth; 0 starts at the base rate.
+    clip : float, optional
+        Scale the gradient of the combined loss down to this norm. Not part of the published
+        protocol: the recorded norms are those before it.
+    average : float in [0, 1)
+        Decay of the averaged weights, which validation and test use; 0 uses the last ones. Young
+        averages are shorter (decay at most (1 + t) / (10 + t)), so that short runs do not keep
+        their random start.
+    patience : int, optional
+        Stop after so many epochs without a better validation RMSE.
+    target_scale : float, positive
+        The RUL target is divided by this: 1 is cycles (published), 125 gives targets in [0, 1].
+        Nothing else changes the ratio of the gradients as much.
+    excite : Excitation, optional
+        A known perturbation of the weights.
+    seed : int, at least 0
+        Of the split, the initial weights, the order of batches and the dropout.
+    device : str
+        ``auto`` (CUDA, else MPS, else CPU), or a torch device.
+
+    Raises
+    ------
+    InputError
+        A value out of range, naming the value, the range and the remedy.
+
+    Examples
+    --------
+    >>> TrainingSettings(batch_size=1)
+    Traceback (most recent call last):
+        ...
+    gabactl.errors.InputError: batch_size = 1 is below 2: choose for example 256
+    """
+
+    subset: str = "FD001"
+    channels: int = 14
+    model: str = "small"
+    dropout: float | None = None
+    balancer: str = "gaba"
+    spec: GabaSpec = field(default_factory=GabaSpec)
+    normalise_to: int | str = 1
+    weights: tuple[float, ...] = (0.5, 0.5)
+    measure_every: int = 1
+    gradnorm_variant: str = "chen2018"
+    gradnorm_alpha: float = 1.5
+    gradnorm_lr: float = 0.025
+    epochs: int = 30
+    steps: int | None = None
+    batch_size: int = 256
+    optimizer: str = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 1e-4
+    momentum: float = 0.9
+    lr_warmup_epochs: int = 10
+    clip: float | None = None
+    average: float = 0.999
+    patience: int | None = None
+    target_scale: float = 1.0
+    excite: Excitation | None = None
+    seed: int = 0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        self._one_of("subset", SUBSETS)
+        self._one_of("channels", (14, 17))
+        self._one_of("model", ("small", "paper"))
+        self._one_of("balancer", get_args(Balancer))
+        self._one_of("gradnorm_variant", ("chen2018", "textbook"))
+        self._one_of("optimizer", ("adamw", "sgd"))
+        self._one_of("normalise_to", (1, "n_tasks"))
+        for name, least, example in (
+            ("epochs", 1, 30),
+            ("batch_size", 2, 256),
+            ("measure_every", 0, 1),
+            ("lr_warmup_epochs", 0, 10),
+            ("seed", 0, 0),
+        ):
+            self._at_least(name, least, example)
+        for name in ("steps", "patience"):
+            if getattr(self, name) is not None:
+                self._at_least(name, 1, 100)
+        for name in ("lr", "target_scale", "gradnorm_lr"):
+            self._real(name, 0.0, math.inf, low_open=True)
+        self._real("weight_decay", 0.0, math.inf)
+        self._real("gradnorm_alpha", 0.0, math.inf)
+        self._real("momentum", 0.0, 1.0)
+        self._real("average", 0.0, 1.0)
+        if self.clip is not None:
+            self._real("clip", 0.0, math.inf, low_open=True)
+        if self.dropout is not None:
+            self._real("dropout", 0.0, 1.0)
+        if self.spec.n_tasks != 2:
+            raise InputError(
+                f"n_tasks = {self.spec.n_tasks}: training on C-MAPSS has two tasks, RUL and health"
+            )
+        if len(self.weights) != 2 or not all(math.isfinite(w) and w >= 0 for w in self.weights):
+            raise InputError(
+                f"weights = {list(self.weights)}: give two finite numbers >= 0, as in 0.5,0.5"
+            )
+        if not sum(self.weights):
+            raise InputError("weights = [0, 0]: at least one must be positive")
+
+    def _one_of(self, name: str, allowed: tuple[Any, ...]) -> None:
+        value = getattr(self, name)
+        if value not in allowed:
+            raise InputError(
+                f"{name} = {value!r} is unknown: choose one of {', '.join(map(str, allowed))}"
+            )
+
+    def _at_least(self, name: str, least: int, example: int) -> None:
+        value = getattr(self, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise InputError(f"{name} = {value!r} is below {least}: choose for example {example}")
+
+    def _real(self, name: str, low: float, high: float, low_open: bool = False) -> None:
+        value = getattr(self, name)
+        inside = isinstance(value, (int, float)) and (low < value if low_open else low <= value)
+        if not inside or not value < high:
+            default = next(f.default for f in fields(self) if f.name == name)
+            remedy = f": the default is {default:g}" if isinstance(default, float) else ""
+            raise InputError(
+                f"{name} = {value!r} is not in {'(' if low_open else '['}{low:g}, {high:g}){remedy}"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, in the order of the fields.
+
+        Examples
+        --------
+        >>> TrainingSettings().to_dict()["lr"]
+        0.001
+        """
+        return {**asdict(self), "weights": list(self.weights)}
+
+    def refuse_other(self, before: Mapping[str, Any], source: str) -> None:
+        """Check that a run begun with the settings ``before`` can go on with these.
+
+        Only how long to train, and on which device, may change.
+
+        Parameters
+        ----------
+        before : mapping
+            :meth:`to_dict` of the run to be resumed.
+        source : str
+            Its checkpoint, for the message.
+
+        Examples
+        --------
+        >>> TrainingSettings(seed=1).refuse_other(TrainingSettings().to_dict(), "run.ckpt")
+        Traceback (most recent call last):
+            ...
+        gabactl.errors.InputError: run.ckpt: was trained with seed = 0, not 1: resume with the same settings, or start afresh under another name
+        """
+        for name, value in self.to_dict().items():
+            if name not in _EXTENDABLE and before.get(name) != value:
+                raise InputError(
+                    f"{source}: was trained with {name} = {before.get(name)!r}, not {value!r}: "
+                    "resume with the same settings, or start afresh under another name"
+                )

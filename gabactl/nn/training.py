@@ -1,0 +1,615 @@
+"""Training on C-MAPSS under a balancer, recorded step by step and resumable to the last bit.
+
+The data live on the device; the order of the batches depends on (seed, epoch) alone; nothing in
+the loop waits for the device but the recorder, once per flush.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gabactl.cmapss.metrics import nasa_score, rmse
+from gabactl.cmapss.windows import Cmapss, Windows
+from gabactl.errors import InputError
+from gabactl.nn.base import BalancedLoss
+from gabactl.nn.checkpoint import load_checkpoint, save_checkpoint
+from gabactl.nn.excited import ExcitedLoss
+from gabactl.nn.fixed import FixedLoss
+from gabactl.nn.gaba import GABALoss
+from gabactl.nn.gradnorm import GradNormLoss
+from gabactl.nn.models import build_model
+from gabactl.nn.recorder import TraceRecorder
+from gabactl.nn.sensors import get_shared_params
+from gabactl.nn.settings import TrainingSettings
+from gabactl.results import Result
+
+__all__ = ["Progress", "Score", "TrainingResult", "build_loss", "choose_device", "train"]
+
+_EVALUATION_BATCH = 4096
+#: Plateau of the learning rate: halve after 30 epochs without improvement, down to 5e-6.
+_PLATEAU = {"mode": "min", "factor": 0.5, "patience": 30, "min_lr": 5e-6}
+
+
+@dataclass(frozen=True)
+class Score:
+    """How good the predictions are on one set of windows.
+
+    Attributes
+    ----------
+    rmse, nasa : float
+        Against min(RUL, 125), in cycles; the score of :func:`gabactl.cmapss.nasa_score`.
+    rmse_uncapped, nasa_uncapped : float
+        Against the RUL without the limit, which the network was never shown.
+    health_accuracy : float
+        Share of right health classes.
+    """
+
+    rmse: float
+    nasa: float
+    rmse_uncapped: float
+    nasa_uncapped: float
+    health_accuracy: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a progress display is told after each step; ``validation_rmse`` is NaN before any."""
+
+    step: int
+    steps: int
+    epoch: int
+    epochs: int
+    validation_rmse: float
+
+
+@dataclass(frozen=True)
+class TrainingResult(Result):
+    """The end of a training run, interrupted or not."""
+
+    settings: TrainingSettings
+    steps: int
+    epochs: int
+    parameters: int
+    device: str
+    seconds: float
+    best_epoch: int
+    validation_rmse: float
+    test: Score | None
+    stopped: str
+    record: Path | None
+    checkpoint: Path | None
+    title = "Training on C-MAPSS"
+
+    @property
+    def interrupted(self) -> bool:
+        """Stopped by Ctrl-C; ``--resume`` goes on."""
+        return self.stopped == "interrupted"
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """The outcome as a table."""
+        s = self.settings
+        balancer = s.balancer if s.excite is None else f"{s.balancer}, excited"
+        rows: list[tuple[str, ...]] = [
+            ("data", f"{s.subset}, {s.channels} channels, batch {s.batch_size}, seed {s.seed}"),
+            ("model", f"{s.model}, {self.parameters:,} parameters, on {self.device}"),
+            ("balancer", balancer),
+            ("ended", f"{self.stopped} after {self.steps:,} steps, {self.epochs} full epochs"),
+            ("time", f"{self.seconds:.0f} s in this run"),
+        ]
+        if math.isfinite(self.validation_rmse):
+            rows.append(
+                ("validation RMSE", f"{self.validation_rmse:.2f} cycles (epoch {self.best_epoch})")
+            )
+        if self.test is not None:
+            rows += [
+                (
+                    "test RMSE",
+                    f"{self.test.rmse:.2f} cycles ({self.test.rmse_uncapped:.2f} uncapped)",
+                ),
+                ("NASA score", f"{self.test.nasa:.1f} ({self.test.nasa_uncapped:.1f} uncapped)"),
+                ("health accuracy", f"{100 * self.test.health_accuracy:.1f} %"),
+            ]
+        rows += [
+            (n, str(p)) for n, p in (("trace", self.record), ("checkpoint", self.checkpoint)) if p
+        ]
+        return rows
+
+    def to_dict(self) -> dict[str, Any]:
+        """Keys as the attributes; ``validation_rmse`` is null before the first full epoch."""
+        return {
+            "settings": self.settings.to_dict(),
+            "steps": self.steps,
+            "epochs": self.epochs,
+            "parameters": self.parameters,
+            "device": self.device,
+            "seconds": self.seconds,
+            "best_epoch": self.best_epoch,
+            "validation_rmse": self.validation_rmse,
+            "test": self.test,
+            "stopped": self.stopped,
+            "record": self.record,
+            "checkpoint": self.checkpoint,
+        }
+
+
+def choose_device(name: str) -> torch.device:
+    """The torch device for ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+
+    Raises
+    ------
+    InputError
+        No such device here.
+
+    Examples
+    --------
+    >>> choose_device("cpu")
+    device(type='cpu')
+    """
+    mps = torch.backends.mps.is_available()
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"device = {name!r} is unknown: choose auto, cpu, cuda or mps") from None
+    there = {"cpu": True, "mps": mps, "cuda": torch.cuda.is_available()}.get(device.type, False)
+    if device.type == "cuda" and there and (device.index or 0) >= torch.cuda.device_count():
+        there = False
+    if not there:
+        raise InputError(f"device = {name!r} is not available here: choose auto or cpu")
+    return device
+
+
+def build_loss(settings: TrainingSettings, device: torch.device) -> BalancedLoss:
+    """The balancer of a run, excited if the settings say so.
+
+    Examples
+    --------
+    >>> build_loss(TrainingSettings(balancer="fixed"), torch.device("cpu"))
+    FixedLoss()
+    """
+    loss: BalancedLoss
+    if settings.balancer == "gaba":
+        normalise_to: Any = settings.normalise_to
+        loss = GABALoss.from_spec(settings.spec, normalise_to=normalise_to)
+    elif settings.balancer == "fixed":
+        loss = FixedLoss(settings.weights, measure_every=settings.measure_every)
+    else:
+        variant: Any = settings.gradnorm_variant
+        loss = GradNormLoss(
+            variant,
+            alpha=settings.gradnorm_alpha,
+            lr=settings.gradnorm_lr,
+            # cuDNN's recurrent layers have no second derivative; the closed form gives the same.
+            create_graph=device.type != "cuda",
+        )
+    if settings.excite is not None:
+        loss = ExcitedLoss(loss, settings.excite)
+    return loss.to(device)
+
+
+def train(
+    data: Cmapss,
+    settings: TrainingSettings,
+    *,
+    record: str | Path | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int = 500,
+    resume: bool = False,
+    overwrite: bool = False,
+    command: str | None = None,
+    on_step: Callable[[Progress], None] | None = None,
+) -> TrainingResult:
+    """Train, record, and test.
+
+    The test uses the averaged weights of the epoch with the best validation RMSE. Ctrl-C (and
+    SIGTERM) finishes the step, saves the checkpoint and returns with ``interrupted``.
+
+    Parameters
+    ----------
+    data : Cmapss
+        From :func:`gabactl.cmapss.load`, with the subset, channels and seed of the settings.
+    settings : TrainingSettings
+        Everything else.
+    record : path, optional
+        Trace to write, ``.parquet``.
+    checkpoint : path, optional
+        File for checkpoints; without one, an interrupted run cannot be resumed.
+    checkpoint_every : int, at least 1
+        Steps between checkpoints.
+    resume : bool
+        Go on from ``checkpoint``. On a CPU the result equals that of an uninterrupted run bit for
+        bit; rows of the trace after the checkpoint are replaced.
+    overwrite : bool
+        Replace an earlier trace instead of refusing.
+    command : str, optional
+        The command line, for the trace's metadata.
+    on_step : callable, optional
+        Told of every step.
+
+    Raises
+    ------
+    InputError
+        Files that are in the way or cannot be resumed, a batch larger than the data.
+    """
+    if checkpoint_every < 1:
+        raise InputError(f"checkpoint_every = {checkpoint_every} is below 1: choose 500")
+    if (data.subset, data.channels, data.seed) != (
+        settings.subset,
+        settings.channels,
+        settings.seed,
+    ):
+        raise InputError(
+            f"the data are {data.subset} with {data.channels} channels and split seed {data.seed}, "
+            f"the settings say {settings.subset}, {settings.channels}, {settings.seed}"
+        )
+    if len(data.train) < settings.batch_size:
+        raise InputError(
+            f"batch_size = {settings.batch_size} is more than the {len(data.train)} training "
+            "windows: choose a smaller one"
+        )
+    run = _Run(data, settings)
+    if resume:
+        if checkpoint is None:
+            raise InputError("there is nothing to resume from: name the checkpoint")
+        run.restore(load_checkpoint(checkpoint, run.device), str(checkpoint))
+    recorder = None
+    if record is not None:
+        recorder = TraceRecorder(
+            record,
+            run.loss_fn,
+            _metadata(run, command),
+            excitation=settings.excite is not None,
+            resume=resume,
+            overwrite=overwrite,
+        )
+    begin = time.perf_counter()
+    try:
+        with _interrupts() as interrupted:
+            stopped = run.loop(recorder, checkpoint, checkpoint_every, interrupted, on_step)
+    except BaseException:
+        if recorder is not None:
+            recorder.close(finish=False)
+        raise
+    if checkpoint is not None:
+        save_checkpoint(checkpoint, run.state())
+    kept = None if recorder is None else recorder.close(finish=stopped != "interrupted")
+    return TrainingResult(
+        settings=settings,
+        steps=run.step,
+        epochs=run.epoch,
+        parameters=sum(p.numel() for p in run.model.parameters()),
+        device=str(run.device),
+        seconds=time.perf_counter() - begin,
+        best_epoch=run.best_epoch,
+        validation_rmse=run.best_rmse,
+        test=None if stopped == "interrupted" else run.test(data.test),
+        stopped=stopped,
+        record=kept,
+        checkpoint=None if checkpoint is None else Path(checkpoint),
+    )
+
+
+class _Run:
+    """Everything that changes during a run; ``state`` and ``restore`` hold all of it."""
+
+    def __init__(self, data: Cmapss, settings: TrainingSettings) -> None:
+        self.settings = settings
+        self.device = choose_device(settings.device)
+        torch.manual_seed(settings.seed)
+        size: Any = settings.model
+        self.model = build_model(size, settings.channels, settings.dropout, settings.subset)
+        self.model.to(self.device)
+        self.loss_fn = build_loss(settings, self.device)
+        self.shared = get_shared_params(self.model)
+        self.average = _Average(self.model, settings.average)
+        self.optimizer = _optimizer(self.model, settings)
+        self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(self.optimizer, **_PLATEAU)  # type: ignore[arg-type]
+        self.inputs, self.rul, self.health = self._on_device(data.train)
+        self.validation = data.validation
+        self.steps_per_epoch = len(data.train) // settings.batch_size
+        self.total_steps = settings.epochs * self.steps_per_epoch
+        if settings.steps is not None:
+            self.total_steps = min(self.total_steps, settings.steps)
+        self.step = 0
+        self.last_rmse = self.best_rmse = math.nan
+        self.best_epoch = 0
+        self.best: dict[str, Tensor] | None = None
+        self._set_lr()
+
+    @property
+    def epoch(self) -> int:
+        """Completed epochs."""
+        return self.step // self.steps_per_epoch
+
+    # -- the loop ----------------------------------------------------------------------------
+
+    def loop(
+        self,
+        recorder: TraceRecorder | None,
+        checkpoint: str | Path | None,
+        checkpoint_every: int,
+        interrupted: Callable[[], bool],
+        on_step: Callable[[Progress], None] | None,
+    ) -> str:
+        """Steps until the end; the reason it ended."""
+        order = self._order()
+        while True:
+            reason = self._ended()
+            if reason or interrupted():
+                return reason or "interrupted"
+            place = self.step % self.steps_per_epoch
+            if place == 0:
+                order = self._order()
+            size = self.settings.batch_size
+            self._step(order[place * size : (place + 1) * size], recorder)
+            if self.step % self.steps_per_epoch == 0:
+                self._finish_epoch()
+            if checkpoint is not None and self.step % checkpoint_every == 0:
+                if recorder is not None:
+                    recorder.flush()  # so that the trace is never behind the checkpoint
+                save_checkpoint(checkpoint, self.state())
+            if on_step is not None:
+                on_step(
+                    Progress(
+                        self.step,
+                        self.total_steps,
+                        self.epoch,
+                        self.settings.epochs,
+                        self.last_rmse,
+                    )
+                )
+
+    def _step(self, batch: Tensor, recorder: TraceRecorder | None) -> None:
+        predicted, logits = self.model(self.inputs[batch])
+        losses = [
+            functional.mse_loss(predicted, self.rul[batch]),
+            functional.cross_entropy(logits, self.health[batch]),
+        ]
+        total = self.loss_fn.forward_k(losses, shared_params=self.shared)
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()  # type: ignore[no-untyped-call]
+        if self.settings.clip is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        self.optimizer.step()
+        self.step += 1
+        self.average.update(self.step)
+        if recorder is not None:
+            recorder.log(losses)
+
+    def _order(self) -> Tensor:
+        """The order of this epoch's windows, a function of seed and epoch."""
+        n = len(self.rul)
+        shuffled = np.random.default_rng([self.settings.seed, self.epoch]).permutation(n)
+        return torch.from_numpy(shuffled).to(self.device)
+
+    def _ended(self) -> str:
+        if self.step >= self.total_steps:
+            return "finished"
+        patience = self.settings.patience
+        if self.step % self.steps_per_epoch or not self.step:
+            return ""
+        if math.isnan(self.last_rmse):
+            return "diverged"
+        if patience is not None and self.epoch - self.best_epoch >= patience:
+            return "stopped early"
+        return ""
+
+    def _finish_epoch(self) -> None:
+        self.last_rmse = self._score(self.validation).rmse
+        if not self.last_rmse >= self.best_rmse and not math.isnan(self.last_rmse):
+            self.best_rmse, self.best_epoch = self.last_rmse, self.epoch
+            self.best = copy.deepcopy(self.average.model.state_dict())
+        if self.epoch > self.settings.lr_warmup_epochs and not math.isnan(self.last_rmse):
+            self.plateau.step(self.last_rmse)
+        self._set_lr()
+
+    def _set_lr(self) -> None:
+        """Linear warm-up by epoch; after it the plateau scheduler rules."""
+        warmup = self.settings.lr_warmup_epochs
+        if self.epoch <= warmup:
+            factor = 1.0 if warmup == 0 else 0.1 + 0.9 * self.epoch / warmup
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.settings.lr * factor
+
+    # -- evaluation --------------------------------------------------------------------------
+
+    def test(self, windows: Windows) -> Score:
+        """Score of the best averaged weights (the present ones before the first full epoch)."""
+        if self.best is not None:
+            self.average.model.load_state_dict(self.best)
+        return self._score(windows)
+
+    def _score(self, windows: Windows) -> Score:
+        predicted, classes = [], []
+        with torch.no_grad():
+            for part in torch.split(torch.from_numpy(windows.inputs), _EVALUATION_BATCH):
+                rul, logits = self.average.model(part.to(self.device))
+                predicted.append(rul.cpu().double().numpy())
+                classes.append(logits.argmax(dim=1).cpu().numpy())
+        cycles = np.concatenate(predicted) * self.settings.target_scale
+        right = np.concatenate(classes) == windows.health
+        return Score(
+            rmse(cycles, windows.rul),
+            nasa_score(cycles, windows.rul),
+            rmse(cycles, windows.true_rul),
+            nasa_score(cycles, windows.true_rul),
+            float(right.mean()),
+        )
+
+    def _on_device(self, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
+        scale = self.settings.target_scale
+        return (
+            torch.from_numpy(windows.inputs).to(self.device),
+            torch.from_numpy(windows.rul / np.float32(scale)).to(self.device),
+            torch.from_numpy(windows.health).to(self.device),
+        )
+
+    # -- checkpoints -------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """All that the rest of the run depends on, as tensors and plain values."""
+        cuda = self.device.type == "cuda"
+        return {
+            "settings": _plain(self.settings.to_dict()),
+            "windows": len(self.rul),
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "average": self.average.model.state_dict(),
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "best_rmse": self.best_rmse,
+            "last_rmse": self.last_rmse,
+            "optimizer": self.optimizer.state_dict(),
+            "plateau": _plain(self.plateau.state_dict()),
+            "balancer": self.loss_fn.state_dict(),
+            "rng": torch.get_rng_state(),
+            "rng_cuda": torch.cuda.get_rng_state(self.device) if cuda else None,
+        }
+
+    def restore(self, saved: Mapping[str, Any], source: str) -> None:
+        """Back to a checkpoint."""
+        try:
+            before = saved["settings"]
+            if not isinstance(before, Mapping):
+                raise TypeError("settings")
+            self.settings.refuse_other(before, source)
+            if saved["windows"] != len(self.rul):
+                raise InputError(
+                    f"{source}: was trained on {saved['windows']} windows, the data have "
+                    f"{len(self.rul)}: give the same data"
+                )
+            self.step = int(saved["step"])
+            self.model.load_state_dict(saved["model"])
+            self.average.model.load_state_dict(saved["average"])
+            self.best = saved["best"]
+            self.best_epoch = int(saved["best_epoch"])
+            self.best_rmse, self.last_rmse = float(saved["best_rmse"]), float(saved["last_rmse"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.plateau.load_state_dict(dict(saved["plateau"]))
+            self.loss_fn.load_state_dict(saved["balancer"])
+            torch.set_rng_state(saved["rng"].cpu())
+            if self.device.type == "cuda" and saved["rng_cuda"] is not None:
+                torch.cuda.set_rng_state(saved["rng_cuda"].cpu(), self.device)
+        except InputError:
+            raise
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise InputError(
+                f"{source}: damaged checkpoint ({type(error).__name__}): delete it and start afresh"
+            ) from None
+
+
+class _Average:
+    """Exponential moving average of the weights (and of the floating buffers), in eval mode."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.model = copy.deepcopy(model).eval()
+        self.decay = decay
+        pairs = list(
+            zip(self.model.state_dict().values(), model.state_dict().values(), strict=True)
+        )
+        self._floats = [(a, m) for a, m in pairs if a.is_floating_point()]
+        self._others = [(a, m) for a, m in pairs if not a.is_floating_point()]
+
+    def update(self, step: int) -> None:
+        """Take in the weights after ``step`` (counted from 1)."""
+        decay = min(self.decay, step / (9.0 + step))
+        averages, current = zip(*self._floats, strict=True)
+        with torch.no_grad():
+            torch._foreach_lerp_(averages, current, 1.0 - decay)
+            for average, value in self._others:
+                average.copy_(value)
+
+
+def _optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(
+            model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
+        )
+    return torch.optim.SGD(
+        model.parameters(),
+        lr=settings.lr,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+    )
+
+
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], bool]]:
+    """Turn Ctrl-C and SIGTERM into a question; a second Ctrl-C stops at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    seen: list[int] = []
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        if seen and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        seen.append(number)
+
+    before = {s: signal.signal(s, remember) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(seen)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Only what ``torch.load(weights_only=True)`` reads back: no NumPy scalars, tuples as lists."""
+    plain: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            plain[key] = _plain(value)
+        elif isinstance(value, (list, tuple)):
+            plain[key] = list(value)
+        else:
+            plain[key] = value.item() if isinstance(value, np.generic) else value
+    return plain
+
+
+def _metadata(run: _Run, command: str | None) -> dict[str, Any]:
+    """What the trace says of the run, beyond what the recorder knows by itself."""
+    settings = run.settings.to_dict()
+    settings.pop("spec")  # the recorder writes it, where there is one
+    s = run.settings
+    optimiser = {"name": s.optimizer, "lr": s.lr, "weight_decay": s.weight_decay}
+    if s.optimizer == "sgd":
+        optimiser["momentum"] = s.momentum
+    found: dict[str, Any] = {
+        "model": {
+            "name": s.model,
+            "parameters": sum(p.numel() for p in run.model.parameters()),
+            "shared_parameters": sum(p.numel() for p in run.shared),
+        },
+        "data": {
+            "name": "NASA C-MAPSS",
+            "subset": s.subset,
+            "channels": s.channels,
+            "training_windows": len(run.rul),
+            "steps_per_epoch": run.steps_per_epoch,
+        },
+        "optimiser": optimiser,
+        "seed": s.seed,
+        "training": settings,
+    }
+    if s.excite is not None:
+        found["excitation"] = str(s.excite)
+    if command is not None:
+        found["command"] = command
+    return found
