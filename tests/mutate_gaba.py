@@ -15,17 +15,22 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = ["tests/nn/test_gaba.py", "-k", "not TestAgreement"]
 
-#: name: (file, what is there, what the mutant has instead)
+#: name: (file, what is there, what the mutant has instead)[, and more such places]
 MUTATIONS = {
     "warm-up ends a step early": (
-        "nn/gaba.py",
-        "step <= self.spec.warmup:\n            self._advance",
-        "step < self.spec.warmup:\n            self._advance",
+        "spec.py",
+        "return step > self.warmup",
+        "return step >= self.warmup",
     ),
-    "warm-up moves the average": (
+    "warm-up does not gate": (
+        "spec.py",
+        "return step > self.warmup and (step - self.warmup - 1)",
+        "return (step - 1)",
+    ),
+    "warm-up applies the average": (
         "nn/gaba.py",
-        "parameters is None or step <= self.spec.warmup:",
-        "parameters is None:",
+        "if self._steps() <= self.spec.warmup:",
+        "if False:",
     ),
     "ema is not written back": (
         "nn/gaba.py",
@@ -33,11 +38,10 @@ MUTATIONS = {
         "",
     ),
     "weights are not detached": (
-        "nn/sensors.py",
-        "retain_graph=retain_graph, create_graph=False",
-        "retain_graph=retain_graph, create_graph=True",
+        ("nn/sensors.py", "create_graph=False", "create_graph=True"),
+        ("nn/gaba.py", "    @torch.no_grad()\n    def _take", "    def _take"),
+        ("nn/gaba.py", "self.ema_weights.copy_(ema)", "self.ema_weights.copy_(ema.detach())"),
     ),
-    "ema keeps its graph": ("nn/gaba.py", "    @torch.no_grad()\n    def _take", "    def _take"),
     "the floor is left out": ("nn/_stages.py", "ema.clamp_min(spec.floor)", "ema"),
     "the stored ema is clamped": (
         "nn/gaba.py",
@@ -60,9 +64,12 @@ MUTATIONS = {
         "_stages.smooth(_stages.saturate(self.ema_weights, spec), raw, spec)",
     ),
     "weights of the step before": (
-        "nn/gaba.py",
-        "return _stages.saturate(ema, spec)",
-        "return self._old",
+        ("nn/gaba.py", "return _stages.saturate(ema, spec)", "return old"),
+        (
+            "nn/gaba.py",
+            "        raw = _stages.raw_weights",
+            "        old = _stages.saturate(self.ema_weights, spec)\n        raw = _stages.raw_weights",
+        ),
     ),
     "K instead of K - 1": ("nn/_stages.py", "((k - 1) * total)", "(k * total)"),
     "K instead of K - 1, guarded": ("nn/_stages.py", "total / (k - 1)", "total / k"),
@@ -102,22 +109,18 @@ MUTATIONS = {
 
 def survives(name: str) -> bool:
     """Whether the tests pass on a copy with this mutation."""
-    file, before, after = MUTATIONS[name]
+    mutation = MUTATIONS[name]
+    places = (mutation,) if isinstance(mutation[0], str) else mutation
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "gabactl"
         shutil.copytree(ROOT / "gabactl", copy, ignore=shutil.ignore_patterns("__pycache__"))
-        source = (copy / file).read_text(encoding="utf-8")
-        if source.count(before) != 1:
-            raise SystemExit(
-                f"{name}: {file} has {source.count(before)} places like {before!r}, not one"
-            )
-        mutant = source.replace(before, after)
-        if after == "return self._old":
-            mutant = mutant.replace(
-                "        spec = self.spec\n        self._follow",
-                "        spec = self.spec\n        self._old = _stages.saturate(self.ema_weights, spec)\n        self._follow",
-            )
-        (copy / file).write_text(mutant, encoding="utf-8")
+        for file, before, after in places:
+            source = (copy / file).read_text(encoding="utf-8")
+            if source.count(before) != 1:
+                raise SystemExit(
+                    f"{name}: {file} has {source.count(before)} places like {before!r}"
+                )
+            (copy / file).write_text(source.replace(before, after), encoding="utf-8")
         run = subprocess.run(
             [sys.executable, "-P", "-m", "pytest", "-x", "-q", *TESTS],
             cwd=ROOT,

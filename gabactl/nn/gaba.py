@@ -151,18 +151,12 @@ class GABALoss(BalancedLoss):
         """
         parameters = self._check(losses, shared_params)
         self.measured_this_step = False
-        if self._frozen:
-            if self.spec.guard == "none":
-                self._advance(self._steps() + 1)
+        step = self._steps() + 1
+        if self._frozen or parameters is None or not self.spec.measures_at(step):
+            if not self._frozen or self.spec.guard == "none":
+                self._advance(step)
             weights = self._uniform() if parameters is None else self._weights_of_state()
             return self._combine(losses, weights)
-        step = self._steps() + 1
-        if parameters is None or step <= self.spec.warmup:
-            self._advance(step)
-            return self._combine(losses, self._uniform())
-        if not self.spec.measures_at(step):
-            self._advance(step)
-            return self._combine(losses, self._weights_of_state())
         norms = self._norms(losses, parameters)
         self._advance(step)
         return self._combine(losses, self._scale(self._take(norms)))

@@ -80,6 +80,14 @@ class TestPublishedSemantics:
             assert moved == (step > 3)
             assert (loss_fn.get_gradient_stats() != {}) == (step > 3)
 
+    def test_a_moved_average_waits_for_the_warm_up(self):
+        # A checkpoint loaded into a run with a longer warm-up: uniform until it ends.
+        for loss_fn in (GABALoss(warmup_steps=3, guard="none"), PublishedLoss(warmup_steps=3)):
+            loss_fn.ema_weights.copy_(torch.tensor([0.1, 0.9]))
+            totals = [feed(loss_fn, [1.0, 3.0]).item() for _ in range(4)]
+            assert totals[:3] == [2.0, 2.0, 2.0]
+            assert totals[3] == pytest.approx(0.1065 + 3 * 0.8935, abs=1e-4)
+
     def test_ema_is_stored_unclamped(self):
         loss_fn = GABALoss(warmup_steps=0)
         for _ in range(600):
