@@ -1,0 +1,215 @@
+"""What a theorem is: a named statement, how it is decided, and the errors that must turn it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from gabactl.errors import InputError
+
+__all__ = ["Method", "Outcome", "Theorem", "Verdict", "theorem"]
+
+Verdict = Literal["proved", "refuted", "unknown"]
+
+#: symbolic: algebra for every K. SMT: a solver refutes the negation. exact: rational arithmetic on
+#: the stage functions. interval: outward-rounded enclosures. rounding: IEEE arithmetic through
+#: the error model of rounding to nearest. certificate: a witness checked in rationals.
+Method = Literal["symbolic", "SMT", "exact", "interval", "rounding", "certificate"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a check found.
+
+    Attributes
+    ----------
+    verdict : {"proved", "refuted", "unknown"}
+        A step that cannot be decided, or a counterexample that does not replay, gives ``unknown``.
+    steps : tuple of str
+        The derivation, one checked step a line.
+    core : tuple of str
+        Names of the hypotheses a solver needed.
+    counterexample : mapping of str to str, or None
+        Exact values (rationals as ``p/q``).
+    replays : tuple of str
+        Where the counterexample was run, and what came out.
+    certificate : mapping of str to str, or None
+        Values whose check proves the statement.
+    reason : str
+        Why the verdict is ``unknown``.
+    """
+
+    verdict: Verdict
+    steps: tuple[str, ...] = ()
+    core: tuple[str, ...] = ()
+    counterexample: Mapping[str, str] | None = None
+    replays: tuple[str, ...] = ()
+    certificate: Mapping[str, str] | None = None
+    reason: str = ""
+
+    @property
+    def witness(self) -> str:
+        """The witness in one line."""
+        if self.verdict == "unknown":
+            return self.reason or "no step decided"
+        if self.counterexample is not None:
+            values = ", ".join(f"{name} = {value}" for name, value in self.counterexample.items())
+            return f"counterexample {values}"
+        if self.certificate is not None:
+            return "certificate " + ", ".join(f"{n} = {v}" for n, v in self.certificate.items())
+        parts = []
+        if self.steps:
+            parts.append(f"{len(self.steps)} steps" if len(self.steps) > 1 else "1 step")
+        if self.core:
+            parts.append("core " + ", ".join(self.core))
+        return "; ".join(parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; :meth:`from_dict` reads them back."""
+        return {
+            "verdict": self.verdict,
+            "steps": list(self.steps),
+            "core": list(self.core),
+            "counterexample": None if self.counterexample is None else dict(self.counterexample),
+            "replays": list(self.replays),
+            "certificate": None if self.certificate is None else dict(self.certificate),
+            "reason": self.reason,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Outcome:
+        """The outcome written by :meth:`to_dict`.
+
+        Examples
+        --------
+        >>> Outcome.from_dict(Outcome("proved", steps=("0 = 0",)).to_dict()).witness
+        '1 step'
+        """
+        return cls(
+            verdict=values["verdict"],
+            steps=tuple(values["steps"]),
+            core=tuple(values["core"]),
+            counterexample=values["counterexample"],
+            replays=tuple(values["replays"]),
+            certificate=values["certificate"],
+            reason=values["reason"],
+        )
+
+
+@dataclass(frozen=True)
+class Theorem:
+    """A statement, its hypotheses, and the function that decides it.
+
+    Made by :func:`theorem`. ``check`` takes keyword arguments with defaults; a mutant replaces
+    some of them.
+
+    Attributes
+    ----------
+    id, statement : str
+        Short name, and the statement in words and formulas.
+    given : tuple of str
+        Hypotheses.
+    method : str
+        Main back end.
+    expect : {"proved", "refuted"}
+        Verdict the author expects.
+    mutants : mapping of str to mapping
+        Name of a planted error, and the arguments that plant it.
+    check : callable
+        Returns an :class:`Outcome`.
+    source : str
+        Where the statement comes from.
+    budget : float
+        Seconds after which the verdict is ``unknown``.
+    family : str
+        The file it is in, without the suffix; set on loading.
+    """
+
+    id: str
+    statement: str
+    given: tuple[str, ...]
+    method: Method
+    expect: Verdict
+    mutants: Mapping[str, Mapping[str, Any]]
+    check: Callable[..., Outcome] = field(repr=False, compare=False)
+    source: str = ""
+    budget: float = 20.0
+    family: str = ""
+
+    def prove(self, mutant: str | None = None) -> Outcome:
+        """Decide the statement (or its mutant) here and now, without a time limit.
+
+        Any error inside the check gives ``unknown``, with the error as the reason.
+
+        Parameters
+        ----------
+        mutant : str, optional
+            Plant this error first.
+
+        Raises
+        ------
+        InputError
+            There is no such mutant.
+        """
+        if mutant is not None and mutant not in self.mutants:
+            raise InputError(
+                f"{self.id} has no mutant {mutant!r}: choose one of {', '.join(self.mutants)}"
+            )
+        arguments = self.mutants[mutant] if mutant is not None else {}
+        try:
+            outcome = self.check(**arguments)
+        except Exception as error:
+            return Outcome("unknown", reason=f"{type(error).__name__}: {error}")
+        if not isinstance(outcome, Outcome):
+            return Outcome("unknown", reason=f"the check returned {type(outcome).__name__}")
+        return outcome
+
+
+def theorem(
+    id: str,
+    statement: str,
+    *,
+    given: Sequence[str] = (),
+    method: Method = "symbolic",
+    expect: Verdict = "proved",
+    mutants: Mapping[str, Mapping[str, Any]],
+    source: str = "",
+    budget: float = 20.0,
+) -> Callable[[Callable[..., Outcome]], Theorem]:
+    """Make a check a :class:`Theorem`.
+
+    Parameters
+    ----------
+    id, statement, given, method, expect, source, budget
+        As in :class:`Theorem`.
+    mutants : mapping of str to mapping, at least one
+        Planted errors. A check that no error can turn shows nothing.
+
+    Raises
+    ------
+    InputError
+        No mutant, or an unknown method or verdict.
+
+    Examples
+    --------
+    >>> @theorem("ODD", "2 n + 1 is odd", method="exact", mutants={"even": {"shift": 0}})
+    ... def odd(shift=1):
+    ...     ok = all((2 * n + shift) % 2 == 1 for n in range(9))
+    ...     return Outcome("proved" if ok else "refuted")
+    >>> odd.prove().verdict, odd.prove("even").verdict
+    ('proved', 'refuted')
+    """
+    if not mutants:
+        raise InputError(f"theorem {id!r} has no mutant: give one planted error that turns it")
+    if method not in get_args(Method):
+        raise InputError(f"method = {method!r}: choose one of {', '.join(get_args(Method))}")
+    if expect not in ("proved", "refuted"):
+        raise InputError(f"expect = {expect!r}: choose proved or refuted")
+
+    def decorate(check: Callable[..., Outcome]) -> Theorem:
+        return Theorem(
+            id, statement, tuple(given), method, expect, dict(mutants), check, source, budget
+        )
+
+    return decorate
