@@ -51,7 +51,7 @@ class Direction(Balancer):
     --------
     >>> import pytest; _ = pytest.importorskip("torchjd")
     >>> Direction("pcgrad").step([[1.0, 0.0], [-1.0, 1.0]]).tolist()
-    [1.5, 2.0]
+    [2.0, 1.5]
     """
 
     name = "direction"

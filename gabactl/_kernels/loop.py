@@ -1,0 +1,111 @@
+"""One closed loop, step by step, with every signal kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gabactl._kernels.controller import observe
+from gabactl._kernels.elementary import exp, log
+from gabactl._kernels.jit import compiled
+from gabactl._kernels.random import fill_normals
+
+__all__ = ["TINY", "run_loop"]
+
+#: Stands in for a weight of 0, which has no logarithm.
+TINY = 2.2250738585072014e-308
+
+
+@compiled
+def run_loop(
+    log_norms: Any,
+    lost: Any,
+    noise_std: float,
+    seed: int,
+    loop: int,
+    pole: float,
+    floor: float,
+    warmup: int,
+    interval: int,
+    law: int,
+    floor_mode: int,
+    guard: int,
+    rho: float,
+    a: float,
+    delay: int,
+    grad_norms: Any,
+    readings: Any,
+    raw: Any,
+    ema: Any,
+    weights: Any,
+) -> None:
+    """GABA against a log-ratio plant on a disturbance.
+
+    Parameters
+    ----------
+    log_norms, lost : arrays, shape (steps, K)
+        Disturbance and sensor failures.
+    noise_std : float
+        Standard deviation of the noise on each log reading.
+    seed, loop : int
+        Of the noise.
+    pole, floor, warmup, interval, law, floor_mode, guard
+        As in :class:`gabactl._kernels.controller.Codes`.
+    rho, a, delay
+        As in :class:`gabactl.plants.LogRatio`; rho = 0 is the open loop.
+    grad_norms, readings, raw, ema, weights : arrays, shape (steps, K)
+        Output: norms without noise, what the sensor reads, raw weights (NaN where nothing was
+        read), average and applied weights.
+
+    Examples
+    --------
+    >>> from gabactl._kernels.controller import codes
+    >>> from gabactl.spec import GabaSpec
+    >>> out = [np.empty((1, 2)) for _ in range(5)]
+    >>> run_loop(np.log([[3.0, 1.0]]), np.zeros((1, 2), bool), 0.0, 0, 0,
+    ...          *codes(GabaSpec(beta=0, warmup=0)), 0.0, 0.0, 0, *out)
+    >>> out[4].round(6).tolist()
+    [[0.25, 0.75]]
+    """
+    steps, k = log_norms.shape
+    state, applied, scratch = np.full(k, 1.0 / k), np.empty(k), np.empty(2 * k)
+    lag, logits = np.zeros(k), np.empty(k)
+    queue = np.zeros((max(delay, 1), k))
+    noise = np.zeros((1, k))
+    for t in range(steps):
+        if noise_std > 0:
+            fill_normals(noise, seed, loop, t)
+        for i in range(k):
+            clean = log_norms[t, i] - rho * lag[i]
+            grad_norms[t, i] = exp(clean)
+            noisy = exp(clean + noise_std * noise[0, i])
+            readings[t, i] = np.nan if lost[t, i] else noisy
+        moved = observe(
+            readings[t],
+            t + 1,
+            state,
+            applied,
+            scratch,
+            pole,
+            floor,
+            warmup,
+            interval,
+            law,
+            floor_mode,
+            guard,
+        )
+        mean = 0.0
+        for i in range(k):
+            raw[t, i] = scratch[i] if moved else np.nan
+            ema[t, i] = state[i]
+            weights[t, i] = applied[i]
+            logits[i] = log(max(applied[i], TINY))
+            mean += logits[i]
+        mean /= k
+        for i in range(k):
+            u = logits[i] - mean
+            if delay > 0:
+                slot = t % delay
+                u, queue[slot, i] = queue[slot, i], u
+            lag[i] = a * lag[i] + (1 - a) * u
