@@ -43,9 +43,13 @@ class Replay:
         Applied weights.
     active : array of bool, shape (steps,)
         Steps past the warm-up.
-    missing_readings : int
-        Readings that the settings call for, from the first to the last step, and that the record
-        does not have: steps that were not recorded, or at which nothing was measured.
+    readings : int
+        Readings replayed, those at which the guard held included.
+    unrecorded_readings : int
+        Readings that the settings call for at steps the record leaves out, from its first to its
+        last step. More than 0 makes the average a guess.
+    untaken_readings : int
+        Readings called for at recorded steps where nothing was measured.
     """
 
     spec: GabaSpec
@@ -54,7 +58,9 @@ class Replay:
     ema: Array
     weights: Array
     active: NDArray[np.bool_]
-    missing_readings: int
+    readings: int
+    unrecorded_readings: int
+    untaken_readings: int
 
     @property
     def saturated_fraction(self) -> float:
@@ -128,8 +134,8 @@ def replay(
     if seen.shape != (n,):
         raise InputError(f"measured has shape {seen.shape}: give ({n},)")
 
-    active = np.asarray(steps > spec.warmup)
-    due = active & ((steps - spec.warmup - 1) % spec.interval == 0)
+    active = np.asarray(steps > spec.warmup, dtype=bool)
+    due = _is_due(spec, steps)
     taken = due & seen
     raw = np.full((n, k), np.nan)
     raw[taken] = raw_weights(norms[taken], spec.law, spec.guard)
@@ -149,7 +155,9 @@ def replay(
         ema,
         weights,
         active,
-        _readings_due(spec, steps) - int(taken.sum()),
+        int(taken.sum()),
+        _unrecorded(spec, steps),
+        int((due & ~seen).sum()),
     )
 
 
@@ -218,19 +226,28 @@ def _continued(
         np.vstack([start, rest.ema]),
         np.vstack([first, rest.weights]),
         np.concatenate([[True], rest.active]),
-        rest.missing_readings,
+        rest.readings,
+        _unrecorded(spec, trace.step),
+        rest.untaken_readings,
     )
 
 
-def _readings_due(spec: GabaSpec, steps: NDArray[np.int64]) -> int:
-    """Readings that the settings call for from the first to the last step."""
+def _is_due(spec: GabaSpec, steps: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which steps take a reading: W + 1, W + 1 + N, W + 1 + 2 N, ..."""
+    since = steps - spec.warmup - 1
+    return np.asarray((since >= 0) & (since % spec.interval == 0), dtype=bool)
+
+
+def _unrecorded(spec: GabaSpec, steps: NDArray[np.int64]) -> int:
+    """Steps with a reading due, between the first and the last, that have no row."""
     if len(steps) == 0:
         return 0
 
     def until(last: int) -> int:
         return max(0, -(-(last - spec.warmup) // spec.interval))
 
-    return until(int(steps[-1])) - until(int(steps[0]) - 1)
+    due = until(int(steps[-1])) - until(int(steps[0]) - 1)
+    return due - int(_is_due(spec, steps).sum())
 
 
 def _averages(spec: GabaSpec, raw: Array, start: list[float]) -> Array:

@@ -10,7 +10,7 @@ Examples
 from __future__ import annotations
 
 from gabactl.traces.convert import convert, finish, write_csv, write_parquet
-from gabactl.traces.library import bundled, load_bundled
+from gabactl.traces.library import bundled, load_bundled, load_trace
 from gabactl.traces.reader import iter_trace, read_trace
 from gabactl.traces.schema import SCHEMA_VERSION, Trace, describe_environment
 from gabactl.traces.writer import TraceWriter, stream_path
@@ -25,6 +25,7 @@ __all__ = [
     "finish",
     "iter_trace",
     "load_bundled",
+    "load_trace",
     "read_trace",
     "stream_path",
     "write_csv",

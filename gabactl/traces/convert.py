@@ -162,7 +162,7 @@ def write_parquet(trace: Trace, path: str | Path) -> Path:
         if table is None:
             continue
         for i, task in enumerate(trace.tasks):
-            mask = ~trace.measured if prefix == "grad_norm" else np.isnan(table[:, i])
+            mask = ~trace.present[attribute]
             column = np.ascontiguousarray(table[:, i].astype(kind.to_pandas_dtype()))
             fields.append(pa.field(f"{prefix}_{task}", kind))
             arrays.append(pa.array(column, type=kind, mask=mask, from_pandas=False))
@@ -213,7 +213,7 @@ def write_csv(trace: Trace, path: str | Path) -> Path:
     for prefix, attribute in GROUPS.items():
         table = getattr(trace, attribute)
         for i, task in enumerate(trace.tasks if table is not None else ()):
-            missing = ~trace.measured if prefix == "grad_norm" else np.isnan(table[:, i])
+            missing = ~trace.present[attribute]
             add(f"{prefix}_{task}", table[:, i], missing)
     with _atomic(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from importlib import resources
 from importlib.resources.abc import Traversable
+from pathlib import Path
 
 from gabactl.errors import InputError
 from gabactl.traces.reader import read_trace
 from gabactl.traces.schema import Trace
 
-__all__ = ["bundled", "load_bundled"]
+__all__ = ["bundled", "load_bundled", "load_trace"]
 
 
 def bundled() -> tuple[str, ...]:
@@ -49,6 +50,27 @@ def load_bundled(name: str) -> Trace:
                 return read_trace(path).replace(source=name)
     known = ", ".join(bundled()) or "none (this copy was built without them)"
     raise InputError(f"bundled trace {name!r} is unknown: choose one of {known}")
+
+
+def load_trace(path: str | Path) -> Trace:
+    """Read a trace file, or a bundled trace by its name where no such file exists.
+
+    Parameters
+    ----------
+    path : path or str
+        A file, or one of :func:`bundled`.
+
+    Examples
+    --------
+    >>> load_trace("nowhere.parquet")
+    Traceback (most recent call last):
+        ...
+    gabactl.errors.InputError: nowhere.parquet: cannot be read (No such file or directory): check the path
+    """
+    name = str(path)
+    if name in bundled() and not Path(path).exists():
+        return load_bundled(name)
+    return read_trace(path)
 
 
 def _files() -> list[Traversable]:

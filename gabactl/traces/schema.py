@@ -103,6 +103,9 @@ class Trace:
     param_norms : dict of str to array (steps, P), or None
         Per task, the gradient norm of each of the P parameters named in
         ``metadata["param_names"]``.
+    present : dict of str to array of bool (steps,)
+        Per attribute, the rows where the file has a value; elsewhere it has null, and the arrays
+        NaN. A NaN that was recorded is present.
     metadata : dict
         The documented keys, and any others the file had.
     precision : {"float32", "float64", "unknown"}
@@ -130,6 +133,7 @@ class Trace:
     wall_time: Array | None = None
     excitation: Array | None = None
     param_norms: dict[str, Array] | None = None
+    present: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
     precision: Precision = "unknown"
     truncated: bool = False
@@ -243,8 +247,8 @@ class Trace:
                     f"{norms.shape}: give raw, ema, weights or losses of the same shape"
                 )
             for i, name in enumerate(names):
-                present = ~np.isnan(array[:, i])
-                valid = seen if attribute == "grad_norms" else present
+                known = ~np.isnan(array[:, i])
+                valid = seen if attribute == "grad_norms" else known
                 columns[f"{prefixes[attribute]}_{name}"] = (array[:, i], valid)
         for name, (values, valid) in columns.items():
             if values.shape != (n,) or valid.shape != (n,):
@@ -458,24 +462,23 @@ def trace_from_columns(
     step, valid_step = columns["step"]
     _check_steps(step, valid_step, source, after_step)
     groups: dict[str, Any] = {}
-    measured: NDArray[np.bool_] = np.zeros(len(step), dtype=bool)
+    present: dict[str, NDArray[np.bool_]] = {}
     for prefix, attribute in GROUPS.items():
-        present = [columns.get(f"{prefix}_{task}") for task in tasks]
-        if all(item is None for item in present):
+        found = [columns.get(f"{prefix}_{task}") for task in tasks]
+        if all(item is None for item in found):
             continue
-        for task, item in zip(tasks, present, strict=True):
+        for task, item in zip(tasks, found, strict=True):
             if item is None:
                 raise InputError(
                     f"{source}: column {prefix}_{task} is missing while other tasks have theirs: "
                     f"give {prefix}_ of every task, or of none"
                 )
-        pairs = [item for item in present if item is not None]
+        pairs = [item for item in found if item is not None]
         values = np.stack([np.where(v, x, np.nan) for x, v in pairs], axis=1)
+        valid = np.stack([v for _, v in pairs], axis=1)
+        present[attribute] = np.asarray(valid.all(axis=1), dtype=bool)
         if prefix == "grad_norm":
-            # A reading may hold NaN, so the mask decides what was measured, not the value.
-            valid = np.stack([v for _, v in pairs], axis=1)
             _check_norms(values, valid, step, tasks, source)
-            measured = np.asarray(valid.all(axis=1), dtype=bool)
         groups[attribute] = values.astype(np.float64, copy=False)
     if "grad_norms" not in groups:
         raise InputError(
@@ -485,10 +488,13 @@ def trace_from_columns(
         if name in columns:
             values, valid = columns[name]
             groups[name] = np.where(valid, values, np.nan)
+            present[name] = valid
     return Trace(
         tasks=tasks,
         step=step.astype(np.int64, copy=False),
-        measured=measured,
+        # A reading may hold NaN, so the mask decides what was measured, not the value.
+        measured=present["grad_norms"],
+        present=present,
         metadata=metadata,
         precision=precision,
         truncated=truncated,

@@ -1,0 +1,79 @@
+"""``gabactl trace``: look at recorded runs, finish killed ones, convert."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gabactl.cli._output import JsonFlag, show
+
+
+def register(app: typer.Typer) -> None:
+    """Add the family of commands."""
+    family = typer.Typer(
+        no_args_is_help=True, help="Look at recorded runs, finish killed ones, convert."
+    )
+    family.command()(info)
+    family.command()(finish)
+    family.command()(convert)
+    family.command("list")(list_bundled)
+    app.add_typer(family, name="trace")
+
+
+def info(
+    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="Trace file, or bundled name.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """What a trace holds."""
+    from gabactl.traces.info import trace_info
+
+    show(trace_info(trace), as_json)
+
+
+def finish(
+    stream: Annotated[Path, typer.Argument(metavar="RUN.arrows", help="Stream of the run.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Default: the same name, .parquet.")
+    ] = None,
+    salvage: Annotated[
+        bool, typer.Option("--salvage", help="Keep what precedes a damaged batch.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Turn the stream of a killed run into Parquet. The stream stays."""
+    from gabactl.traces import finish as run
+
+    path, rows = run(stream, output, salvage=salvage)
+    _say(as_json, path, rows)
+
+
+def convert(
+    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="Trace file.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="A .parquet or .csv file.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Rewrite a trace as Parquet or CSV (which drops the metadata)."""
+    from gabactl.traces import convert as run
+
+    _say(as_json, output, len(run(trace, output)))
+
+
+def list_bundled(as_json: JsonFlag = False) -> None:
+    """The traces that come with the package."""
+    import json
+
+    from gabactl.traces import bundled
+
+    names = list(bundled())
+    print(json.dumps(names) if as_json else "\n".join(names) or "none")
+
+
+def _say(as_json: bool, path: Path, rows: int) -> None:
+    import json
+
+    if as_json:
+        print(json.dumps({"output": str(path), "rows": rows}))
+    else:
+        print(f"{path}: {rows} steps")
