@@ -1,0 +1,88 @@
+"""The report as one HTML file: no network, readable on a phone, on paper and in the dark."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from importlib import resources
+from pathlib import Path
+
+import gabactl
+from gabactl.errors import InputError
+from gabactl.report.build import Report
+from gabactl.report.pictures import data_uri, pictures
+from gabactl.results import Result, to_jsonable
+
+__all__ = ["render_html", "write_html"]
+
+
+def render_html(report: Report) -> str:
+    """The page as text.
+
+    Parameters
+    ----------
+    report : Report
+        What it shows.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    template = (resources.files("gabactl.report") / "report.html.j2").read_text(encoding="utf-8")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    figures = {name: (data_uri(f), text) for name, (f, text) in pictures(report).items()}
+    # "<" cannot end the script element when it is written as an escape.
+    data = json.dumps(to_jsonable(report), allow_nan=False).replace("<", "\\u003c")
+    return environment.from_string(template).render(
+        report=report,
+        rows=report.rows(),
+        table=_table,
+        figures=figures,
+        data=data,
+        version=gabactl.__version__,
+    )
+
+
+def write_html(report: Report, path: str | Path) -> Path:
+    """Write the page, whole or not at all.
+
+    Parameters
+    ----------
+    report : Report
+        What it shows.
+    path : path
+        Where to; the folder must exist.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    InputError
+        The place cannot be written.
+    """
+    file = Path(path)
+    text = render_html(report)
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, file)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise InputError(
+            f"{file}: cannot be written ({error.strerror}): choose another place with -o"
+        ) from None
+    return file
+
+
+def _table(result: Result) -> list[list[str]]:
+    rows = [list(row) for row in result.rows()]
+    width = max(len(row) for row in rows)
+    return [row + [""] * (width - len(row)) for row in rows]

@@ -1,0 +1,68 @@
+"""The command line as a whole: version, help, errors, exit codes."""
+
+import subprocess
+import sys
+
+import pytest
+
+from gabactl.cli import main
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "gabactl", *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def test_version():
+    done = run("--version")
+    assert (done.returncode, done.stdout.startswith("gabactl 0.")) == (0, True)
+
+
+def test_no_command_shows_the_help():
+    done = run()
+    assert done.returncode == 0
+    assert "Commands" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nothing"], "No such command"),
+        (["report", "--nothing"], "No such option"),
+        (["report", "missing.parquet"], "missing.parquet"),
+        (["report", "--beta", "1"], "beta = 1.0 is not in [0, 1)"),
+        (["report", "--beta", "x"], "beta"),
+        (["report", "--spec", "missing.toml"], "missing.toml"),
+        (["report", "--tasks", "3"], "tasks"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert words in err
+    assert err.startswith("gabactl: ")
+    assert len(err.splitlines()) == 1
+
+
+def test_a_bug_of_ours_is_no_traceback_either(monkeypatch, capsys):
+    import gabactl.report
+
+    monkeypatch.setattr(gabactl.report, "build_report", lambda *a, **k: 1 / 0)
+    assert main(["report"]) == 70
+    assert "internal error: ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_every_command_has_a_help_text(capsys):
+    from gabactl.cli import app
+
+    names = [c.name or c.callback.__name__ for c in app.registered_commands]
+    names += [g.name or g.typer_instance.info.name for g in app.registered_groups]
+    for name in names:
+        assert main([name, "--help"]) == 0
+        text = capsys.readouterr().out
+        assert "Usage: gabactl" in text
+        lines = text.splitlines()
+        assert len(lines[2].strip()) > 10, f"{name} says nothing of itself"
