@@ -1,0 +1,58 @@
+"""Draw the picture of the README from a bundled run: docs/_static/first-screen.svg.
+
+Run it as ``python simulations/first_screen.py``.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from gabactl import plots
+from gabactl.authority import weight_bounds
+from gabactl.replay import replay_trace
+from gabactl.saturation import saturation
+from gabactl.spec import GabaSpec
+from gabactl.traces import load_bundled
+
+OUTPUT = Path(__file__).resolve().parent.parent / "docs" / "_static" / "first-screen.svg"
+
+
+def main() -> None:
+    """Draw it."""
+    trace = load_bundled("fd001-gaba")
+    spec = trace.spec or GabaSpec()
+    run, judged = replay_trace(trace, spec), saturation(trace, spec)
+    positive = (trace.grad_norms > 0).all(axis=1)
+    with plots.style():
+        figure = Figure(figsize=(9.0, 3.2), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        ratio = np.divide(*trace.grad_norms[positive].T)
+        left.plot(trace.step[positive], ratio, linewidth=0.5, rasterized=False, label="measured")
+        left.axhline(
+            judged.saturation_ratio,
+            color=plots.PALETTE[1],
+            label=f"all that a floor of {spec.floor:g} allows: {judged.saturation_ratio:.0f}x",
+        )
+        left.set(yscale="log", xlabel="step", title="gradient norm ratio, C-MAPSS FD001")
+        left.legend(loc="lower right")
+        for i, name in enumerate(trace.tasks):
+            color = plots.PALETTE[i]
+            right.plot(trace.step, run.weights[:, i], color=color, label=f"{name}: applied")
+            right.plot(
+                trace.step, run.ema[:, i], color=color, linestyle=":", label=f"{name}: average"
+            )
+        bounds = weight_bounds(spec)
+        right.set(
+            xlabel="step",
+            ylim=(0, 1),
+            title=f"weights: stuck at {bounds.lower:.4f} / {bounds.upper:.4f} "
+            f"for {judged.pinned_fraction:.0%} of the run",
+        )
+        right.legend(loc="center right")
+        figure.savefig(OUTPUT, metadata={"Date": None})
+    print(f"{OUTPUT.name}: {OUTPUT.stat().st_size / 1e3:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
