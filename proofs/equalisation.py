@@ -18,7 +18,7 @@ G1, G2 = sp.symbols("g_1 g_2", positive=True)
     "C06",
     "For two tasks the raw weights give c_1 = c_2 = g_1 g_2/(g_1 + g_2).",
     given=["K = 2", "g_1, g_2 > 0"],
-    source="GABA, section 17.2",
+    source="GABA textbook, section 17.2",
     mutants={"swapped sign": {"swap": True}, "weights of the square root": {"power": sp.Rational(1, 2)}},
 )
 def two_tasks_are_equalised(swap=False, power=1):
@@ -41,7 +41,7 @@ def two_tasks_are_equalised(swap=False, power=1):
     "For two tasks no other weights on the simplex give c_1 = c_2.",
     given=["g_1, g_2 > 0", "w_1 + w_2 = 1", "w_1 g_1 = w_2 g_2"],
     method="SMT",
-    source="GABA, section 17.2",
+    source="GABA textbook, section 17.2",
     mutants={
         "weights need not sum to 1": {"simplex": False},
         "a third task, c_3 free": {"third": True},
@@ -66,7 +66,7 @@ def inverse_proportional_is_unique(simplex=True, third=False):
     given=["K = 3", "g_i > 0"],
     method="exact",
     expect="refuted",
-    source="GABA, section 17.2",
+    source="GABA textbook, section 17.2",
     mutants={"the inverse law": {"law": "inverse"}},
 )
 def three_tasks_are_equalised(law="complement"):

@@ -16,7 +16,7 @@ from gabactl.prove import Outcome, main, replay, smt, theorem
 from gabactl.prove.symbolic import Derivation
 from gabactl.spec import GabaSpec
 
-SOURCE = "derivation; the promise [m, 1-m] is GABA, section 17.2"
+SOURCE = "derivation; the promise [m, 1-m] is GABA textbook, section 17.2"
 FORMULAS = {
     ("renormalise", "complement"): "[m/(1+m), min(1/(K-1), 1/(1+(K-1)^2 m))]",
     ("renormalise", "inverse"): "[m/(1+(K-1)m), 1/(1+(K-1)m)]",
@@ -304,7 +304,7 @@ def inverse_law_attains(law="inverse"):
     given=["published settings: K = 2, beta = 0.99, m = 0.05, floor renormalise"],
     method="exact",
     expect="refuted",
-    source="GABA, section 17.2",
+    source="GABA textbook, section 17.2",
     mutants={
         "floor project": {"floor_mode": "project"},
         "floor affine": {"floor_mode": "affine"},
@@ -346,7 +346,7 @@ def confirm_below(spec, readings, beta, floor):
     given=["K >= 2", "0 < m < 1/K", "the reading g = (1, 0, ..., 0), settled"],
     method="SMT",
     expect="refuted",
-    source="GABA, section 17.2",
+    source="GABA textbook, section 17.2",
     mutants={"floor project": {"project": True}},
 )
 def lower_bound_fails_for_every_k(project=False):

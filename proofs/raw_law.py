@@ -12,7 +12,7 @@ from gabactl.controller import error, raw_weights, saturate, share, smooth
 from gabactl.prove import main, smt, theorem
 from gabactl.prove.symbolic import Derivation, sum_over
 
-LAW = "GABA, section 17.2 (law), 17.4 (code)"
+LAW = "GABA textbook, sections 17.2 and 17.4"
 I, K = sp.symbols("i K", integer=True, positive=True)
 S, H = sp.symbols("S H", positive=True)
 G = sp.IndexedBase("g")
@@ -175,7 +175,7 @@ def equal_norms_are_a_fixed_point(law=complement, renormalise=True, floor_first=
     "C05",
     "raw_i = 1/K + e_i/(K-1) with e_i = 1/K - g_i/S: a proportional controller of gain 1/(K-1).",
     given=["K >= 2", "S > 0"],
-    source="GABA, section 18.1",
+    source="GABA textbook, chapter 18",
     mutants={
         "gain 1/K": {"gain": lambda k: 1 / k},
         "swapped sign": {"gain": lambda k: -1 / (k - 1)},

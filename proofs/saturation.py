@@ -21,28 +21,42 @@ BETA = Fraction(99, 100)
     "C14",
     "The floor is an anti-windup: after any saturation the applied weight leaves the floor at the "
     "first reading with raw_i > m.",
-    given=["K = 2", "m = 0.05", "beta = 0.99", "600 readings of g = (1, 0), then g = (1, 1)"],
+    given=["K = 2", "m = 0.05", "beta = 0.99", "245 readings of g = (1, 0), then g = (1, 1)"],
     method="exact",
     expect="refuted",
-    source="GABA, section 18.4",
+    source="GABA textbook, chapter 18",
     mutants={"clamp_state (the stored average is clamped too)": {"floor_mode": "clamp_state"}},
 )
 def floor_is_anti_windup(floor_mode="renormalise"):
     proof = Derivation()
-    if floor_mode == "clamp_state":
-        b, m, c = smt.reals("beta m c")
-        proof.holds("from the clamped state m, every beta, m and c > m", b * m + (1 - b) * c > m,
-                    pole=z3.And(b >= 0, b < 1), floor=z3.And(m > 0, 2 * m < 1), reading=c > m)
-    readings = [[1, 0]] * 600 + [[1, 1]]
+    readings = [[1, 0]] * 245 + [[1, 1]]
     run = replay.exact(readings, beta=BETA, floor=M, floor_mode=floor_mode)
+    shorter = replay.exact([*readings[:238], [1, 1]], beta=BETA, floor=M, floor_mode=floor_mode)
+    proof.exact("with 238 readings it does leave", shorter[-1].weights[0] > M)
     after = run[-1].weights[0]
     proof.exact("w_1 > m one reading after the reversal", after > M,
                 {"ema_1": f"{float(run[-1].ema[0]):.6f}", "w_1": f"{float(after):.6f}"})
     if floor_mode == "renormalise":
         spec = GabaSpec.published(warmup=0)
-        proof.replayed(replay.confirm(spec, readings, lambda w: float(w[0]) < 0.05 - 1e-6,
+        proof.replayed(replay.confirm(spec, readings, lambda w: float(w[0]) < 0.05 - 1e-5,
                                       beta=BETA, floor=M))
     return proof.done()
+
+
+@theorem(
+    "C14-clamp",
+    "Clamping the stored average too (clamp_state) is anti-windup: the weight leaves the floor at "
+    "the first reading with raw_i > m, for every beta and m.",
+    given=["K = 2", "0 <= beta < 1", "0 < m < 1/2", "average at the floor, raw c > m"],
+    method="SMT",
+    source="derivation",
+    mutants={"the average is below the floor": {"clamped": False}},
+)
+def clamping_the_state_is_anti_windup(clamped=True):
+    b, m, c, e = smt.reals("beta m c ema")
+    return smt.decide(b * e + (1 - b) * c > m, pole=z3.And(b >= 0, b < 1),
+                      floor=z3.And(m > 0, 2 * m < 1), reading=z3.And(c > m, c <= 1),
+                      state=e == m if clamped else z3.And(e >= 0, e < m))
 
 
 @theorem(

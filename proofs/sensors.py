@@ -23,7 +23,7 @@ EDGES = (0.0, 5e-324, 1e-300, 1e-12, 1.0, 1e154, 1e300, 1.7e308, math.inf, math.
     given=["published settings", "float64 (the module: float32)"],
     method="exact",
     expect="refuted",
-    source="GABA, section 17.4",
+    source="GABA textbook, section 17.4",
     mutants={"guard hold": {"guard": "hold"}},
 )
 def published_average_never_nan(guard="none"):
@@ -146,7 +146,7 @@ def guard_lets_through(guard="hold"):
     given=["K = 2..8", "published settings"],
     method="exact",
     expect="refuted",
-    source="GABA, section 17.4",
+    source="GABA textbook, section 17.4",
     mutants={"guard hold": {"guard": "hold"}},
 )
 def zeros_are_harmless(guard="none"):

@@ -68,7 +68,7 @@ def value(number: Fraction | int | str) -> Any:
     return z3.RealVal(str(Fraction(number)))
 
 
-def decide(goal: Any, *, timeout: float = 10.0, **given: Any) -> Outcome:
+def decide(goal: Any, *, timeout: float = 30.0, **given: Any) -> Outcome:
     """Prove or refute ``given implies goal`` for all reals.
 
     Parameters

@@ -105,7 +105,7 @@ class Derivation:
         else:
             self._fail(text, point)
 
-    def holds(self, text: str, goal: Any, *, timeout: float = 10.0, **given: Any) -> None:
+    def holds(self, text: str, goal: Any, *, timeout: float = 30.0, **given: Any) -> None:
         """``given`` implies ``goal``, for the SMT back end (:func:`gabactl.prove.smt.decide`)."""
         found = smt.decide(goal, timeout=timeout, **given)
         if found.verdict == "proved":

@@ -134,7 +134,7 @@ class Theorem:
     mutants: Mapping[str, Mapping[str, Any]]
     check: Callable[..., Outcome] = field(repr=False, compare=False)
     source: str = ""
-    budget: float = 20.0
+    budget: float = 60.0
     family: str = ""
 
     def prove(self, mutant: str | None = None) -> Outcome:
@@ -175,7 +175,7 @@ def theorem(
     expect: Verdict = "proved",
     mutants: Mapping[str, Mapping[str, Any]],
     source: str = "",
-    budget: float = 20.0,
+    budget: float = 60.0,
 ) -> Callable[[Callable[..., Outcome]], Theorem]:
     """Make a check a :class:`Theorem`.
 

@@ -1,0 +1,72 @@
+"""``gabactl prove``: theorems about the controller, decided."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gabactl.cli._output import JsonFlag, show
+
+if TYPE_CHECKING:
+    from gabactl.prove import ProofResult
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def prove(
+        what: Annotated[
+            list[str] | None,
+            typer.Argument(
+                metavar="[ID...] [FILE.py...]",
+                help="Ids (C13), families (floor_ranges), or your own theorem files. "
+                "A file is Python code and is run. Default: all.",
+            ),
+        ] = None,
+        details: Annotated[
+            bool, typer.Option("--details", help="Hypotheses, derivations, cores and replays.")
+        ] = False,
+        mutants: Annotated[
+            bool, typer.Option("--mutants", help="Run the planted errors too; each must turn.")
+        ] = False,
+        timeout: Annotated[
+            float | None,
+            typer.Option("--timeout", help="Seconds a theorem; past it: unknown. Default: its own."),
+        ] = None,
+        jobs: Annotated[
+            int | None, typer.Option("--jobs", help="Processes. Default: one a core.")
+        ] = None,
+        as_json: JsonFlag = False,
+    ) -> None:
+        """Decide theorems: proved, refuted or unknown, each with its witness.
+
+        Exit code 1 when a verdict is not the expected one.
+        """
+        from gabactl.prove import run
+
+        files = [Path(name) for name in what or [] if name.endswith(".py")]
+        ids = [name for name in what or [] if not name.endswith(".py")]
+        table = run(
+            ids,
+            files or None,
+            mutants=mutants,
+            timeout=timeout,
+            jobs=jobs,
+            progress=_progress if sys.stderr.isatty() else None,
+        )
+        if as_json or not details:
+            show(table, as_json)
+        else:
+            show([*table.results], False)
+            print(f"\n{table.title}")
+        if table.surprises:
+            raise typer.Exit(1)
+
+
+def _progress(done: int, count: int, result: ProofResult) -> None:
+    end = "\n" if done == count else ""
+    print(f"\r\x1b[K{done}/{count} {result.theorem.id}", end=end, file=sys.stderr, flush=True)
