@@ -9,9 +9,9 @@ Examples
 
 from __future__ import annotations
 
-from gabactl.traces.convert import convert, finish, write_csv, write_parquet
 from gabactl.traces.library import bundled, load_bundled, load_trace
 from gabactl.traces.reader import iter_trace, read_trace
+from gabactl.traces.rewrite import convert, finish, write_csv, write_parquet
 from gabactl.traces.schema import SCHEMA_VERSION, Trace, describe_environment
 from gabactl.traces.writer import TraceWriter, stream_path
 

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from gabactl.errors import InputError
 from gabactl.traces.csv import CsvSource
 from gabactl.traces.schema import (
-    GROUPS,
     MAX_CELLS,
     MAX_HEADER_BYTES,
     METADATA_KEY,
@@ -27,7 +26,7 @@ from gabactl.traces.schema import (
     short_name,
     trace_from_columns,
 )
-from gabactl.traces.stream import CONTINUATION, Scanner
+from gabactl.traces.stream import CONTINUATION, StreamReader
 
 __all__ = ["Source", "iter_trace", "open_source", "open_stream", "read_trace"]
 
@@ -128,7 +127,7 @@ def iter_trace(path: str | Path, *, salvage: bool = False) -> Iterator[Trace]:
     Yields
     ------
     Trace
-        Consecutive rows, at most some 65,536 of them (a stream: one flush). ``truncated`` is
+        Consecutive rows, some 65,536 of them. ``truncated`` is
         known, and right, with the last piece only.
 
     Examples
@@ -214,36 +213,16 @@ class StreamSource:
     format = "arrow stream"
 
     def __init__(self, file: BinaryIO, size: int, source: str, salvage: bool) -> None:
-        import pyarrow as pa
-
-        self.source = source
-        self.scanner = Scanner(file, size, source, salvage)
-        self._messages = iter(self.scanner)
-        first = next(self._messages, None)
-        if first is None:
-            raise InputError(
-                f"{source}: the recording stops inside its header: nothing was recorded, delete it"
-            )
-        self.schema = pa.ipc.read_schema(pa.py_buffer(first.data))
+        self.reader = StreamReader(file, size, source, salvage)
+        self.schema = self.reader.schema
         self.metadata = parse_metadata((self.schema.metadata or {}).get(METADATA_KEY), source)
         self.precision = check_schema(self.schema, self.metadata, source)
         self.truncated = True
 
     def batches(self) -> Iterator[Any]:
         """Whole record batches."""
-        import pyarrow as pa
-
-        for message in self._messages:
-            if message.rows * len(self.schema) > MAX_CELLS:
-                raise InputError(
-                    f"{self.source}: a batch of {message.rows} rows, more than a trace ever "
-                    "holds: the file is damaged"
-                )
-            read = pa.ipc.read_message(pa.py_buffer(message.data))
-            batch = pa.ipc.read_record_batch(read, self.schema)
-            batch.validate(full=True)
-            yield batch
-        self.truncated = not self.scanner.closed
+        yield from self.reader
+        self.truncated = not self.reader.closed
 
     def chunks(self) -> Iterator[Chunk]:
         """See :class:`Source`."""
@@ -378,46 +357,50 @@ def check_schema(schema: Any, metadata: dict[str, Any], source: str) -> Precisio
 
 
 def _chunks(batches: Iterator[Any], schema: Any, metadata: dict[str, Any]) -> Iterator[Chunk]:
-    """One chunk per batch, and an empty one where there are none."""
-    empty = True
+    """Batches joined to pieces of a size that NumPy likes; an empty piece where there are none."""
+    import pyarrow as pa
+
+    pending: list[Any] = []
+    first, rows = True, 0
     for batch in batches:
-        empty = False
-        yield _from_batch(batch, metadata)
-    if empty:
-        yield _from_batch(_no_rows(schema), metadata)
+        pending.append(batch)
+        rows += batch.num_rows
+        if rows >= _ROWS:
+            yield _from_batch(pa.Table.from_batches(pending, schema), metadata)
+            pending, first, rows = [], False, 0
+    if pending or first:
+        yield _from_batch(pa.Table.from_batches(pending, schema), metadata)
 
 
-def _from_batch(batch: Any, metadata: dict[str, Any]) -> Chunk:
+def _from_batch(table: Any, metadata: dict[str, Any]) -> Chunk:
     columns: Columns = {}
     params: dict[str, NDArray[np.float64]] = {}
     tasks = metadata["tasks"]
     known = set(column_names(tasks, excitation=True))
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        valid = column.is_valid().to_numpy(zero_copy_only=False)
+    for name in table.schema.names:
+        column = table.column(name)
         if name in known:
-            values = column.to_numpy(zero_copy_only=False)
+            valid = _valid(column)
+            values = column.to_numpy()
             if name == "step":
                 # With a null in it, Arrow hands out floats; the mask says which row to blame.
-                values = np.where(valid, values, 0).astype(np.int64)
-            columns[name] = (np.asarray(values, values.dtype), valid)
-        elif name.startswith("param_norms_") and name.removeprefix("param_norms_") in tasks:
-            width = column.type.list_size
-            flat = column.values.slice(column.offset * width, len(column) * width)
-            table = flat.to_numpy(zero_copy_only=False).astype(np.float64).reshape(-1, width)
-            params[name.removeprefix("param_norms_")] = np.where(valid[:, None], table, np.nan)
-    for prefix in GROUPS:
-        for task in tasks:
-            name = f"{prefix}_{task}"
-            if name in columns:
-                values, valid = columns[name]
+                columns[name] = (np.where(valid, values, 0).astype(np.int64), valid)
+            else:
                 columns[name] = (values.astype(np.float64), valid)
+        elif name.startswith("param_norms_") and name.removeprefix("param_norms_") in tasks:
+            valid = _valid(column)
+            norms = np.full((len(column), column.type.list_size), np.nan)
+            norms[valid] = (
+                column.drop_null().combine_chunks().flatten().to_numpy(zero_copy_only=False)
+            ).reshape(-1, column.type.list_size)
+            params[name.removeprefix("param_norms_")] = norms
     return columns, params
 
 
-def _no_rows(schema: Any) -> Any:
-    import pyarrow as pa
-
-    return pa.RecordBatch.from_arrays([pa.nulls(0, t) for t in schema.types], schema=schema)
+def _valid(column: Any) -> NDArray[np.bool_]:
+    if not column.null_count:
+        return np.ones(len(column), dtype=bool)
+    return np.asarray(column.is_valid().to_numpy(), dtype=bool)
 
 
 def _open(path: str | Path) -> BinaryIO:

@@ -1,45 +1,38 @@
-"""The Arrow IPC stream as bytes: find whole messages, whatever happened to the file's end.
+"""The Arrow IPC stream as bytes: find whole batches, whatever happened to the file's end.
 
 pyarrow's own stream reader raises on a partial tail and trusts declared sizes. Here every length
-is held against the file before a byte reaches pyarrow, and a checksum tells a damaged batch.
+is held against the file before a byte reaches pyarrow, and a checksum of the values tells a
+damaged batch from a sound one.
 Format: Apache Arrow, "Serialization and Interprocess Communication (IPC)", encapsulated messages;
-the message header is a FlatBuffer, of which the five fields needed are read directly.
+the message header is a FlatBuffer, of which the few fields needed are read directly.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from gabactl.errors import InputError
-from gabactl.traces.schema import MAX_HEADER_BYTES
+import numpy as np
 
-__all__ = ["CONTINUATION", "CRC_KEY", "END", "Framer", "Message", "Scanner", "body_of"]
+from gabactl.errors import InputError
+from gabactl.traces.schema import MAX_CELLS, MAX_HEADER_BYTES
+
+__all__ = ["CONTINUATION", "CRC_KEY", "END", "Framer", "StreamReader", "checksum"]
 
 CONTINUATION = b"\xff\xff\xff\xff"
 END = CONTINUATION + b"\0\0\0\0"
-#: Message metadata key with the CRC-32 of the body, as decimal text.
+#: Message metadata key with the checksum of the batch, as decimal text.
 CRC_KEY = b"crc32"
 _SCHEMA, _BATCH = 1, 3
+_LOOK_AHEAD = 1 << 20
 
 
-@dataclass(frozen=True)
-class Message:
-    """One whole message: where it lies, what it is, and its bytes."""
-
-    start: int
-    end: int
-    is_schema: bool
-    rows: int
-    data: bytes
-
-
-class Scanner:
-    """Iterate over the whole messages of a stream, and say how it ends.
+class StreamReader:
+    """Read the schema, then iterate over the whole batches, and say how the stream ends.
 
     Parameters
     ----------
@@ -54,6 +47,8 @@ class Scanner:
 
     Attributes
     ----------
+    schema : pyarrow.Schema
+        Columns and metadata.
     good_end : int
         Offset behind the last whole message (end marker not counted).
     closed : bool
@@ -62,42 +57,84 @@ class Scanner:
     Raises
     ------
     InputError
-        While iterating: bytes that are no Arrow stream, a header over the cap, a damaged batch
-        before the end. A partial tail is no error.
+        Bytes that are no Arrow stream, a header over the cap, a damaged batch before the end.
+        A partial or damaged last batch is no error: it is left out.
 
     Examples
     --------
     >>> import io
-    >>> list(Scanner(io.BytesIO(b"text"), 4, "run.arrows"))
+    >>> StreamReader(io.BytesIO(b"text"), 4, "run.arrows")
     Traceback (most recent call last):
         ...
     gabactl.errors.InputError: run.arrows: byte 0 begins no Arrow message: the file is damaged, or no Arrow stream
     """
 
     def __init__(self, file: BinaryIO, size: int, source: str, salvage: bool = False) -> None:
+        import pyarrow as pa
+
         self.good_end = 0
         self.closed = False
         self._file, self._size, self._source, self._salvage = file, size, source, salvage
+        self.schema: Any = None
+        try:
+            message = self._message()
+            if message is None:
+                raise InputError(
+                    f"{source}: the recording stops inside its header: nothing was recorded, "
+                    "delete it"
+                )
+            try:
+                self.schema = pa.ipc.read_schema(pa.py_buffer(message))
+            except _pyarrow_errors() as error:
+                raise _Damaged(f"the header is malformed ({_brief(error)})") from None
+        except _Damaged as error:
+            raise InputError(
+                f"{source}: {error}: the file is damaged, or no Arrow stream"
+            ) from None
+        self.good_end = len(message)
 
-    def __iter__(self) -> Iterator[Message]:
+    def __iter__(self) -> Iterator[Any]:
         while True:
             try:
-                message = self._next()
+                batch = self._batch()
             except _Damaged as error:
-                if self._salvage and self.good_end:
+                if self._salvage:
                     return
-                remedy = (
-                    "`gabactl trace finish --salvage` keeps the batches before it"
-                    if self.good_end
-                    else "the file is damaged, or no Arrow stream"
-                )
-                raise InputError(f"{self._source}: {error}: {remedy}") from None
-            if message is None:
+                raise InputError(
+                    f"{self._source}: {error}: `gabactl trace finish --salvage` keeps the batches "
+                    "before it"
+                ) from None
+            if batch is None:
                 return
-            self.good_end = message.end
-            yield message
+            yield batch
 
-    def _next(self) -> Message | None:
+    def _batch(self) -> Any:
+        """The next record batch, or None at the end of what is whole."""
+        import pyarrow as pa
+
+        start = self.good_end
+        message = self._message()
+        if message is None:
+            return None
+        end = start + len(message)
+        try:
+            batch = pa.ipc.read_record_batch(
+                pa.ipc.read_message(pa.py_buffer(message)), self.schema
+            )
+            batch.validate(full=True)
+            expected = self._crc
+            if expected is not None and checksum(batch) != expected:
+                raise ValueError("the checksum of the values differs")
+        except _pyarrow_errors() as error:
+            if end == self._size:
+                # The last write of a machine that lost power: its blocks were never filled.
+                return None
+            raise _Damaged(f"the batch at byte {start} is damaged ({_brief(error)})") from None
+        self.good_end = end
+        return batch
+
+    def _message(self) -> bytes | None:
+        """The bytes of the next message, or None where the file ends or stops inside it."""
         start, size = self.good_end, self._size
         self._file.seek(start)
         prefix = self._file.read(min(8, size - start))
@@ -118,33 +155,40 @@ class Scanner:
                 f"byte {start} declares a header of {length} bytes (at most {MAX_HEADER_BYTES})"
             )
         if start + 8 + length > size:
+            self._refuse_if_more_follows(start)
             return None
         header = self._file.read(length)
         if len(header) < length or self._rest_is_zero(header):
             return None
         try:
-            peeked = _peek(header)
+            kind, body_length, rows, compressed, self._crc = _peek(header)
         except struct.error:
             raise _Damaged(f"the message header at byte {start} is malformed") from None
-        kind, body_length, rows, compressed, crc = peeked
-        end = start + 8 + length + body_length
         if kind != (_BATCH if start else _SCHEMA) or body_length < 0:
             raise _Damaged(f"the message at byte {start} is of a kind that no trace holds")
         if compressed:
             raise _Damaged(f"the batch at byte {start} is compressed, which no trace stream is")
-        if rows < 0 or rows * 8 > body_length:
+        # Every row has its step, of 8 bytes: more rows than that are a lie, or a bomb.
+        if rows < 0 or rows * 8 > body_length or rows > MAX_CELLS:
             raise _Damaged(f"the batch at byte {start} declares {rows} rows in {body_length} bytes")
-        if end > size:
+        if start + 8 + length + body_length > size:
+            self._refuse_if_more_follows(start)
             return None
         body = self._file.read(body_length)
-        if len(body) < body_length:
-            return None
-        if crc is not None and zlib.crc32(body) != crc:
-            if end == size:
-                # The last write of a machine that lost power: its blocks were never filled.
-                return None
-            raise _Damaged(f"the batch at byte {start} fails its checksum")
-        return Message(start, end, kind == _SCHEMA, rows, prefix + header + body)
+        return prefix + header + body if len(body) == body_length else None
+
+    def _refuse_if_more_follows(self, start: int) -> None:
+        """A message that reaches past the end is a cut, unless whole messages follow it."""
+        self._file.seek(start + 8)
+        rest = self._file.read(_LOOK_AHEAD)
+        at = rest.find(CONTINUATION)
+        while at >= 0:
+            length = int.from_bytes(rest[at + 4 : at + 8], "little")
+            if at % 8 == 0 and 0 < length <= len(rest) - at - 8:
+                with contextlib.suppress(struct.error):
+                    if _peek(rest[at + 8 : at + 8 + length])[4] is not None:
+                        raise _Damaged(f"the message at byte {start} declares a wrong size")
+            at = rest.find(CONTINUATION, at + 1)
 
     def _rest_is_zero(self, seen: bytes) -> bool:
         """Whether nothing but zeros follows: blocks allocated, never written."""
@@ -156,19 +200,46 @@ class Scanner:
         return True
 
 
-class _Damaged(Exception):
-    pass
+def checksum(batch: Any) -> int:
+    """CRC-32 of a batch's values and nulls, column by column, whatever their layout in memory.
 
-
-def body_of(message: bytes) -> bytes:
-    """The body of a whole message.
+    Parameters
+    ----------
+    batch : pyarrow.RecordBatch
+        Columns of int64, float32, float64, or fixed-size lists of floats.
 
     Examples
     --------
-    >>> body_of(CONTINUATION + (8).to_bytes(4, "little") + bytes(8) + b"body")
-    b'body'
+    >>> import pyarrow as pa
+    >>> checksum(pa.record_batch({"step": pa.array([1, 2])}))
+    16178617
     """
-    return message[8 + int.from_bytes(message[4:8], "little") :]
+    crc = 0
+    for column in batch.columns:
+        if column.null_count:
+            valid = column.is_valid().to_numpy(zero_copy_only=False)
+            crc = zlib.crc32(np.packbits(valid), crc)
+            column = column.drop_null()
+        if hasattr(column.type, "list_size"):
+            column = column.flatten()
+        numbers = column.to_numpy(zero_copy_only=False)
+        crc = zlib.crc32(numbers.astype(numbers.dtype.newbyteorder("<"), copy=False), crc)
+    return crc
+
+
+def _pyarrow_errors() -> tuple[type[Exception], ...]:
+    """What pyarrow raises on damaged bytes."""
+    import pyarrow as pa
+
+    return (pa.ArrowException, OSError, ValueError, MemoryError)
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:120]
+
+
+class _Damaged(Exception):
+    pass
 
 
 def _peek(header: bytes) -> tuple[int, int, int, bool, int | None]:
@@ -276,8 +347,7 @@ class Framer:
 
     def frame(self, batch: Any) -> bytes:
         """One batch as one message."""
-        crc = zlib.crc32(body_of(batch.serialize().to_pybytes()))
-        self._writer.write_batch(batch, custom_metadata={CRC_KEY: str(crc).encode()})
+        self._writer.write_batch(batch, custom_metadata={CRC_KEY: str(checksum(batch)).encode()})
         return self._take()
 
     def _take(self) -> bytes:

@@ -270,7 +270,7 @@ class TraceWriter:
                 self._put(END)
             self._close_file()
             if finish and self._target != self._stream:
-                from gabactl.traces.convert import write_parquet_from_stream
+                from gabactl.traces.rewrite import write_parquet_from_stream
 
                 write_parquet_from_stream(self._stream, self._target)
                 with contextlib.suppress(OSError):
@@ -307,8 +307,8 @@ class TraceWriter:
         self._framer = Framer(schema)
 
     def _reopen(self, after_step: int | None) -> None:
-        from gabactl.traces.convert import rewrite_stream
         from gabactl.traces.reader import open_stream
+        from gabactl.traces.rewrite import rewrite_stream
 
         source = short_name(self._stream)
         if not self._stream.exists():
@@ -325,7 +325,7 @@ class TraceWriter:
                 if batch.num_rows:
                     self._last_step = int(batch.column("step")[-1].as_py())
                     self._last_wall_time = float(batch.column("wall_time")[-1].as_py() or 0.0)
-            end = stream.scanner.good_end
+            end = stream.reader.good_end
         with _io_errors(self._stream, "cannot be resumed"):
             self._file = open(self._stream, "r+b", buffering=0)  # noqa: SIM115
             self._file.truncate(end)

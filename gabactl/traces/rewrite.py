@@ -229,12 +229,12 @@ def write_parquet_from_stream(stream: Path, target: Path, *, salvage: bool = Fal
     """Convert a stream to Parquet batch by batch, atomically, and return the number of rows."""
     with open_stream(stream, salvage=salvage) as source:
         # Whether it was closed is known at its end only, and is needed in the header first.
-        for _ in source.scanner:
+        for _ in source.batches():
             pass
-        closed = source.scanner.closed
+        complete = not source.truncated
     rows = 0
     with open_stream(stream, salvage=salvage) as source, _atomic(target) as file:
-        header = {**source.metadata, "complete": closed}
+        header = {**source.metadata, "complete": complete}
         schema = source.schema.with_metadata(
             {METADATA_KEY: dump_metadata(header, short_name(target))}
         )
