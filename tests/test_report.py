@@ -40,8 +40,8 @@ def report():
 
 def test_every_section_agrees_with_the_theory(report):
     data = json.loads(report.to_json())
-    assert data["bounds"]["lower"] == pytest.approx(1 / 21)
-    assert data["bounds"]["upper"] == pytest.approx(20 / 21)
+    assert data["bounds"]["bounds"] == pytest.approx([1 / 21, 20 / 21])
+    assert data["bounds"]["stated_lower_holds"] is False
     assert data["filter"]["time_constant_steps"] == pytest.approx(99.499, abs=5e-4)
     assert data["filter"]["settling_updates"] == 390
     assert data["units"]["median_ratio"] == pytest.approx(500, rel=0.1)
