@@ -1,0 +1,583 @@
+"""Stability margins that are right in discrete time, each with the perturbation that proves it.
+
+Only a stable loop has margins. An unstable one is told which gains would stabilise it.
+"""
+
+from __future__ import annotations
+
+import cmath
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from gabactl._rational import Rational, Stability, root_counter, roots_of, stability_of
+from gabactl.errors import InputError
+from gabactl.linear import Loop, format_roots
+from gabactl.results import Result
+
+__all__ = ["Margins", "Witness", "confirm_witnesses", "margins", "stabilising_gains"]
+
+_MOST_DELAY = 1_000_000
+# A closed-loop pole this close to the circle, as |1 + L z^-n| at a gain crossing, is on it.
+_TOUCHING = 1e-9
+
+
+@dataclass(frozen=True)
+class Witness:
+    """The smallest perturbation that takes stability away.
+
+    Attributes
+    ----------
+    factor : complex
+        What multiplies the loop (1 for a delay).
+    frequency_rad_per_step : float or None
+        Where the closed loop then has a pole on the unit circle.
+    stable_steps, unstable_steps : int or None
+        For the delay margin: extra steps that are, and that are no longer, stable.
+    """
+
+    factor: complex = 1.0
+    frequency_rad_per_step: float | None = None
+    stable_steps: int | None = None
+    unstable_steps: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields that apply."""
+        if self.stable_steps is not None:
+            return {"stable_steps": self.stable_steps, "unstable_steps": self.unstable_steps}
+        return {
+            "factor": complex(self.factor),
+            "frequency_rad_per_step": self.frequency_rad_per_step,
+        }
+
+
+@dataclass(frozen=True)
+class Margins(Result):
+    """Margins of a negative-feedback loop L, or the verdict where it has none.
+
+    Infinite values mean that no such perturbation takes stability away; ``reasons`` says why.
+
+    Attributes
+    ----------
+    stability : Stability
+        Closed-loop poles and verdict.
+    gain_margin_up, gain_margin_down : float or None
+        Nearest factors above and below 1 at which stability is lost (infinite, or 0, if none).
+    phase_margin_deg : float or None
+        Smallest rotation e^jx of the loop, either way, that takes stability away.
+    delay_margin_steps : int, math.inf or None
+        Largest n such that 0, 1, ..., n extra steps are all stable.
+    disk_margin : float or None
+        alpha = 1/max|S + (skew - 1)/2|: complex factors (1 + (1-skew)/2 d)/(1 - (1+skew)/2 d) with
+        \\|d\\| < alpha keep the loop stable (Seiler, Packard and Gahinet, "An Introduction to Disk
+        Margins", IEEE Control Systems Magazine 40(5), 2020).
+    disk_gain_down, disk_gain_up, disk_phase_deg : float or None
+        Real gains, and rotations, that the disk contains.
+    ms, mt : float or None
+        Peaks of the sensitivity 1/(1+L) and of L/(1+L).
+    witnesses : dict of str to Witness
+    stabilising : tuple of (float, float)
+        For an unstable loop: ranges of a real factor that stabilise it (negative: sign reversed).
+    reasons : dict of str to str
+        Why a value is null or infinite.
+    """
+
+    stability: Stability
+    interval: int
+    skew: float
+    gain_margin_up: float | None
+    gain_margin_down: float | None
+    phase_margin_deg: float | None
+    delay_margin_steps: float | None
+    disk_margin: float | None
+    disk_gain_down: float | None
+    disk_gain_up: float | None
+    disk_phase_deg: float | None
+    ms: float | None
+    mt: float | None
+    witnesses: dict[str, Witness]
+    stabilising: tuple[tuple[float, float], ...]
+    reasons: dict[str, str]
+
+    title = "Margins"
+
+    @property
+    def stable(self) -> bool:
+        """Whether the loop is strictly stable, so that it has margins."""
+        return self.stability.stable
+
+    def to_dict(self) -> dict[str, Any]:
+        """Keys as the attributes, each gain also in dB (``_db``), ``reasons`` beside nulls."""
+        result: dict[str, Any] = {
+            "stable": self.stable,
+            "verdict": self.stability.verdict,
+            "poles": self.stability.poles,
+            "spectral_radius": self.stability.radius,
+        }
+        for name in ("gain_margin_up", "gain_margin_down", "disk_gain_up", "disk_gain_down"):
+            result[name] = getattr(self, name)
+            result[name + "_db"] = _db(getattr(self, name))
+        for name in ("phase_margin_deg", "delay_margin_steps", "disk_margin", "disk_phase_deg"):
+            result[name] = getattr(self, name)
+        result["disk_skew"] = self.skew
+        for name in ("ms", "mt"):
+            result[name] = getattr(self, name)
+            result[name + "_db"] = _db(getattr(self, name))
+        result["witnesses"] = {name: w.to_dict() for name, w in self.witnesses.items()}
+        result["stabilising_gains"] = [
+            [lo, hi if math.isfinite(hi) else None] for lo, hi in self.stabilising
+        ]
+        result["reasons"] = self.reasons
+        return result
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Verdict, then every margin with its witness; or what would stabilise the loop."""
+        rows: list[tuple[str, ...]] = [
+            ("closed loop", self.stability.verdict, f"largest pole {self.stability.radius:.6g}")
+        ]
+        if not self.stable:
+            rows.append(("margins", "none", self.reasons["margins"]))
+            if self.stability.verdict == "unstable":
+                ranges = " or ".join(_range(lo, hi) for lo, hi in self.stabilising)
+                rows.append(("stable with the gain times", ranges or "nothing (no factor does)"))
+            return rows
+        rows += [
+            ("gain margin up", _gain(self.gain_margin_up), self._where("gain_margin_up")),
+            ("gain margin down", _gain(self.gain_margin_down), self._where("gain_margin_down")),
+            ("phase margin", _degrees(self.phase_margin_deg), self._where("phase_margin_deg")),
+            ("delay margin", self._delay_text(), self.reasons.get("delay_margin_steps", "")),
+            (
+                f"disk margin (skew {self.skew:g})",
+                f"{self.disk_margin:.4g}",
+                f"gain {_plain(self.disk_gain_down)} to {_plain(self.disk_gain_up)}, "
+                f"phase +-{_degrees(self.disk_phase_deg)}",
+            ),
+            ("peak of S (Ms)", _gain(self.ms), self._where("ms")),
+            ("peak of T (Mt)", _gain(self.mt), self._where("mt")),
+        ]
+        return rows
+
+    def _where(self, name: str) -> str:
+        witness = self.witnesses.get(name)
+        if witness is None or witness.frequency_rad_per_step is None:
+            return self.reasons.get(name, "")
+        return f"at {witness.frequency_rad_per_step:.5g} rad/step"
+
+    def _delay_text(self) -> str:
+        n = self.delay_margin_steps
+        return "none needed (any delay)" if n is None or math.isinf(n) else f"{int(n)} steps"
+
+
+def margins(loop: Any, skew: float = 0.0) -> Margins:
+    """Every margin of a loop under negative feedback, or the reason why it has none.
+
+    Parameters
+    ----------
+    loop : Loop, control.TransferFunction or control.StateSpace
+        The open loop L, discrete, one input and one output; the closed loop is 1/(1 + L). With a
+        sampled sensor (:class:`~gabactl.linear.Loop`) the loop is lifted, and delays count in
+        optimisation steps; with a python-control system they count in its samples.
+    skew : float
+        Skew of the disk margin: 0 balances S and T, 1 uses S alone (alpha = 1/Ms), -1 T alone
+        (alpha = 1/Mt).
+
+    Returns
+    -------
+    Margins
+
+    Notes
+    -----
+    Gain margins are at the real points of L on the whole circle, z = 1 and z = -1 included; the
+    phase and delay margins at |L| = 1; peaks by branch and bound. All are found by bisection with
+    interval bounds on the factored loop, so no grid can miss one; what remains is rounding of the
+    coefficients. The delay margin counts closed-loop poles with the argument principle.
+
+    Examples
+    --------
+    The gain margin that is at z = -1:
+
+    >>> import control
+    >>> loop = control.TransferFunction([0.01 * 50], [1, -0.99], 1)
+    >>> round(margins(loop).gain_margin_up, 6)  # 199/50
+    3.98
+    """
+    if not math.isfinite(skew):
+        raise InputError(f"skew = {skew!r} is not finite: give a number, such as 0 (balanced)")
+    rational = loop.rational if isinstance(loop, Loop) else Rational.from_lti(loop)
+    interval = loop.interval if isinstance(loop, Loop) else 1
+    if abs(rational.characteristic()[0]) < 1e-14 * abs(rational.denominator[0]):
+        raise InputError(
+            "1 + L vanishes at infinity (an algebraic loop): add a delay of one step to the loop"
+        )
+    stability = rational.closed()
+    if not stability.stable:
+        return _without_margins(rational, stability, interval, skew)
+    witnesses: dict[str, Witness] = {}
+    reasons: dict[str, str] = {}
+    up, down = _gain_margins(rational, interval, witnesses, reasons)
+    phase = _phase_margin(rational, interval, witnesses, reasons)
+    delay = _delay_margin(loop if isinstance(loop, Loop) else rational, witnesses, reasons)
+    ms = _peak(
+        "ms", _over_closed(rational, stability, 1.0, 0.0), rational.gain, interval, witnesses
+    )
+    mt = _peak(
+        "mt", _over_closed(rational, stability, 0.0, 1.0), rational.gain, interval, witnesses
+    )
+    alpha = _disk_margin(rational, stability, skew, interval, witnesses, reasons)
+    gain_down, gain_up, disk_phase = _disk_contents(alpha, skew)
+    return Margins(
+        stability=stability,
+        interval=interval,
+        skew=skew,
+        gain_margin_up=up,
+        gain_margin_down=down,
+        phase_margin_deg=phase,
+        delay_margin_steps=delay,
+        disk_margin=alpha,
+        disk_gain_down=gain_down,
+        disk_gain_up=gain_up,
+        disk_phase_deg=disk_phase,
+        ms=ms,
+        mt=mt,
+        witnesses=witnesses,
+        stabilising=(),
+        reasons=reasons,
+    )
+
+
+def stabilising_gains(loop: Any) -> tuple[tuple[float, float], ...]:
+    """Ranges of a positive factor on the loop for which the closed loop is stable.
+
+    Parameters
+    ----------
+    loop : Loop, Rational, control.TransferFunction or control.StateSpace
+        The open loop.
+
+    Returns
+    -------
+    tuple of (float, float)
+        Open ranges, in order; the last may end at infinity.
+
+    Examples
+    --------
+    >>> import control
+    >>> stabilising_gains(control.TransferFunction([3.0], [1, -2], 1))  # stable for 1 < 3k < 3
+    ((0.333..., 1.0),)
+    """
+    rational = _rational_of(loop)
+    edges = [0.0, *sorted(k for k, _ in _critical_gains(rational)), math.inf]
+    ranges: list[tuple[float, float]] = []
+    for lo, hi in pairwise(edges):
+        if hi - lo <= 1e-12 * hi:
+            continue
+        middle = (lo + hi) / 2 if math.isfinite(hi) else 2.0 * lo + 1.0
+        if lo == 0.0 and math.isfinite(hi):
+            middle = hi / 2
+        if rational.closed(middle).stable:
+            if ranges and ranges[-1][1] == lo:
+                ranges[-1] = (ranges[-1][0], hi)
+            else:
+                ranges.append((lo, hi))
+    return tuple(ranges)
+
+
+def confirm_witnesses(
+    loop: Any, result: Margins, inside: float = 0.999, outside: float = 1.001
+) -> dict[str, bool]:
+    """Apply every witness, a little smaller and a little larger, and see stability lost between.
+
+    Parameters
+    ----------
+    loop : Loop, control.TransferFunction or control.StateSpace
+        The loop the margins are of.
+    result : Margins
+        From :func:`margins`.
+    inside, outside : float
+        Scales of the perturbation (of log gain, angle, or disk radius).
+
+    Returns
+    -------
+    dict of str to bool
+        True where the loop is stable inside and not stable outside.
+
+    Examples
+    --------
+    >>> import control
+    >>> loop = control.TransferFunction([0.01 * 50], [1, -0.99], 1)
+    >>> sorted(confirm_witnesses(loop, margins(loop)).items())
+    [('delay_margin_steps', True), ('disk_margin', True), ('gain_margin_up', True), ('phase_margin_deg', True)]
+    """
+    rational = _rational_of(loop)
+    outcome: dict[str, bool] = {}
+    for name, witness in result.witnesses.items():
+        if name in ("ms", "mt"):
+            continue
+        if name == "delay_margin_steps":
+            n = witness.stable_steps or 0
+            if n < 300:  # a polynomial root finder is too slow beyond
+                outcome[name] = (
+                    _delayed(loop, n).closed().stable and not _delayed(loop, n + 1).closed().stable
+                )
+            continue
+        within, at, beyond = (
+            rational.closed(_scaled(name, witness.factor, result.skew, scale)).stable
+            for scale in (inside, 1.0, outside)
+        )
+        # Where the loop only touches the critical point, stability is lost there and regained.
+        outcome[name] = within and not (at and beyond)
+    return outcome
+
+
+def _scaled(name: str, factor: complex, skew: float, scale: float) -> complex:
+    """A witness's perturbation, made larger or smaller in its own measure."""
+    if name == "disk_margin":
+        return _disk_factor(scale * _disk_delta(factor, skew), skew)
+    return cmath.exp(scale * cmath.log(factor))
+
+
+def _rational_of(loop: Any) -> Rational:
+    if isinstance(loop, Rational):
+        return loop
+    return loop.rational if isinstance(loop, Loop) else Rational.from_lti(loop)
+
+
+def _delayed(loop: Any, steps: int) -> Rational:
+    if isinstance(loop, Loop):
+        return loop.delayed(steps).rational
+    return _rational_of(loop).delayed(steps)
+
+
+def _without_margins(
+    rational: Rational, stability: Stability, interval: int, skew: float
+) -> Margins:
+    ranges: tuple[tuple[float, float], ...] = ()
+    if stability.verdict == "neutral":
+        reason = "the closed loop has a pole on the unit circle: any push moves it for good"
+    else:
+        outside = stability.poles[np.abs(stability.poles) > 1.0]
+        reason = f"the closed loop is unstable (poles {format_roots(outside, 3)})"
+        ranges = stabilising_gains(rational)
+        ranges = ranges or tuple((-hi, -lo) for lo, hi in stabilising_gains(rational * -1.0))
+    return Margins(
+        stability=stability,
+        interval=interval,
+        skew=skew,
+        gain_margin_up=None,
+        gain_margin_down=None,
+        phase_margin_deg=None,
+        delay_margin_steps=None,
+        disk_margin=None,
+        disk_gain_down=None,
+        disk_gain_up=None,
+        disk_phase_deg=None,
+        ms=None,
+        mt=None,
+        witnesses={},
+        stabilising=ranges,
+        reasons={"margins": reason},
+    )
+
+
+def _critical_gains(rational: Rational) -> list[tuple[float, float]]:
+    """Positive factors that put a closed-loop pole on the circle, with its frequency."""
+    w = rational.phase_crossings()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = np.real(rational.at(w))
+        factors = -1.0 / values
+    # With open-loop poles on the circle a factor of 0 is itself critical, and no margin.
+    least = 0.0
+    if stability_of(rational.denominator).verdict == "neutral":
+        least = 1e-9
+    return [
+        (float(k), float(at))
+        for k, at in zip(factors, w, strict=True)
+        if np.isfinite(k) and k > least
+    ]
+
+
+def _gain_margins(
+    rational: Rational, interval: int, witnesses: dict[str, Witness], reasons: dict[str, str]
+) -> tuple[float, float]:
+    critical = _critical_gains(rational)
+    up = min(((k, w) for k, w in critical if k > 1.0), default=None)
+    down = max(((k, w) for k, w in critical if k < 1.0), default=None)
+    if up:
+        witnesses["gain_margin_up"] = Witness(complex(up[0]), up[1] / interval)
+    else:
+        reasons["gain_margin_up"] = "stable for every larger gain"
+    if down:
+        witnesses["gain_margin_down"] = Witness(complex(down[0]), down[1] / interval)
+    else:
+        reasons["gain_margin_down"] = "stable for every smaller gain"
+    return up[0] if up else math.inf, down[0] if down else 0.0
+
+
+def _phase_margin(
+    rational: Rational, interval: int, witnesses: dict[str, Witness], reasons: dict[str, str]
+) -> float:
+    w = rational.gain_crossings()
+    if w.size == 0:
+        reasons["phase_margin_deg"] = _no_crossing(rational)
+        return math.inf
+    angles = np.angle(-1.0 / rational.at(w))
+    nearest = int(np.abs(angles).argmin())
+    angle = float(angles[nearest])
+    witnesses["phase_margin_deg"] = Witness(cmath.exp(1j * angle), float(w[nearest]) / interval)
+    return abs(math.degrees(angle))
+
+
+def _no_crossing(rational: Rational) -> str:
+    quiet = rational.gain == 0 or float(np.abs(rational.at(np.pi / 2))) < 1.0
+    side = "below" if quiet else "above"
+    return f"the loop gain is {side} 1 at every frequency"
+
+
+def _delay_margin(
+    loop: Loop | Rational, witnesses: dict[str, Witness], reasons: dict[str, str]
+) -> float:
+    interval = loop.interval if isinstance(loop, Loop) else 1
+    peak = 0.0
+    first: list[int | None] = []
+    for extra in range(interval):
+        rational = _delayed(loop, extra)
+        peak = rational.peak()[0]
+        if peak < 1.0 - 1e-9:
+            # Small gain: |L| < 1 everywhere, and delays do not change |L|.
+            first.append(None)
+            continue
+        # A loop whose gain only touches 1 does so at single frequencies: a few delays tell.
+        bad = _first_unstable(root_counter(rational), _MOST_DELAY if peak > 1.0 + 1e-9 else 256)
+        first.append(None if bad is None else bad * interval + extra)
+        if bad == 0:
+            break  # later residues can only fail at a larger delay
+    failing = [n for n in first if n is not None]
+    if not failing:
+        reasons["delay_margin_steps"] = (
+            "the loop gain does not exceed 1 at any frequency"
+            if peak <= 1.0 + 1e-9
+            else f"stable with any delay up to {_MOST_DELAY} readings"
+        )
+        return math.inf
+    n = min(failing)
+    witnesses["delay_margin_steps"] = Witness(stable_steps=n - 1, unstable_steps=n)
+    return n - 1
+
+
+def _first_unstable(count: Callable[..., Any], most: int) -> int | None:
+    """Least delay with a closed-loop pole outside or on the circle."""
+    start, size = 0, 64
+    while start <= most:
+        n = np.arange(start, start + size)
+        outside, gap = count(n)
+        bad = np.flatnonzero((outside > 0) | (gap < _TOUCHING))
+        if bad.size:
+            return int(n[bad[0]])
+        start, size = start + size, min(size * 4, 65_536)
+    return None
+
+
+def _over_closed(rational: Rational, stability: Stability, d: float, n: float) -> Rational:
+    """(d D + n N)/(D + N), with the closed-loop poles for a denominator."""
+    leading = rational.characteristic()[0]
+    combined = np.trim_zeros(np.real(d * rational.denominator + n * rational.numerator), "f")
+    if combined.size == 0:
+        return Rational.of([], stability.poles, 0.0)
+    if n == 0.0:
+        zeros: Any = rational.poles
+    elif d == 0.0:
+        zeros = rational.zeros
+    else:
+        zeros = roots_of(combined)
+    return Rational.of(zeros, stability.poles, float(combined[0] / np.real(leading)))
+
+
+def _peak(
+    name: str, response: Rational, loop_gain: complex, interval: int, witnesses: dict[str, Witness]
+) -> float:
+    # Without a loop S is 1 everywhere, and T is 0.
+    height, w = response.peak() if loop_gain else (1.0 if name == "ms" else 0.0, 0.0)
+    witnesses[name] = Witness(frequency_rad_per_step=w / interval)
+    return height
+
+
+def _disk_margin(
+    rational: Rational,
+    stability: Stability,
+    skew: float,
+    interval: int,
+    witnesses: dict[str, Witness],
+    reasons: dict[str, str],
+) -> float:
+    if rational.gain == 0:
+        reasons["disk_margin"] = "the loop is open: nothing can destabilise it"
+        return math.inf
+    # S + c = (D + c (D + N))/(D + N)
+    c = (skew - 1.0) / 2.0
+    height, w = _over_closed(rational, stability, 1.0 + c, c).peak()
+    loop_value = complex(rational.at(w))
+    delta = 1.0 / (1.0 / (1.0 + loop_value) + c)
+    witnesses["disk_margin"] = Witness(_disk_factor(delta, skew), w / interval)
+    return 1.0 / height
+
+
+def _disk_factor(delta: complex, skew: float) -> complex:
+    bottom = 1.0 - (1.0 + skew) / 2.0 * delta
+    return (1.0 + (1.0 - skew) / 2.0 * delta) / bottom if bottom else complex(math.inf)
+
+
+def _disk_delta(factor: complex, skew: float) -> complex:
+    return (factor - 1.0) / ((1.0 - skew) / 2.0 + (1.0 + skew) / 2.0 * factor)
+
+
+def _disk_contents(alpha: float, skew: float) -> tuple[float, float, float]:
+    """Real gains and the angle that the disk of factors holds."""
+    if math.isinf(alpha):
+        return 0.0, math.inf, math.inf
+    low, high = (1.0 - skew) / 2.0 * alpha, (1.0 + skew) / 2.0 * alpha
+    ends = sorted(
+        (1.0 + sign * low) / (1.0 - sign * high) if 1.0 - sign * high else math.inf
+        for sign in (1.0, -1.0)
+    )
+    if abs(high) >= 1.0:
+        # The disk is the outside of a circle: it holds every gain beyond one end, or below.
+        ends = [max(ends[0], 0.0) if ends[1] == math.inf else ends[1], math.inf]
+        return (ends[0] if ends[0] < 1.0 else 0.0), math.inf, _disk_phase(alpha, skew)
+    return max(ends[0], 0.0), ends[1], _disk_phase(alpha, skew)
+
+
+def _disk_phase(alpha: float, skew: float) -> float:
+    """Largest angle x such that e^jx is in the disk."""
+    # delta = 2 (f - 1)/((1 - skew) + (1 + skew) f); on f = e^jx: |delta| = 2 t/sqrt(1 + skew^2 t^2),
+    # t = tan(x/2).
+    rest = 4.0 - (skew * alpha) ** 2
+    return math.degrees(2.0 * math.atan(alpha / math.sqrt(rest))) if rest > 0.0 else 180.0
+
+
+def _db(ratio: float | None) -> float | None:
+    if ratio is None:
+        return None
+    return 20.0 * math.log10(ratio) if ratio > 0.0 else -math.inf
+
+
+def _gain(ratio: float | None) -> str:
+    if ratio is None:
+        return "none"
+    if math.isinf(ratio):
+        return "infinite"
+    return "any reduction" if ratio == 0.0 else f"{ratio:.5g} ({_db(ratio):.2f} dB)"
+
+
+def _plain(value: float | None) -> str:
+    return "infinite" if value is None or math.isinf(value) else f"{value:.4g}"
+
+
+def _degrees(value: float | None) -> str:
+    return "infinite" if value is None or math.isinf(value) else f"{value:.4g} deg"
+
+
+def _range(lo: float, hi: float) -> str:
+    return f"{lo:.5g} to {'infinity' if math.isinf(hi) else f'{hi:.5g}'}"
