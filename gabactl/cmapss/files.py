@@ -297,6 +297,8 @@ def _capped(stream: Any, label: str) -> bytes:
 
 
 def _table(label: str, data: bytes, columns: Sequence[str]) -> NDArray[np.float64]:
+    if not data.strip():
+        return np.empty((0, len(columns)))
     try:
         table = np.loadtxt(io.BytesIO(data), dtype=np.float64, ndmin=2, comments=None)
     except (ValueError, UnicodeDecodeError):
