@@ -44,7 +44,7 @@ class Validation(Result):
     reason : str or None
         Why an error is None.
     error : array, shape (steps,)
-        Per step, the largest difference of ema (of weights where the trace has no ema).
+        Per step, the largest difference of ema and weights; NaN where nothing is compared.
     """
 
     source: str
@@ -68,6 +68,12 @@ class Validation(Result):
     def title(self) -> str:  # type: ignore[override]
         """Heading of the table."""
         return f"Replay check of {self.source}"
+
+    @property
+    def first_difference(self) -> int | None:
+        """First step whose ``error`` exceeds the tolerance."""
+        beyond = np.flatnonzero(self.error > self.tolerance)
+        return int(self.step[beyond[0]]) if len(beyond) else None
 
     @property
     def ok(self) -> bool | None:
@@ -96,6 +102,7 @@ class Validation(Result):
                 "saturated_fraction",
                 "tolerance",
                 "ok",
+                "first_difference",
                 "reason",
                 "precision",
                 "truncated",
@@ -126,6 +133,8 @@ class Validation(Result):
             ("saturated fraction", _number(self.saturated_fraction)),
             ("verdict", {True: "agrees", False: "DIFFERS", None: "not compared"}[self.ok]),
         ]
+        if self.first_difference is not None:
+            lines.append(("first at step", str(self.first_difference)))
         if self.truncated:
             lines.append(("note", "the recording was not closed: killed, or still running"))
         if self.reason:
@@ -231,7 +240,8 @@ def validate(
         name: None if values is None else float(values.max(initial=0.0))
         for name, values in errors.items()
     }
-    series = errors["ema"] if errors["ema"] is not None else errors["weights"]
+    compared = (errors["ema"], errors["weights"])
+    series = [values for values in compared if values is not None]
     return Validation(
         source=trace.source,
         balancer=trace.balancer,
@@ -248,7 +258,7 @@ def validate(
         truncated=trace.truncated,
         reason=reason,
         step=trace.step,
-        error=np.full(len(trace), np.nan) if series is None else series,
+        error=np.max(series, axis=0) if series else np.full(len(trace), np.nan),
     )
 
 

@@ -102,7 +102,7 @@ class TraceRecorder:
         self._clear()
         if resume and (stream_path(path).exists() or Path(path).exists()):
             self._writer = TraceWriter.resume(path, after_step=loss_fn._steps())
-            self._refuse_other_columns()
+            self._refuse_other_run()
         elif resume and loss_fn._steps():
             raise InputError(
                 f"{path}: there is no recording to resume at step {loss_fn._steps()}: start "
@@ -120,7 +120,7 @@ class TraceRecorder:
         inner = getattr(loss_fn, "inner", loss_fn)
         header: dict[str, Any] = {
             **describe_environment(),
-            "balancer": _BALANCERS.get(type(inner).__name__, type(inner).__name__),
+            "balancer": _balancer(inner),
             "device": str(_buffer(loss_fn).device),
         }
         if inner.spec is not None:
@@ -143,23 +143,29 @@ class TraceRecorder:
         stages = ["raw", "ema"] if self._has_ema else []
         return ["grad_norm", *stages, "weight", "loss"]
 
-    def _refuse_other_columns(self) -> None:
-        tasks = self._writer.metadata["tasks"]
-        has_ema = f"ema_{tasks[0]}" in self._writer.columns
-        names = self._writer.metadata.get("param_names") or []
-        excited = "excitation" in self._writer.columns
-        if (tasks, has_ema, names, excited) != (
-            list(self._loss_fn.task_names),
-            self._has_ema,
-            list(self._parameters),
-            self._excited,
-        ):
-            path = self._writer.path
-            self._writer.close(finish=False)
-            raise InputError(
-                f"{path}: was recorded with other tasks ({', '.join(tasks)}) or columns: resume "
-                "with the same loss and options, or record elsewhere"
-            )
+    def _refuse_other_run(self) -> None:
+        """A resumed recording must be of the same loss: tasks, columns and settings."""
+        before, columns = self._writer.metadata, self._writer.columns
+        spec = getattr(self._loss_fn, "inner", self._loss_fn).spec
+        expected = {
+            "tasks": (list(self._loss_fn.task_names), before["tasks"]),
+            "settings": (None if spec is None else spec.to_dict(), before.get("spec")),
+            "columns": (
+                [self._has_ema, self._excited, list(self._parameters)],
+                [
+                    f"ema_{before['tasks'][0]}" in columns,
+                    "excitation" in columns,
+                    before.get("param_names") or [],
+                ],
+            ),
+        }
+        for what, (now, then) in expected.items():
+            if now != then:
+                self._writer.close(finish=False)
+                raise InputError(
+                    f"{self._writer.path}: was recorded with other {what} ({then}, not {now}): "
+                    "resume with the same loss and options, or record elsewhere"
+                )
 
     @property
     def path(self) -> Path:
@@ -326,6 +332,12 @@ class TraceRecorder:
         self._walls: list[float] = []
         self._excitations: list[float] = []
         self._param_rows: list[Tensor | None] = []
+
+
+def _balancer(loss_fn: BalancedLoss) -> str:
+    """The documented name of one of our losses or its subclasses; else the class's own."""
+    names = [kind.__name__ for kind in type(loss_fn).__mro__]
+    return next((_BALANCERS[name] for name in names if name in _BALANCERS), names[0])
 
 
 def _ema(loss_fn: BalancedLoss) -> Tensor | None:
