@@ -172,6 +172,11 @@ class TraceRecorder:
         """The stream that is being written."""
         return self._writer.path
 
+    @property
+    def last_step(self) -> int:
+        """The last step in the file, 0 when there is none."""
+        return self._writer.last_step
+
     def log(self, losses: Sequence[Tensor], excitation: float | None = None) -> None:
         """Record the step just taken; call it once after each forward of the loss.
 

@@ -59,8 +59,8 @@ class TrainingSettings:
     batch_size : int, at least 2
         Windows per step; an epoch drops the last, incomplete batch.
     optimizer : {"adamw", "sgd"}
-        ``sgd`` with raw targets (losses in the thousands) needs a learning rate of 1e-4 or less,
-        or clipping.
+        What rate ``sgd`` bears depends on the units: with targets in cycles the RUL loss starts
+        in the thousands, so begin at 1e-4, or clip.
     lr : float, positive
         Base learning rate.
     weight_decay : float, at least 0

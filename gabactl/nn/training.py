@@ -278,6 +278,12 @@ def train(
             resume=resume,
             overwrite=overwrite,
         )
+        if recorder.last_step < run.step:
+            recorder.close(finish=False)
+            raise InputError(
+                f"{record}: ends at step {recorder.last_step}, the checkpoint is of step {run.step}: "
+                "the trace is not of this run; record elsewhere without --resume"
+            )
     begin = time.perf_counter()
     try:
         with _interrupts() as interrupted:
@@ -287,7 +293,7 @@ def train(
             recorder.close(finish=False)
         raise
     if checkpoint is not None:
-        save_checkpoint(checkpoint, run.state())
+        run.save(checkpoint, recorder)
     kept = None if recorder is None else recorder.close(finish=stopped != "interrupted")
     return TrainingResult(
         settings=settings,
@@ -361,9 +367,7 @@ class _Run:
             if self.step % self.steps_per_epoch == 0:
                 self._finish_epoch()
             if checkpoint is not None and self.step % checkpoint_every == 0:
-                if recorder is not None:
-                    recorder.flush()  # so that the trace is never behind the checkpoint
-                save_checkpoint(checkpoint, self.state())
+                self.save(checkpoint, recorder)
             if on_step is not None:
                 on_step(
                     Progress(
@@ -461,6 +465,12 @@ class _Run:
         )
 
     # -- checkpoints -------------------------------------------------------------------------
+
+    def save(self, checkpoint: str | Path, recorder: TraceRecorder | None) -> None:
+        """Write a checkpoint that the trace is never behind."""
+        if recorder is not None:
+            recorder.flush()
+        save_checkpoint(checkpoint, self.state())
 
     def state(self) -> dict[str, Any]:
         """All that the rest of the run depends on, as tensors and plain values."""

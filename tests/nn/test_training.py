@@ -489,3 +489,13 @@ def test_real_training_reaches_a_plausible_error(cmapss_dir: Path) -> None:
     assert result.test is not None
     # Networks of this kind reach 12 to 18 cycles on FD001.
     assert result.test.rmse < 20
+
+
+def test_a_trace_that_ends_before_the_checkpoint_is_not_continued(
+    data: Cmapss, tmp_path: Path
+) -> None:
+    pieces = {"record": tmp_path / "b.parquet", "checkpoint": tmp_path / "b.ckpt"}
+    train(data, replace(QUICK, steps=3), record=tmp_path / "b.parquet")
+    train(data, replace(QUICK, steps=6), checkpoint=tmp_path / "b.ckpt")
+    with pytest.raises(InputError, match="ends at step 3, the checkpoint is of step 6"):
+        train(data, QUICK, **pieces, resume=True)
