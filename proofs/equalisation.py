@@ -19,7 +19,10 @@ G1, G2 = sp.symbols("g_1 g_2", positive=True)
     "For two tasks the raw weights give c_1 = c_2 = g_1 g_2/(g_1 + g_2).",
     given=["K = 2", "g_1, g_2 > 0"],
     source="GABA textbook, section 17.2",
-    mutants={"swapped sign": {"swap": True}, "weights of the square root": {"power": sp.Rational(1, 2)}},
+    mutants={
+        "swapped sign": {"swap": True},
+        "weights of the square root": {"power": sp.Rational(1, 2)},
+    },
 )
 def two_tasks_are_equalised(swap=False, power=1):
     a, b = G1**power, G2**power
@@ -69,20 +72,32 @@ def inverse_proportional_is_unique(simplex=True, third=False):
     source="GABA textbook, section 17.2",
     mutants={"the inverse law": {"law": "inverse"}},
 )
-def three_tasks_are_equalised(law="complement"):
+def three_tasks_are_equalised(law="complement", module=False):
     g = [1, 2, 7]
     raw = raw_weights(np.array([Fraction(x) for x in g], dtype=object), law)
     c = [w * x for w, x in zip(raw, g, strict=True)]
     proof = Derivation()
-    proof.exact("c_1 = c_2 = c_3 at g = (1, 2, 7)", len(set(c)) == 1, {
-        "g": "(1, 2, 7)", "raw": ", ".join(map(str, raw)), "c": ", ".join(map(str, c)),
-    })
+    proof.exact(
+        "c_1 = c_2 = c_3 at g = (1, 2, 7)",
+        len(set(c)) == 1,
+        {
+            "g": "(1, 2, 7)",
+            "raw": ", ".join(map(str, raw)),
+            "c": ", ".join(map(str, c)),
+        },
+    )
     if law == "complement":
         spec = GabaSpec(n_tasks=3, beta=0, floor=0, warmup=0)
-        proof.replayed(confirm(
-            spec, [g], lambda w: abs(float(w[2]) * 7 - float(w[0])) > 0.5,
-            beta=Fraction(0), floor=Fraction(0),
-        ))
+        proof.replayed(
+            confirm(
+                spec,
+                [g],
+                lambda w: abs(float(w[2]) * 7 - float(w[0])) > 0.5,
+                beta=Fraction(0),
+                floor=Fraction(0),
+                module=module,
+            )
+        )
     else:
         proof.include("every g", _inverse_equalises(3))
     return proof.done()
@@ -120,10 +135,13 @@ def _inverse_equalises(k):
     "The inverse law raw_i = (1/g_i)/H, H = sum 1/g_j, equalises every contribution, for every K.",
     given=["K >= 2", "g_i > 0"],
     source="derivation: c_i = 1/H",
-    mutants={"the complement law": {"law": "complement"}, "square root of the norms": {"law": "root"}},
+    mutants={
+        "the complement law": {"law": "complement"},
+        "square root of the norms": {"law": "root"},
+    },
 )
 def inverse_law_equalises(law="inverse"):
-    i, j, k = sp.symbols("i j K", integer=True, positive=True)
+    i, k = sp.symbols("i K", integer=True, positive=True)
     s, h = sp.symbols("S H", positive=True)
     a, b = sp.symbols("g_i g_j", positive=True)
     rule = {
@@ -177,12 +195,15 @@ def affine_never_equalises(mode="affine", least=True):
         left = z3.If(r * m <= 1 - m, smt.value(1), r * m / (1 - m))
     proof = Derivation()
     floor = m > 0 if least else m >= 0
-    proof.holds("equal only at R = 1", (left == 1) == (r == 1),
-                floor=z3.And(floor, 2 * m < 1), imbalance=r > 0)
+    proof.holds(
+        "equal only at R = 1",
+        (left == 1) == (r == 1),
+        floor=z3.And(floor, 2 * m < 1),
+        imbalance=r > 0,
+    )
     m_, r_ = sp.symbols("m R", positive=True)
     w1 = m_ + (1 - 2 * m_) / (1 + r_)
-    proof.equal("ratio c_1/c_2", r_ * w1 / (1 - w1),
-                r_ * (1 - m_ + m_ * r_) / (m_ + (1 - m_) * r_))
+    proof.equal("ratio c_1/c_2", r_ * w1 / (1 - w1), r_ * (1 - m_ + m_ * r_) / (m_ + (1 - m_) * r_))
     for ratio, want in ((2, Fraction(14, 13)), (10, Fraction(290, 191))):
         got = _residual(Fraction(ratio), mode)
         proof.exact(f"stage functions at {ratio}x", got == want, {"R": ratio, "c_1/c_2": got})
@@ -196,7 +217,10 @@ def affine_never_equalises(mode="affine", least=True):
     given=["K = 2", "0 < m < 1/2", "R = g_1/g_2 >= 1", "settled average 1/(1+R)"],
     method="SMT",
     source="derivation",
-    mutants={"affine in place of project": {"mode": "affine"}, "knee at 1/m": {"knee": lambda m: 1 / m}},
+    mutants={
+        "affine in place of project": {"mode": "affine"},
+        "knee at 1/m": {"knee": lambda m: 1 / m},
+    },
 )
 def project_is_exact_up_to_the_knee(mode="project", knee=lambda m: (1 - m) / m):
     import z3
@@ -207,18 +231,27 @@ def project_is_exact_up_to_the_knee(mode="project", knee=lambda m: (1 - m) / m):
     given = {"floor": z3.And(m > 0, 2 * m < 1), "imbalance": r >= 1}
     proof = Derivation()
     proof.holds("equal up to the knee", z3.Implies(r <= knee(m), w * r == 1 - w), **given)
-    proof.holds("left beyond it", z3.Implies(r > knee(m), w * r * (1 - m) == (1 - w) * m * r), **given)
+    proof.holds(
+        "left beyond it", z3.Implies(r > knee(m), w * r * (1 - m) == (1 - w) * m * r), **given
+    )
     kept = smt.largest(e, m)
     w1 = kept / (kept + r * e)
-    proof.holds("renormalised, beyond", z3.Implies(
-        r > (1 - m) / m, w1 * r == (1 - w1) * m * (1 + r)), **given)
+    proof.holds(
+        "renormalised, beyond",
+        z3.Implies(r > (1 - m) / m, w1 * r == (1 - w1) * m * (1 + r)),
+        **given,
+    )
     for ratio in (2, 19, 50, 500, 2400):
         want = max(Fraction(1), Fraction(ratio, 19))
         got = _residual(Fraction(ratio), mode)
-        proof.exact(f"stage functions, project at {ratio}x", got == want, {"R": ratio, "c_1/c_2": got})
+        proof.exact(
+            f"stage functions, project at {ratio}x", got == want, {"R": ratio, "c_1/c_2": got}
+        )
         left = max(Fraction(1), Fraction(1 + ratio, 20))
-        proof.exact(f"stage functions, renormalise at {ratio}x",
-                    _residual(Fraction(ratio), "renormalise") == left)
+        proof.exact(
+            f"stage functions, renormalise at {ratio}x",
+            _residual(Fraction(ratio), "renormalise") == left,
+        )
     return proof.done()
 
 

@@ -11,7 +11,7 @@ from fractions import Fraction
 import numpy as np
 import z3
 
-from gabactl.controller import raw_weights, saturate
+from gabactl.controller import saturate
 from gabactl.prove import Outcome, main, replay, smt, theorem
 from gabactl.prove.symbolic import Derivation
 from gabactl.spec import GabaSpec
@@ -125,8 +125,11 @@ def _range_theorem(mode, law, errors):
     @theorem(
         f"RANGE-{mode}-{law}",
         f"Floor {mode}{also}, {law} law: every weight is in {FORMULAS[mode, law]}.",
-        given=["K >= 2", "0 < m < 1/K", "the average is on the simplex"
-               + (", e_i <= 1/(K-1)" if law == "complement" else "")],
+        given=[
+            "K >= 2",
+            "0 < m < 1/K",
+            "the average is on the simplex" + (", e_i <= 1/(K-1)" if law == "complement" else ""),
+        ],
         method="SMT",
         source=SOURCE,
         mutants={
@@ -142,14 +145,22 @@ def _range_theorem(mode, law, errors):
 
 
 RANGES = [
-    _range_theorem("renormalise", "complement", {
-        "the published range [m, 1-m]": {"claim": published},
-        "no renormalisation": {"change": _not_renormalised},
-        "the inverse law": {"actual_law": "inverse"},
-    }),
-    _range_theorem("renormalise", "inverse", {"the published range [m, 1-m]": {"claim": published}}),
+    _range_theorem(
+        "renormalise",
+        "complement",
+        {
+            "the published range [m, 1-m]": {"claim": published},
+            "no renormalisation": {"change": _not_renormalised},
+            "the inverse law": {"actual_law": "inverse"},
+        },
+    ),
+    _range_theorem(
+        "renormalise", "inverse", {"the published range [m, 1-m]": {"claim": published}}
+    ),
     _range_theorem("affine", "complement", {"the inverse law": {"actual_law": "inverse"}}),
-    _range_theorem("affine", "inverse", {"clamped, in place of affine": {"change": _not_renormalised}}),
+    _range_theorem(
+        "affine", "inverse", {"clamped, in place of affine": {"change": _not_renormalised}}
+    ),
     _range_theorem("project", "complement", {"the inverse law": {"actual_law": "inverse"}}),
     _range_theorem("project", "inverse", {}),
 ]
@@ -160,8 +171,12 @@ def _sharp_theorem(mode, law):
         f"SHARP-{mode}-{law}",
         f"Floor {mode}, {law} law: for every delta > 0 a reachable average gives a weight within "
         f"delta of each end of {FORMULAS[mode, law]}.",
-        given=["K >= 2", "0 < m < 1/K", "0 <= beta < 1",
-               "a constant reading brings the average within any s > 0 of its extreme"],
+        given=[
+            "K >= 2",
+            "0 < m < 1/K",
+            "0 <= beta < 1",
+            "a constant reading brings the average within any s > 0 of its extreme",
+        ],
         method="SMT",
         source=SOURCE,
         mutants={
@@ -178,35 +193,58 @@ def _sharp_theorem(mode, law):
         # abs(w - end) <= C s near s = 0 is what "within any delta" needs.
         near, slope = z3.And(s >= 0, s * k <= m), 4 * k * k
         gap = _lower_state(mode, law, k, m, s) - low
-        proof.holds("lower end: abs(w - end) <= 4 K^2 s", z3.And(
-            gap <= slope * s, gap >= -slope * s), near=near, **given)
+        proof.holds(
+            "lower end: abs(w - end) <= 4 K^2 s",
+            z3.And(gap <= slope * s, gap >= -slope * s),
+            near=near,
+            **given,
+        )
         e, top, q = smt.reals("e_1 top q")
         if mode == "renormalise":
             # In q = (K-1) m the weight is a function of e_1 alone, of slope at most 1.
             other = smt.largest((1 - e) / (k - 1), m)
             q_now = (k - 1) * m
-            proof.holds("w = e/max(1, e + q), q = (K-1) m, at equal others",
-                        e / (e + (k - 1) * other) == _above_one(e, q_now),
-                        average=smt.within(0, e, 1), **given)
-            proof.holds("abs(w - w(top)) <= top - e", smt.within(
-                0, _above_one(top, q) - _above_one(e, q), top - e),
-                order=z3.And(0 <= e, e <= top, top <= 1), floor=q >= 0)
+            proof.holds(
+                "w = e/max(1, e + q), q = (K-1) m, at equal others",
+                e / (e + (k - 1) * other) == _above_one(e, q_now),
+                average=smt.within(0, e, 1),
+                **given,
+            )
+            proof.holds(
+                "abs(w - w(top)) <= top - e",
+                smt.within(0, _above_one(top, q) - _above_one(e, q), top - e),
+                order=z3.And(e >= 0, e <= top, top <= 1),
+                floor=q >= 0,
+            )
             best = 1 / (k - 1) if law == "complement" else smt.value(1)
             proof.holds("the end is w(top)", high == _above_one(best, q_now), **given)
         else:
             gap = _upper_state(mode, law, k, m, s) - high
-            proof.holds("upper end: abs(w - end) <= 4 K^2 s", z3.And(
-                gap <= slope * s, gap >= -slope * s), near=near, **given)
+            proof.holds(
+                "upper end: abs(w - end) <= 4 K^2 s",
+                z3.And(gap <= slope * s, gap >= -slope * s),
+                near=near,
+                **given,
+            )
         for tasks in (2, 3, 5):
             floor = Fraction(1, 20)
             ends = claim(*_exact_bounds(mode, law, tasks, floor), floor)
-            for name, end, reading in zip(("lower", "upper"), ends, _readings(law, tasks), strict=True):
+            for name, end, reading in zip(
+                ("lower", "upper"), ends, _readings(law, tasks), strict=True
+            ):
                 for shipped in (mode, "clamp_state") if mode == "project" else (mode,):
-                    w = replay.exact([reading] * 90, beta=Fraction(4, 5), floor=floor, law=law,
-                                     floor_mode=shipped)[-1].weights[0]
-                    proof.exact(f"stage functions, {shipped}, K = {tasks}: within 1e-4 of the "
-                                f"{name} end", abs(w - end) < Fraction(1, 10**4),
-                                {"K": tasks, "w": float(w)})
+                    w = replay.exact(
+                        [reading] * 90,
+                        beta=Fraction(4, 5),
+                        floor=floor,
+                        law=law,
+                        floor_mode=shipped,
+                    )[-1].weights[0]
+                    proof.exact(
+                        f"stage functions, {shipped}, K = {tasks}: within 1e-4 of the {name} end",
+                        abs(w - end) < Fraction(1, 10**4),
+                        {"K": tasks, "w": float(w)},
+                    )
         return proof.done()
 
     return check
@@ -266,8 +304,11 @@ def ends_are_attained(beta=Fraction(0)):
             ends = _exact_bounds(mode, "complement", tasks, floor)
             for reading, end in zip(_readings("complement", tasks), ends, strict=True):
                 w = replay.exact([reading], beta=beta, floor=floor, floor_mode=mode)[-1].weights[0]
-                proof.exact(f"{mode}, K = {tasks}: {end}", w == end,
-                            {"mode": mode, "K": tasks, "w": w, "end": end})
+                proof.exact(
+                    f"{mode}, K = {tasks}: {end}",
+                    w == end,
+                    {"mode": mode, "K": tasks, "w": w, "end": end},
+                )
     return proof.done()
 
 
@@ -289,12 +330,20 @@ def inverse_law_attains(law="inverse"):
         apart = smt.decide(w > low, **given)
         # Never attained just when every state is strictly above the end.
         verdict = {"proved": "refuted", "refuted": "proved"}.get(apart.verdict, "unknown")
-        return Outcome(verdict, (f"every reachable weight is strictly above the end: {apart.verdict}",),
-                       counterexample={"none attains": "w > m/(1+(K-1)m) for all g > 0"}
-                       if verdict == "refuted" else None, reason=apart.reason)
+        return Outcome(
+            verdict,
+            (f"every reachable weight is strictly above the end: {apart.verdict}",),
+            counterexample={"none attains": "w > m/(1+(K-1)m) for all g > 0"}
+            if verdict == "refuted"
+            else None,
+            reason=apart.reason,
+        )
     proof = Derivation()
-    proof.exact("w = m/(1+m) at g = (1, 0)", replay.exact(
-        [[1, 0]], beta=Fraction(0), floor=Fraction(1, 20))[-1].weights[0] == Fraction(1, 21))
+    proof.exact(
+        "w = m/(1+m) at g = (1, 0)",
+        replay.exact([[1, 0]], beta=Fraction(0), floor=Fraction(1, 20))[-1].weights[0]
+        == Fraction(1, 21),
+    )
     return proof.done()
 
 
@@ -311,33 +360,49 @@ def inverse_law_attains(law="inverse"):
         "floor clamp_state": {"floor_mode": "clamp_state"},
     },
 )
-def weights_stay_above_the_floor(floor_mode="renormalise"):
+def weights_stay_above_the_floor(floor_mode="renormalise", module=False):
     beta, floor = Fraction(99, 100), Fraction(1, 20)
     proof = Derivation()
     if floor_mode != "renormalise":
         mode = "affine" if floor_mode == "affine" else "project"
-        proof.include("every K", in_range(mode, "complement", lambda low, high, m: (m, 1 - m),
-                                          _same_weight, True, "complement"))
+        proof.include(
+            "every K",
+            in_range(
+                mode,
+                "complement",
+                lambda low, high, m: (m, 1 - m),
+                _same_weight,
+                True,
+                "complement",
+            ),
+        )
         return proof.done()
     readings = [[1, 0]] * 230
     run = replay.exact(readings, beta=beta, floor=floor)
     first = next(n for n, step in enumerate(run, 1) if step.weights[0] < floor)
-    proof.exact("no run leaves the range before active step 230: the average falls fastest at "
-                "g = (1, 0), and is still above m at step 229", first == 230, {"step": first})
+    proof.exact(
+        "no run leaves the range before active step 230: the average falls fastest at "
+        "g = (1, 0), and is still above m at step 229",
+        first == 230,
+        {"step": first},
+    )
     least = replay.exact([[1, 0]], beta=Fraction(0), floor=floor)[-1].weights
     spec = GabaSpec.published(warmup=100)
-    shown = confirm_below(spec, readings, beta, floor)
-    proof.exact("w_1 >= 1/20 for g = (1, 0)", least[0] >= floor, {
-        "beta": "0", "g": "(1, 0)", "w": ", ".join(map(str, least)),
-        "published beta": "g = (1, 0) for 230 active steps",
-    })
+    shown = replay.confirm(
+        spec, readings, lambda w: float(w[0]) < 0.05 - 1e-6, beta=beta, floor=floor, module=module
+    )
+    proof.exact(
+        "w_1 >= 1/20 for g = (1, 0)",
+        least[0] >= floor,
+        {
+            "beta": "0",
+            "g": "(1, 0)",
+            "w": ", ".join(map(str, least)),
+            "published beta": "g = (1, 0) for 230 active steps",
+        },
+    )
     proof.replayed(shown)
     return proof.done()
-
-
-def confirm_below(spec, readings, beta, floor):
-    return replay.confirm(spec, readings, lambda w: float(w[0]) < 0.05 - 1e-6,
-                          beta=beta, floor=floor)
 
 
 @theorem(
@@ -356,9 +421,13 @@ def lower_bound_fails_for_every_k(project=False):
         w = w / (w + 1)
     fails = smt.decide(w < m, tasks=k >= 2, floor=z3.And(m > 0, k * m < 1))
     verdict = {"proved": "refuted", "refuted": "proved"}.get(fails.verdict, "unknown")
-    return Outcome(verdict, (f"w_1 = m/(1+m) < m for every K and m: {fails.verdict}",), fails.core,
-                   counterexample={"g": "(1, 0, ..., 0)", "w_1": "m/(1+m)"}
-                   if verdict == "refuted" else None, reason=fails.reason)
+    return Outcome(
+        verdict,
+        (f"w_1 = m/(1+m) < m for every K and m: {fails.verdict}",),
+        fails.core,
+        counterexample={"g": "(1, 0, ..., 0)", "w_1": "m/(1+m)"} if verdict == "refuted" else None,
+        reason=fails.reason,
+    )
 
 
 @theorem(
@@ -401,6 +470,7 @@ def code_computes_the_floor(lift=Fraction(0), renormalise=True):
 
 def _grid(k, parts):
     """All points of the simplex with this denominator, up to order (C03)."""
+
     def split(left, count, most):
         if count == 1:
             if left <= most:

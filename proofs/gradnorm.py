@@ -50,8 +50,11 @@ def gradnorm_and_three_tasks(law="complement"):
     rest = [1 / x / harmonic for x in g]
     raw = list(raw_weights(np.array(g, dtype=object), law))
     proof = Derivation()
-    proof.exact("fixed point = raw weights", rest == raw, {
-        "g": "(1, 2, 7)", "GradNorm": ", ".join(map(str, rest)), "GABA": ", ".join(map(str, raw))})
+    proof.exact(
+        "fixed point = raw weights",
+        rest == raw,
+        {"g": "(1, 2, 7)", "GradNorm": ", ".join(map(str, rest)), "GABA": ", ".join(map(str, raw))},
+    )
     return proof.done()
 
 
@@ -90,15 +93,30 @@ def gradnorm_is_bounded(bounded=False):
     eta, g, bound, w, most = smt.reals("eta_a g bound w G")
     # For every bound there is a g: take g = (bound + 2)/eta_a and see that it leaves the bound.
     if not bounded:
-        leaves = smt.decide(w < -bound, step=w == 1 - eta * g, rate=eta > 0, bound=bound > 0,
-                            gradient=g == (bound + 2) / eta)
+        leaves = smt.decide(
+            w < -bound,
+            step=w == 1 - eta * g,
+            rate=eta > 0,
+            bound=bound > 0,
+            gradient=g == (bound + 2) / eta,
+        )
         proof = Derivation()
-        proof.exact("the weight stays within the bound", leaves.verdict != "proved", {
-            "every bound B": "g = (B + 2)/(eta a) takes w from 1 to -1 - B",
-            "the 480-parameter toy, eta = 0.05": f"{float(1 - Fraction(1, 20) * TOY[0]):.4f}"})
+        proof.exact(
+            "the weight stays within the bound",
+            leaves.verdict != "proved",
+            {
+                "every bound B": "g = (B + 2)/(eta a) takes w from 1 to -1 - B",
+                "the 480-parameter toy, eta = 0.05": f"{float(1 - Fraction(1, 20) * TOY[0]):.4f}",
+            },
+        )
         return proof.done()
-    return smt.decide(w >= -bound, step=w == 1 - eta * g, rate=eta > 0,
-                      gradient=z3.And(g >= 0, g <= most), bound=bound == eta * most)
+    return smt.decide(
+        w >= -bound,
+        step=w == 1 - eta * g,
+        rate=eta > 0,
+        gradient=z3.And(g >= 0, g <= most),
+        bound=bound == eta * most,
+    )
 
 
 @theorem(
@@ -119,12 +137,23 @@ def one_step_of_gradnorm(eta=Fraction(1, 20), sign=1):
         return [1 - sign * eta * a * g * s for g, s in zip(TOY, signs, strict=True)]
 
     w = step(1)
-    proof.exact(f"w_1 = {float(w[0]):.4f}", abs(w[0] + Fraction("2.8267")) < Fraction(1, 10**4), {"w_1": w[0]})
+    proof.exact(
+        f"w_1 = {float(w[0]):.4f}",
+        abs(w[0] + Fraction("2.8267")) < Fraction(1, 10**4),
+        {"w_1": w[0]},
+    )
     scaled = [2 * x / sum(w) for x in w]
-    proof.exact(f"renormalised {float(scaled[0]):.3f}, {float(scaled[1]):.3f}",
-                abs(scaled[0] - Fraction("3.126")) < Fraction(1, 10**3), {"w": float(scaled[0])})
+    proof.exact(
+        f"renormalised {float(scaled[0]):.3f}, {float(scaled[1]):.3f}",
+        abs(scaled[0] - Fraction("3.126")) < Fraction(1, 10**3),
+        {"w": float(scaled[0])},
+    )
     tenth = step(Fraction(1, 10))[0]
-    proof.exact(f"a = 0.1: {float(tenth):.3f}", abs(tenth - Fraction("0.617")) < Fraction(1, 10**3), {"w_1": tenth})
+    proof.exact(
+        f"a = 0.1: {float(tenth):.3f}",
+        abs(tenth - Fraction("0.617")) < Fraction(1, 10**3),
+        {"w_1": tenth},
+    )
     return proof.done()
 
 
@@ -140,8 +169,12 @@ def one_step_of_gradnorm(eta=Fraction(1, 20), sign=1):
 def weight_turns_negative(factor=Fraction(1)):
     w, s, level = smt.reals("w s level")
     after = z3.If(w > level, w - s, w + s)
-    return smt.decide((after < 0) == z3.And(w > level, w < smt.value(factor) * s),
-                      weight=w > 0, step=s > 0, target=z3.And(level >= 0, w != level))
+    return smt.decide(
+        (after < 0) == z3.And(w > level, w < smt.value(factor) * s),
+        weight=w > 0,
+        step=s > 0,
+        target=z3.And(level >= 0, w != level),
+    )
 
 
 @theorem(
@@ -163,11 +196,13 @@ def limit_cycle(half=False, amplitude=1):
     once = step(w)
     twice = step(once)
     given = {"near": z3.And(level < w, w < level + s), "step": s > 0}
-    return smt.both([
-        smt.decide(twice == w, **given),
-        smt.decide(w - once == amplitude * s, **given),
-        smt.decide(z3.And(once < level, once > level - s), **given),
-    ])
+    return smt.both(
+        [
+            smt.decide(twice == w, **given),
+            smt.decide(w - once == amplitude * s, **given),
+            smt.decide(z3.And(once < level, once > level - s), **given),
+        ]
+    )
 
 
 @theorem(
@@ -183,9 +218,9 @@ def positive_alpha_favours_the_lagging(positive=True):
     return smt.decide(
         w > w_0,
         norms=z3.And(g1 > 0, g2 > 0),
-        progress=x > 1 if positive else z3.And(0 < x, x < 1),
+        progress=x > 1 if positive else z3.And(x > 0, x < 1),
         fixed=z3.And(w * g1 == x * (1 - w) * g2, w_0 * g1 == (1 - w_0) * g2),
-        weights=z3.And(0 < w, w < 1),
+        weights=z3.And(w > 0, w < 1),
     )
 
 

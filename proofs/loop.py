@@ -37,20 +37,35 @@ def plant():
     source=BOOK,
     mutants={"the error of the contributions w_i g_i": {"contributions": True}},
 )
-def unity_gain_zeroes_the_share_error(contributions=False):
+def unity_gain_zeroes_the_share_error(contributions=False, module=False):
     g = [Fraction(3), Fraction(1)]
     run = replay.exact([g], beta=Fraction(0), floor=Fraction(0))
     seen = [w * x for w, x in zip(run[-1].weights, g, strict=True)] if contributions else g
     shares = [x / sum(seen) for x in seen]
     proof = Derivation()
-    proof.exact("share of task 1 after the step is 1/2", shares[0] == Fraction(1, 2), {
-        "g": "(3, 1)", "w": ", ".join(map(str, run[-1].weights)), "share": shares[0],
-        "error": Fraction(1, 2) - shares[0]})
+    proof.exact(
+        "share of task 1 after the step is 1/2",
+        shares[0] == Fraction(1, 2),
+        {
+            "g": "(3, 1)",
+            "w": ", ".join(map(str, run[-1].weights)),
+            "share": shares[0],
+            "error": Fraction(1, 2) - shares[0],
+        },
+    )
     if not contributions:
         spec = GabaSpec(beta=0, floor=0, warmup=0)
         # The next reading is the same, so the next weights are: the error never falls.
-        proof.replayed(replay.confirm(
-            spec, [g, g], lambda w: abs(float(w[0]) - 0.25) < 1e-6, beta=Fraction(0), floor=Fraction(0)))
+        proof.replayed(
+            replay.confirm(
+                spec,
+                [g, g],
+                lambda w: abs(float(w[0]) - 0.25) < 1e-6,
+                beta=Fraction(0),
+                floor=Fraction(0),
+                module=module,
+            )
+        )
     return proof.done()
 
 
@@ -65,8 +80,11 @@ def unity_gain_zeroes_the_contribution_error(gain=1):
     g1, g2 = sp.symbols("g_1 g_2", positive=True)
     raw = sp.Rational(1, 2) + gain * (sp.Rational(1, 2) - g1 / (g1 + g2))
     proof = Derivation()
-    proof.equal("share of task 1 in the contributions", raw * g1 / (raw * g1 + (1 - raw) * g2),
-                sp.Rational(1, 2))
+    proof.equal(
+        "share of task 1 in the contributions",
+        raw * g1 / (raw * g1 + (1 - raw) * g2),
+        sp.Rational(1, 2),
+    )
     return proof.done()
 
 
@@ -84,8 +102,11 @@ def loop_is_negative_feedback(sign=None):
     dc = sp.simplify((controller() * plant()).subs(Z, 1)).subs(RHO, rho)
     proof.equal("F P at DC", dc, -rho)
     r = smt.reals("rho")[0]
-    proof.holds("F P >= 0 at DC, so that y = d/(1 + F P) is not amplified", -r >= 0,
-                plant=r < 0 if sign else r < 1)
+    proof.holds(
+        "F P >= 0 at DC, so that y = d/(1 + F P) is not amplified",
+        -r >= 0,
+        plant=r < 0 if sign else r < 1,
+    )
     return proof.done()
 
 
@@ -105,9 +126,15 @@ def loop_drives_the_share(contributions=False):
     error = y + u if contributions else y
     never = smt.decide(error != 0, settled=settled, stable=rho < 1, disturbance=d != 0)
     verdict = {"proved": "refuted", "refuted": "proved"}.get(never.verdict, "unknown")
-    return Outcome(verdict, (f"y = d/(1 - rho) is never 0: {never.verdict}",), never.core,
-                   counterexample={"every rho < 1, d != 0": "y = d/(1 - rho) != 0"}
-                   if verdict == "refuted" else None, reason=never.reason)
+    return Outcome(
+        verdict,
+        (f"y = d/(1 - rho) is never 0: {never.verdict}",),
+        never.core,
+        counterexample={"every rho < 1, d != 0": "y = d/(1 - rho) != 0"}
+        if verdict == "refuted"
+        else None,
+        reason=never.reason,
+    )
 
 
 @theorem(
@@ -138,8 +165,10 @@ def part_removed(flip=1):
     given=["K = 2", "stable loop, rho < 1", "q = (1 - F)/(1 + P F) d"],
     expect="refuted",
     source=BOOK,
-    mutants={"the error of the shares, y": {"shares": True},
-             "gain 1/2 in place of 1": {"gain": sp.Rational(1, 2)}},
+    mutants={
+        "the error of the shares, y": {"shares": True},
+        "gain 1/2 in place of 1": {"gain": sp.Rational(1, 2)},
+    },
 )
 def steady_state_error(shares=False, gain=1):
     f, p = controller(gain), plant()
@@ -185,8 +214,9 @@ def jury_criterion(drop=False):
         inside = z3.And(inside, q < 1, q > -1)
     # Complex pair x +- iy: p = -2x, q = x^2 + y^2. Real pair x, s: p = -(x + s), q = x s.
     pair = smt.decide(inside == (x * x + y * y < 1), roots=z3.And(p == -2 * x, q == x * x + y * y))
-    real = smt.decide(inside == z3.And(x < 1, x > -1, s < 1, s > -1),
-                      roots=z3.And(p == -(x + s), q == x * s))
+    real = smt.decide(
+        inside == z3.And(x < 1, x > -1, s < 1, s > -1), roots=z3.And(p == -(x + s), q == x * s)
+    )
     return smt.both([real, pair])
 
 
@@ -202,22 +232,31 @@ def _characteristic(sign=1, delay=0):
     given=["-1 < a < 1", "0 <= beta < 1", "no further delay"],
     method="SMT",
     source="derivation: z^2 - (a + beta + rho (1-a)(1-beta)) z + a beta, Jury (JURY-criterion)",
-    mutants={"swapped sign of the loop": {"sign": -1},
-             "lower limit -(1+beta)/(1-beta)": {"ignore_a": True}},
+    mutants={
+        "swapped sign of the loop": {"sign": -1},
+        "lower limit -(1+beta)/(1-beta)": {"ignore_a": True},
+    },
 )
 def log_ratio_loop_is_stable(sign=1, ignore_a=False):
     polynomial = _characteristic(sign)
     proof = Derivation()
     if sign == 1:
-        proof.equal("characteristic polynomial", polynomial.as_expr(),
-                    Z**2 - (A + B + RHO * (1 - A) * (1 - B)) * Z + A * B)
+        proof.equal(
+            "characteristic polynomial",
+            polynomial.as_expr(),
+            Z**2 - (A + B + RHO * (1 - A) * (1 - B)) * Z + A * B,
+        )
     a, b, rho = smt.reals("a beta rho")
     p = -(a + b + sign * rho * (1 - a) * (1 - b))
     q = a * b
     stable = z3.And(p < 1 + q, -p < 1 + q, q < 1, q > -1)
     low = -(1 + b) / (1 - b) if ignore_a else -(1 + a) * (1 + b) / ((1 - a) * (1 - b))
-    proof.holds("Jury's conditions iff the stated interval", stable == z3.And(low < rho, rho < 1),
-                lag=z3.And(a > -1, a < 1), pole=z3.And(b >= 0, b < 1))
+    proof.holds(
+        "Jury's conditions iff the stated interval",
+        stable == z3.And(low < rho, rho < 1),
+        lag=z3.And(a > -1, a < 1),
+        pole=z3.And(b >= 0, b < 1),
+    )
     return proof.done()
 
 
@@ -233,13 +272,15 @@ def log_ratio_loop_is_stable(sign=1, ignore_a=False):
 def one_step_of_delay(late=True):
     polynomial = sp.Poly(_characteristic(delay=1).as_expr().subs(A, 0), Z)
     proof = Derivation()
-    proof.equal("characteristic polynomial", polynomial.as_expr(),
-                Z**2 - B * Z - RHO * (1 - B))
+    proof.equal("characteristic polynomial", polynomial.as_expr(), Z**2 - B * Z - RHO * (1 - B))
     b, rho = smt.reals("beta rho")
     p, q = -b, -rho * (1 - b)
     low = -1 / (1 - b) if late else -(1 + b) / (1 - b)
-    proof.holds("Jury", z3.And(p < 1 + q, -p < 1 + q, q < 1, q > -1) == z3.And(low < rho, rho < 1),
-                pole=z3.And(b >= 0, b < 1))
+    proof.holds(
+        "Jury",
+        z3.And(p < 1 + q, -p < 1 + q, q < 1, q > -1) == z3.And(low < rho, rho < 1),
+        pole=z3.And(b >= 0, b < 1),
+    )
     return proof.done()
 
 
@@ -260,8 +301,11 @@ def pareto_stationary_is_neutral(power=1):
     y = sp.log(g1) - sp.log(g2)
     u = sp.log(w) - sp.log(1 - w)
     proof.equal("dy/du = -rho = -1", sp.diff(y, w) / sp.diff(u, w), -1)
-    proof.equal("characteristic polynomial at rho = 1, z = 1",
-                _characteristic().as_expr().subs({RHO: 1, Z: 1}), 0)
+    proof.equal(
+        "characteristic polynomial at rho = 1, z = 1",
+        _characteristic().as_expr().subs({RHO: 1, Z: 1}),
+        0,
+    )
     return proof.done()
 
 
@@ -275,13 +319,23 @@ def pareto_stationary_is_neutral(power=1):
 )
 def floor_bounds_the_unstable_loop(rho=Fraction(11, 10)):
     def excess(y):
-        return enclose(lambda iv, r, m, x: r * (-iv.log(m) - iv.log(1 + iv.exp(-x))) - x,
-                       rho, Fraction(1, 20), y)
+        return enclose(
+            lambda iv, r, m, x: r * (-iv.log(m) - iv.log(1 + iv.exp(-x))) - x,
+            rho,
+            Fraction(1, 20),
+            y,
+        )
 
     proof = Derivation()
     low, high = Fraction(32535, 10000), Fraction(32545, 10000)
-    proof.exact("above the curve at 3.2535", excess(low)[0] > 0, {"rho": rho, "excess": float(excess(low)[0])})
-    proof.exact("below it at 3.2545", excess(high)[1] < 0, {"rho": rho, "excess": float(excess(high)[1])})
+    proof.exact(
+        "above the curve at 3.2535",
+        excess(low)[0] > 0,
+        {"rho": rho, "excess": float(excess(low)[0])},
+    )
+    proof.exact(
+        "below it at 3.2545", excess(high)[1] < 0, {"rho": rho, "excess": float(excess(high)[1])}
+    )
     return proof.done()
 
 
@@ -302,8 +356,10 @@ def lyapunov_certificate(rho=Fraction(-3, 10), rate=Fraction(996, 1000)):
     dynamics = [row_u, row_y]
     proof = Derivation()
     trace, det = row_u[0] + row_y[1], row_u[0] * row_y[1] - row_u[1] * row_y[0]
-    proof.exact("same characteristic polynomial as JURY",
-                trace == a + b + rho * (1 - a) * (1 - b) and det == a * b)
+    proof.exact(
+        "same characteristic polynomial as JURY",
+        trace == a + b + rho * (1 - a) * (1 - b) and det == a * b,
+    )
     p = certificate.lyapunov(dynamics, rate)
     good = p is not None and certificate.decreases(dynamics, p, rate)
     proof.exact(f"P > 0 and A'PA < ({rate})^2 P", good, {"rho": rho, "P": "not positive definite"})
@@ -311,8 +367,11 @@ def lyapunov_certificate(rho=Fraction(-3, 10), rate=Fraction(996, 1000)):
     if found.verdict != "proved" or p is None:
         return found
     text = "; ".join(", ".join(f"{float(x):.6g}" for x in row) for row in p)
-    return Outcome("proved", found.steps, certificate={"P (exact rationals, rounded here)": text,
-                                                       "rate": str(rate)})
+    return Outcome(
+        "proved",
+        found.steps,
+        certificate={"P (exact rationals, rounded here)": text, "rate": str(rate)},
+    )
 
 
 @theorem(
@@ -327,8 +386,12 @@ def closed_loop_authority(sign=1):
     d, y, rho, knee = smt.reals("d y rho L")
     inactive = z3.And(y < knee, -y < knee)
     limit = (1 - sign * rho) * knee
-    return smt.decide(inactive == z3.And(d < limit, -d < limit), settled=y == d + rho * y,
-                      stable=rho < 1, knee=knee > 0)
+    return smt.decide(
+        inactive == z3.And(d < limit, -d < limit),
+        settled=y == d + rho * y,
+        stable=rho < 1,
+        knee=knee > 0,
+    )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from gabactl.prove import main, smt, theorem
 from gabactl.prove.symbolic import Derivation, sum_over
 
 LAW = "GABA textbook, sections 17.2 and 17.4"
-I, K = sp.symbols("i K", integer=True, positive=True)
+INDEX, K = sp.symbols("i K", integer=True, positive=True)
 S, H = sp.symbols("S H", positive=True)
 G = sp.IndexedBase("g")
 
@@ -51,7 +51,9 @@ def swapped(g, s, k):
 )
 def raw_weights_sum_to_one(law=complement):
     proof = Derivation()
-    proof.equal("sum_i (S - g_i)/((K-1) S)", sum_over(law(G[I], S, K), I, K, {G[I]: S}), 1)
+    proof.equal(
+        "sum_i (S - g_i)/((K-1) S)", sum_over(law(G[INDEX], S, K), INDEX, K, {G[INDEX]: S}), 1
+    )
     return proof.done()
 
 
@@ -72,9 +74,15 @@ def published_epsilon_breaks_the_sum(guard="none"):
             readings.insert(0, [Fraction(0)] * k)
         for g in readings:
             total = sum(raw_weights(np.array(g, dtype=object), guard=guard))
-            proof.exact(f"K = {k}, g = {', '.join(map(str, g))}", total == 1, {
-                "K": k, "g": f"({', '.join(map(str, g))})", "sum": total,
-            })
+            proof.exact(
+                f"K = {k}, g = {', '.join(map(str, g))}",
+                total == 1,
+                {
+                    "K": k,
+                    "g": f"({', '.join(map(str, g))})",
+                    "sum": total,
+                },
+            )
     proof.replayed(("stage function raw_weights, exact: sum K/(K-1) at g = 0",))
     return proof.done()
 
@@ -166,8 +174,10 @@ def equal_norms_are_a_fixed_point(law=complement, renormalise=True, floor_first=
         stages = [raw_k, smooth(uniform, raw_k, Fraction(99, 100))]
         modes = ("renormalise", "affine", "project")
         stages += [saturate(uniform, floor, mode) for mode in modes]
-        proof.exact(f"stage functions at K = {k}, every floor mode",
-                    all((s == uniform).all() for s in stages))
+        proof.exact(
+            f"stage functions at K = {k}, every floor mode",
+            all((s == uniform).all() for s in stages),
+        )
     return proof.done()
 
 
@@ -185,7 +195,7 @@ def law_is_a_p_controller(gain=lambda k: 1 / (k - 1)):
     g = sp.Symbol("g", nonnegative=True)
     proof = Derivation()
     proof.equal("law", complement(g, S, K), 1 / K + gain(K) * (1 / K - g / S))
-    proof.equal("errors sum to", sum_over(1 / K - G[I] / S, I, K, {G[I]: S}), 0)
+    proof.equal("errors sum to", sum_over(1 / K - G[INDEX] / S, INDEX, K, {G[INDEX]: S}), 0)
     return proof.done()
 
 
@@ -208,8 +218,7 @@ def code_computes_the_law(law=complement):
         raw = raw_weights(g)
         for x, at in zip(raw, g, strict=True):
             proof.equal(f"complement, K = {k}", x, law(at, total, k))
-        proof.equal(f"comparator, K = {k}", error(share(g))[0],
-                    sp.Rational(1, k) - g[0] / total)
+        proof.equal(f"comparator, K = {k}", error(share(g))[0], sp.Rational(1, k) - g[0] / total)
         inverse = raw_weights(g, "inverse")
         harmonic = sp.Add(*[1 / x for x in g])
         proof.equal(f"inverse, K = {k}", inverse[-1], 1 / g[-1] / harmonic)

@@ -26,17 +26,24 @@ BETA_PUBLISHED = Fraction(99, 100)
 def sampled_pole(pole=BETA**N):
     e, r = sp.symbols("e raw")
     proof = Derivation()
-    held = lambda n: BETA**n * e + (1 - BETA**n) * r
+
+    def held(n):
+        return BETA**n * e + (1 - BETA**n) * r
+
     proof.equal("no step", held(0), e)
     proof.equal("one step more", BETA * held(J) + (1 - BETA) * r, held(J + 1))
     proof.equal("N steps", held(N), pole * e + (1 - pole) * r)
-    start, raw = (np.array(v, dtype=object) for v in ([Fraction(1, 2)] * 2, [Fraction(1, 5), Fraction(4, 5)]))
+    start, raw = (
+        np.array(v, dtype=object) for v in ([Fraction(1, 2)] * 2, [Fraction(1, 5), Fraction(4, 5)])
+    )
     for n in (1, 3, 10):
         steps = start
         for _ in range(n):
             steps = smooth(steps, raw, BETA_PUBLISHED)
-        proof.exact(f"stage function smooth, N = {n}",
-                    (steps == smooth(start, raw, BETA_PUBLISHED, n)).all())
+        proof.exact(
+            f"stage function smooth, N = {n}",
+            (steps == smooth(start, raw, BETA_PUBLISHED, n)).all(),
+        )
     return proof.done()
 
 
@@ -74,8 +81,13 @@ def sampled_lag(hold=1, pole=BETA**N):
     proof = Derivation()
     p = BETA**N
     lag = N * p / (1 - p)
-    settled = lambda j: v * (N * j - lag)
-    proof.equal("settled ramp at the readings", pole * settled(J - 1) + (1 - pole) * v * N * J, settled(J))
+
+    def settled(j):
+        return v * (N * j - lag)
+
+    proof.equal(
+        "settled ramp at the readings", pole * settled(J - 1) + (1 - pole) * v * N * J, settled(J)
+    )
     i = sp.Symbol("i", integer=True)
     held = sp.summation(i, (i, 0, N - 1)) / N * hold
     proof.equal("mean age of a held value", held, (N - 1) / 2)
@@ -108,8 +120,11 @@ def reading_steps(first=1):
             start = warmup + 1 if first else warmup + n
             want = list(range(start, 31, n))
             # The first reading at t = 1 is of equal norms and moves nothing.
-            proof.exact(f"W = {warmup}, N = {n}", [t for t in taken if t > warmup] == want,
-                        {"W": warmup, "N": n, "readings": taken})
+            proof.exact(
+                f"W = {warmup}, N = {n}",
+                [t for t in taken if t > warmup] == want,
+                {"W": warmup, "N": n, "readings": taken},
+            )
     return proof.done()
 
 

@@ -27,19 +27,32 @@ BETA = Fraction(99, 100)
     source="GABA textbook, chapter 18",
     mutants={"clamp_state (the stored average is clamped too)": {"floor_mode": "clamp_state"}},
 )
-def floor_is_anti_windup(floor_mode="renormalise"):
+def floor_is_anti_windup(floor_mode="renormalise", module=False):
     proof = Derivation()
+    if floor_mode == "clamp_state":
+        proof.include("any saturation", clamping_the_state_is_anti_windup.prove())
     readings = [[1, 0]] * 245 + [[1, 1]]
     run = replay.exact(readings, beta=BETA, floor=M, floor_mode=floor_mode)
     shorter = replay.exact([*readings[:238], [1, 1]], beta=BETA, floor=M, floor_mode=floor_mode)
     proof.exact("with 238 readings it does leave", shorter[-1].weights[0] > M)
     after = run[-1].weights[0]
-    proof.exact("w_1 > m one reading after the reversal", after > M,
-                {"ema_1": f"{float(run[-1].ema[0]):.6f}", "w_1": f"{float(after):.6f}"})
+    proof.exact(
+        "w_1 > m one reading after the reversal",
+        after > M,
+        {"ema_1": f"{float(run[-1].ema[0]):.6f}", "w_1": f"{float(after):.6f}"},
+    )
     if floor_mode == "renormalise":
         spec = GabaSpec.published(warmup=0)
-        proof.replayed(replay.confirm(spec, readings, lambda w: float(w[0]) < 0.05 - 1e-5,
-                                      beta=BETA, floor=M))
+        proof.replayed(
+            replay.confirm(
+                spec,
+                readings,
+                lambda w: float(w[0]) < 0.05 - 1e-5,
+                beta=BETA,
+                floor=M,
+                module=module,
+            )
+        )
     return proof.done()
 
 
@@ -54,9 +67,13 @@ def floor_is_anti_windup(floor_mode="renormalise"):
 )
 def clamping_the_state_is_anti_windup(clamped=True):
     b, m, c, e = smt.reals("beta m c ema")
-    return smt.decide(b * e + (1 - b) * c > m, pole=z3.And(b >= 0, b < 1),
-                      floor=z3.And(m > 0, 2 * m < 1), reading=z3.And(c > m, c <= 1),
-                      state=e == m if clamped else z3.And(e >= 0, e < m))
+    return smt.decide(
+        b * e + (1 - b) * c > m,
+        pole=z3.And(b >= 0, b < 1),
+        floor=z3.And(m > 0, 2 * m < 1),
+        reading=z3.And(c > m, c <= 1),
+        state=e == m if clamped else z3.And(e >= 0, e < m),
+    )
 
 
 @theorem(
@@ -72,20 +89,30 @@ def clamping_the_state_is_anti_windup(clamped=True):
 def dead_time(shift=0, clamped=False):
     c, eps, m, x = smt.reals("c eps m beta^n")
     proof = Derivation()
-    proof.holds("c + (eps - c) beta^n >= m iff beta^n <= (c-m)/(c-eps)",
-                (c + (eps - c) * x >= m) == (x <= (c - m) / (c - eps)),
-                order=z3.And(0 <= eps, eps < m, m < c), pole=z3.And(x > 0, x <= 1))
+    proof.holds(
+        "c + (eps - c) beta^n >= m iff beta^n <= (c-m)/(c-eps)",
+        (c + (eps - c) * x >= m) == (x <= (c - m) / (c - eps)),
+        order=z3.And(eps >= 0, eps < m, m < c),
+        pole=z3.And(x > 0, x <= 1),
+    )
     for c_value, n in ((Fraction(1, 2), 11), (Fraction(1, 10), 67), (Fraction(3, 50), 175)):
         n -= shift
         start = M if clamped else Fraction(1, 500)
         # Norms whose raw weights are (c, 1 - c).
         reading = [1 - c_value, c_value]
-        run = replay.exact([reading] * n, beta=BETA, floor=M, start=[start, 1 - start],
-                           floor_mode="clamp_state" if clamped else "renormalise")
+        run = replay.exact(
+            [reading] * n,
+            beta=BETA,
+            floor=M,
+            start=[start, 1 - start],
+            floor_mode="clamp_state" if clamped else "renormalise",
+        )
         below = [step.ema[0] < M for step in run]
-        proof.exact(f"c = {float(c_value):g}: stage functions are back at m at reading {n}, not before",
-                    all(below[:-1]) and not below[-1],
-                    {"c": c_value, "n": n, "ema": f"{float(run[-1].ema[0]):.6f}"})
+        proof.exact(
+            f"c = {float(c_value):g}: stage functions are back at m at reading {n}, not before",
+            all(below[:-1]) and not below[-1],
+            {"c": c_value, "n": n, "ema": f"{float(run[-1].ema[0]):.6f}"},
+        )
     return proof.done()
 
 
@@ -135,7 +162,9 @@ def settled_weights(before=False):
     proof.holds("w_2/w_1 < 1/m", w_2 * m < w_1, **given)
     for ratio, want in ((50, "0.04853"), (500, "0.04771"), (2400, "0.04764")):
         run = replay.exact([[ratio, 1]], beta=Fraction(0), floor=M)
-        proof.exact(f"stage functions at {ratio}x: {want}", f"{float(run[-1].weights[0]):.5f}" == want)
+        proof.exact(
+            f"stage functions at {ratio}x: {want}", f"{float(run[-1].weights[0]):.5f}" == want
+        )
     return proof.done()
 
 
@@ -170,8 +199,11 @@ def knee_in_logarithms(m=M):
         low, high = enclose(lambda iv, x: iv.log(x), ratio)
         at = Fraction(want, 1000)
         half = Fraction(1, 2000)
-        proof.exact(f"{name} {float(low):.4f}", at - half < low and high < at + half,
-                    {name: f"{float(low):.4f}"})
+        proof.exact(
+            f"{name} {float(low):.4f}",
+            at - half < low and high < at + half,
+            {name: f"{float(low):.4f}"},
+        )
     return proof.done()
 
 

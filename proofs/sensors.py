@@ -26,45 +26,53 @@ EDGES = (0.0, 5e-324, 1e-300, 1e-12, 1.0, 1e154, 1e300, 1.7e308, math.inf, math.
     source="GABA textbook, section 17.4",
     mutants={"guard hold": {"guard": "hold"}},
 )
-def published_average_never_nan(guard="none"):
+def published_average_never_nan(guard="none", module=False):
     proof = Derivation()
     for k in (2, 3):
         for law in ("complement", "inverse"):
-            count = 0
-            for reading in itertools.product(EDGES, repeat=k):
-                controller = Controller(GabaSpec(k, warmup=0, guard=guard, law=law))
-                controller.observe(reading)
-                controller.observe([1.0] * k)
-                count += 1
-                if not np.isfinite(controller.ema_weights).all():
-                    break
-            else:
-                proof.exact(f"K = {k}, {law} law: {count} readings of edge values", True)
-                continue
-            proof.exact(f"K = {k}, {law} law", False, {"g": "(1.7e308, 1.7e308), finite", "S": "inf",
-                                                       "ema": "NaN for ever"})
+            readings = list(itertools.product(EDGES, repeat=k))
+            bad = [
+                g
+                for g in readings
+                if not np.isfinite(
+                    _after(g, GabaSpec(k, 0.99, warmup=0, guard=guard, law=law))
+                ).all()
+            ]
+            # The most telling first: finite norms whose sum is not.
+            bad.sort(key=lambda g: not np.isfinite(g).all())
+            proof.exact(
+                f"K = {k}, {law} law: {len(readings)} readings of edge values",
+                not bad,
+                {"K": k, "law": law, "g": bad[0] if bad else "", "ema": "NaN for ever"},
+            )
     if guard == "none":
         lines = []
         for g in ((1.7e308, 1.7e308), (math.nan, 1.0)):
-            ema = _after(g)
+            ema = _after(g, GabaSpec.published(warmup=0))
             if not np.isnan(ema).all():
                 return Outcome("unknown", reason=f"Controller does not show it at {g}")
             lines.append(f"Controller, float64: g = {g}, then (1, 1): ema {ema.tolist()}")
-        weights = replay.through_loss(GabaSpec.published(warmup=0), [[3 * 10**19, 1], [1, 1]])
+        weights = (
+            replay.through_loss(GabaSpec.published(warmup=0), [[3 * 10**19, 1], [1, 1]])
+            if module
+            else None
+        )
         if weights is not None:
             if not np.isnan(weights).all():
                 return Outcome("unknown", reason="GABALoss does not show it")
-            lines.append(f"GABALoss, float32: norm 3e19, then (1, 1): weights {weights.tolist()}")
+            lines.append("GABALoss, float32: norm 3e19, then (1, 1): weights NaN")
+        elif module:
+            lines.append("GABALoss: not run (torch is not installed)")
         proof.replayed(tuple(lines))
         return proof.done()
     proof.include("every float", _held_average_in_unit_interval())
     return proof.done()
 
 
-def _after(reading):
-    controller = Controller(GabaSpec.published(warmup=0))
+def _after(reading, spec):
+    controller = Controller(spec)
     controller.observe(reading)
-    controller.observe([1.0, 1.0])
+    controller.observe([1.0] * spec.n_tasks)
     return controller.ema_weights
 
 
@@ -73,27 +81,54 @@ def _held_average_in_unit_interval(stale=False, least=0):
     u = smt.value(UNIT_ROUNDOFF["float64"])
     proof = Derivation()
     part, g, total = smt.reals("partial g_i fl_sum")
-    proof.holds("a rounded sum is at least each summand (partial sums by induction)",
-                z3.And(total >= part, total >= g),
-                rounding=monotone(part + g, total, [part, g]), signs=z3.And(part >= 0, g >= 0))
+    proof.holds(
+        "a rounded sum is at least each summand (partial sums by induction)",
+        z3.And(total >= part, total >= g),
+        rounding=monotone(part + g, total, [part, g]),
+        signs=z3.And(part >= 0, g >= 0),
+    )
     s, d, q = smt.reals("S fl_difference fl_quotient")
     above = s > 0 if stale else z3.And(s > 0, s >= g)
-    proof.holds("0 <= fl(S - g_i) <= S", smt.within(0, d, s), sum=above, norm=g >= 0,
-                rounding=monotone(s - g, d, [smt.value(0), s]))
-    proof.holds("0 <= fl(d/S) <= 1", smt.within(0, q, 1), difference=smt.within(0, d, s), sum=s > 0,
-                rounding=monotone(d / s, q, [smt.value(0), smt.value(1)]))
+    proof.holds(
+        "0 <= fl(S - g_i) <= S",
+        smt.within(0, d, s),
+        sum=above,
+        norm=g >= 0,
+        rounding=monotone(s - g, d, [smt.value(0), s]),
+    )
+    proof.holds(
+        "0 <= fl(d/S) <= 1",
+        smt.within(0, q, 1),
+        difference=smt.within(0, d, s),
+        sum=s > 0,
+        rounding=monotone(d / s, q, [smt.value(0), smt.value(1)]),
+    )
     k, r = smt.reals("K fl_raw")
-    proof.holds("0 <= fl(q/(K-1)) <= 1", smt.within(0, r, 1), quotient=smt.within(0, q, 1),
-                tasks=k >= 2, rounding=monotone(q / (k - 1), r, [smt.value(0), smt.value(1)]))
+    proof.holds(
+        "0 <= fl(q/(K-1)) <= 1",
+        smt.within(0, r, 1),
+        quotient=smt.within(0, q, 1),
+        tasks=k >= 2,
+        rounding=monotone(q / (k - 1), r, [smt.value(0), smt.value(1)]),
+    )
     b, c, e, x, y, z = smt.reals("beta fl_gain ema fl_kept fl_added fl_ema")
-    proof.holds("fl(1 - beta) is within u/2 of it, so beta + fl(1 - beta) <= 1 + u", b + c <= 1 + u,
-                gain=smt.within(-u / 2, c - (1 - b), u / 2))
-    proof.holds("0 <= fl(fl(beta e) + fl(c raw)) <= 1", smt.within(0, z, 1),
-                pole=smt.within(least, b, 1), gain=z3.And(c >= 0, b + c <= 1 + u),
-                average=smt.within(0, e, 1), raw=smt.within(0, r, 1),
-                kept=monotone(b * e, x, [smt.value(0), b]), added=monotone(c * r, y, [smt.value(0), c]),
-                # 1 + u lies half way between 1 and the next float and goes to the even 1.
-                sum=z3.And(z3.Implies(x + y <= 1 + u, z <= 1), z3.Implies(x + y >= 0, z >= 0)))
+    proof.holds(
+        "fl(1 - beta) is within u/2 of it, so beta + fl(1 - beta) <= 1 + u",
+        b + c <= 1 + u,
+        gain=smt.within(-u / 2, c - (1 - b), u / 2),
+    )
+    proof.holds(
+        "0 <= fl(fl(beta e) + fl(c raw)) <= 1",
+        smt.within(0, z, 1),
+        pole=smt.within(least, b, 1),
+        gain=z3.And(c >= 0, b + c <= 1 + u),
+        average=smt.within(0, e, 1),
+        raw=smt.within(0, r, 1),
+        kept=monotone(b * e, x, [smt.value(0), b]),
+        added=monotone(c * r, y, [smt.value(0), c]),
+        # 1 + u lies half way between 1 and the next float and goes to the even 1.
+        sum=z3.And(z3.Implies(x + y <= 1 + u, z <= 1), z3.Implies(x + y >= 0, z >= 0)),
+    )
     return proof.done()
 
 
@@ -101,8 +136,11 @@ def _held_average_in_unit_interval(stale=False, least=0):
     "C15-hold",
     "With guard hold, every usable float reading keeps the average finite and in [0, 1], for "
     "every K.",
-    given=["complement law", "usable: norms finite, their rounded sum finite and positive",
-           "rounding to nearest is monotone and leaves floats alone (IEEE 754)"],
+    given=[
+        "complement law",
+        "usable: norms finite, their rounded sum finite and positive",
+        "rounding to nearest is monotone and leaves floats alone (IEEE 754)",
+    ],
     method="rounding",
     source="derivation",
     mutants={"the sum of an earlier reading": {"stale": True}, "a negative pole": {"least": -1}},
@@ -134,9 +172,11 @@ def guard_lets_through(guard="hold"):
             raw = raw_weights(readings, law, guard)
             passed = usable(readings, law) if guard == "hold" else np.ones(len(readings), bool)
             good = ((raw >= 0) & (raw <= 1)).all(axis=1)
-            proof.exact(f"K = {k}, {law} law: {len(readings)} readings, {int(want.sum())} usable",
-                        np.array_equal(passed, want) and bool(good[passed].all()),
-                        {"K": k, "law": law, "reading": readings[passed & ~good][:1].tolist()})
+            proof.exact(
+                f"K = {k}, {law} law: {len(readings)} readings, {int(want.sum())} usable",
+                np.array_equal(passed, want) and bool(good[passed].all()),
+                {"K": k, "law": law, "reading": readings[passed & ~good][:1].tolist()},
+            )
     return proof.done()
 
 
@@ -158,19 +198,32 @@ def zeros_are_harmless(guard="none"):
             controller.observe(np.arange(1.0, k + 1))
             before = controller.ema_weights.copy()
             controller.observe([0.0] * k)
-            proof.exact(f"K = {k}: held", np.array_equal(before, controller.ema_weights)
-                        and not usable([0.0] * k))
+            proof.exact(
+                f"K = {k}: held",
+                np.array_equal(before, controller.ema_weights) and not usable([0.0] * k),
+            )
         return proof.done()
     for k in range(2, 9):
         run = replay.exact([[0] * k], beta=beta, floor=Fraction(1, 20), guard="none")
-        proof.exact(f"K = {k}: sum of the average", sum(run[-1].ema) == 1,
-                    {"K": k, "g": "all 0", "raw_i": f"1/{k - 1}" if k > 2 else "1",
-                     "sum of ema": sum(run[-1].ema)})
+        proof.exact(
+            f"K = {k}: sum of the average",
+            sum(run[-1].ema) == 1,
+            {
+                "K": k,
+                "g": "all 0",
+                "raw_i": f"1/{k - 1}" if k > 2 else "1",
+                "sum of ema": sum(run[-1].ema),
+            },
+        )
     controller = Controller(GabaSpec.published(warmup=0))
     for _ in range(3000):
         weights = controller.observe([0.0, 0.0])
-    proof.replayed((f"Controller, float64, 3000 readings of (0, 0): ema "
-                    f"{controller.ema_weights.round(6).tolist()}, weights {weights.tolist()}",))
+    proof.replayed(
+        (
+            f"Controller, float64, 3000 readings of (0, 0): ema "
+            f"{controller.ema_weights.round(6).tolist()}, weights {weights.tolist()}",
+        )
+    )
     return proof.done()
 
 
@@ -186,8 +239,9 @@ def guard_agrees_with_published(bound=Fraction(1, 10**12)):
     k, g, s = smt.reals("K g S")
     t = s + smt.value(Fraction(1, 10**12))
     gap = (t - g) / ((k - 1) * t) - (s - g) / ((k - 1) * s)
-    return smt.decide(smt.within(0, gap * s, smt.value(bound)), tasks=k >= 2,
-                      norm=smt.within(0, g, s), sum=s > 0)
+    return smt.decide(
+        smt.within(0, gap * s, smt.value(bound)), tasks=k >= 2, norm=smt.within(0, g, s), sum=s > 0
+    )
 
 
 if __name__ == "__main__":

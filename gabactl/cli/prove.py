@@ -35,7 +35,9 @@ def register(app: typer.Typer) -> None:
         ] = False,
         timeout: Annotated[
             float | None,
-            typer.Option("--timeout", help="Seconds a theorem; past it: unknown. Default: its own."),
+            typer.Option(
+                "--timeout", help="Seconds a theorem; past it: unknown. Default: its own."
+            ),
         ] = None,
         jobs: Annotated[
             int | None, typer.Option("--jobs", help="Processes. Default: one a core.")

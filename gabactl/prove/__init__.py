@@ -22,7 +22,11 @@ Examples
 
 from __future__ import annotations
 
-from gabactl.prove import certificate, replay, rounding, smt, symbolic
+import gabactl.prove.certificate as certificate
+import gabactl.prove.replay as replay
+import gabactl.prove.rounding as rounding
+import gabactl.prove.smt as smt
+import gabactl.prove.symbolic as symbolic
 from gabactl.prove.engine import ProofResult, ProofTable, main, run
 from gabactl.prove.library import load, proof_files, theorems
 from gabactl.prove.theorem import Outcome, Theorem, theorem

@@ -69,9 +69,7 @@ def decreases(
     return is_positive_definite(p) and is_positive_definite(gap)
 
 
-def lyapunov(
-    dynamics: Sequence[Sequence[Fraction]], rate: Fraction = Fraction(1)
-) -> Matrix | None:
+def lyapunov(dynamics: Sequence[Sequence[Fraction]], rate: Fraction = Fraction(1)) -> Matrix | None:
     """P with rate^2 P - A'PA = I, exactly; None where that equation has no unique solution.
 
     The solution is positive definite just when every eigenvalue of A is below ``rate`` in

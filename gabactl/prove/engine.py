@@ -128,12 +128,16 @@ class ProofTable(Result):
         """Results that are not as expected."""
         return tuple(r for r in self.results if not r.ok)
 
-    def verdict(self, id: str) -> str:
-        """The verdict on one theorem; ``unknown`` when it was not run."""
+    def outcome(self, id: str) -> Outcome:
+        """What was found on one theorem; ``unknown`` when it was not run."""
         for result in self.results:
             if result.theorem.id == id and result.mutant is None:
-                return result.outcome.verdict
-        return "unknown"
+                return result.outcome
+        return Outcome("unknown", reason="not run")
+
+    def verdict(self, id: str) -> str:
+        """The verdict on one theorem."""
+        return self.outcome(id).verdict
 
     def rows(self) -> Sequence[Sequence[str]]:
         """One line a theorem."""
@@ -240,9 +244,7 @@ def run(
         results[number] = result
         if progress is not None:
             progress(len(results), len(tasks), result)
-    return ProofTable(
-        tuple(results[t.number] for t in tasks), time.perf_counter() - started, count
-    )
+    return ProofTable(tuple(results[t.number] for t in tasks), time.perf_counter() - started, count)
 
 
 def main(file: str | Path) -> int:
@@ -273,9 +275,7 @@ class _Task:
     mutant: str | None
 
 
-def _select(
-    found: dict[Path, tuple[Theorem, ...]], ids: list[str]
-) -> list[tuple[Path, Theorem]]:
+def _select(found: dict[Path, tuple[Theorem, ...]], ids: list[str]) -> list[tuple[Path, Theorem]]:
     every = [(path, item) for path, group in found.items() for item in group]
     if not ids:
         return every

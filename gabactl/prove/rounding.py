@@ -82,7 +82,9 @@ def highest(step: Callable[[Any], Any], start: Any, limit: int = 10_000) -> Any 
     return None
 
 
-def enclose(expression: Callable[..., Any], *values: Fraction, digits: int = 40) -> tuple[Fraction, Fraction]:
+def enclose(
+    expression: Callable[..., Any], *values: Fraction, digits: int = 40
+) -> tuple[Fraction, Fraction]:
     """Exact bounds of a real expression, by outward-rounded interval arithmetic.
 
     Parameters
@@ -118,6 +120,8 @@ def enclose(expression: Callable[..., Any], *values: Fraction, digits: int = 40)
 
 
 def _exact(endpoint: Any) -> Fraction:
-    sign, mantissa, exponent, _ = endpoint._mpi_[0] if hasattr(endpoint, "_mpi_") else endpoint._mpf_
+    sign, mantissa, exponent, _ = (
+        endpoint._mpi_[0] if hasattr(endpoint, "_mpi_") else endpoint._mpf_
+    )
     number = Fraction(int(mantissa)) * Fraction(2) ** int(exponent)
     return -number if sign else number

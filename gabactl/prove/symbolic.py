@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from gabactl.prove import smt
+import gabactl.prove.smt as smt
 from gabactl.prove.theorem import Outcome
 
 __all__ = ["Derivation", "sum_over"]
@@ -110,7 +110,9 @@ class Derivation:
         found = smt.decide(goal, timeout=timeout, **given)
         if found.verdict == "proved":
             self._core += found.core
-            self._steps.append(f"{text}: SMT" + (f" ({', '.join(found.core)})" if found.core else ""))
+            self._steps.append(
+                f"{text}: SMT" + (f" ({', '.join(found.core)})" if found.core else "")
+            )
         elif found.verdict == "refuted":
             self._fail(text, dict(found.counterexample or {}))
         else:

@@ -1,0 +1,63 @@
+"""The ledger as one self-contained HTML page."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from importlib import resources
+from pathlib import Path
+
+from gabactl.claims.check import ClaimTable
+from gabactl.errors import InputError
+
+__all__ = ["render_page", "write_page"]
+
+
+def render_page(table: ClaimTable) -> str:
+    """The page as text; everything in it is escaped.
+
+    Examples
+    --------
+    >>> from gabactl.claims import check
+    >>> "C08" in render_page(check(["C08"]))
+    True
+    """
+    from jinja2 import Environment
+
+    source = resources.files("gabactl.claims").joinpath("page.html.j2").read_text(encoding="utf-8")
+    words = [r.evidence.verdict for r in table.results]
+    counts = {word: words.count(word) for word in dict.fromkeys(words)}
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(source).render(table=table, counts=counts)
+
+
+def write_page(table: ClaimTable, path: str | Path) -> None:
+    """Write the page, whole or not at all.
+
+    Parameters
+    ----------
+    table : ClaimTable
+        From :func:`gabactl.claims.check`.
+    path : path
+        Replaced if it exists.
+
+    Raises
+    ------
+    InputError
+        The folder is missing or cannot be written to.
+    """
+    target = Path(path)
+    try:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(render_page(table))
+            os.chmod(name, 0o644)
+            os.replace(name, target)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}): check the folder"
+        ) from None

@@ -1,0 +1,128 @@
+"""Recorded results: numbers from a device or a long training, with where they come from."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from gabactl.claims.evidence import Evidence, Finding, judged
+from gabactl.claims.ledger import Claim
+from gabactl.errors import InputError
+
+__all__ = ["Record", "from_records", "read_record", "records"]
+
+_MAX_BYTES = 1 << 20
+_PROVENANCE = ("command", "date", "device", "versions")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One measurement.
+
+    Attributes
+    ----------
+    claim : str
+        Id of the claim it settles.
+    values : dict of str to float
+        Numbers, under the names the claim's criteria use.
+    provenance : dict of str to str
+        At least command, date, device and versions.
+    note : str
+        What differs from the published protocol.
+    """
+
+    claim: str
+    values: dict[str, float]
+    provenance: dict[str, str]
+    note: str = ""
+
+
+def read_record(text: str, name: str) -> Record:
+    """Check and read one record.
+
+    Parameters
+    ----------
+    text : str
+        A JSON object with ``claim``, ``values``, ``provenance`` and, if need be, ``note``.
+    name : str
+        For error messages.
+
+    Raises
+    ------
+    InputError
+        Not JSON, a missing key, or a value that is no finite number.
+
+    Examples
+    --------
+    >>> read_record('{"claim": "C37"}', "a.json")
+    Traceback (most recent call last):
+        ...
+    gabactl.errors.InputError: a.json: 'values' is missing: a record has claim, values, provenance
+    """
+    if len(text) > _MAX_BYTES:
+        raise InputError(f"{name}: larger than 1 MiB, which no record is")
+    try:
+        found: Any = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"{name}: not JSON ({error}): mend the file") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{name}: not a JSON object: a record has claim, values, provenance")
+    for key in ("claim", "values", "provenance"):
+        if key not in found:
+            raise InputError(f"{name}: {key!r} is missing: a record has claim, values, provenance")
+    values, provenance = found["values"], found["provenance"]
+    if not isinstance(values, dict) or not isinstance(provenance, dict):
+        raise InputError(f"{name}: values and provenance are tables of named entries")
+    for key, value in values.items():
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, float))
+            or not math.isfinite(value)
+        ):
+            raise InputError(f"{name}: values[{key!r}] = {value!r} is not a finite number")
+    missing = [key for key in _PROVENANCE if not provenance.get(key)]
+    if missing:
+        raise InputError(f"{name}: provenance lacks {missing[0]!r}: say {', '.join(_PROVENANCE)}")
+    return Record(
+        str(found["claim"]),
+        {str(k): float(v) for k, v in values.items()},
+        {str(k): str(v) for k, v in provenance.items()},
+        str(found.get("note", "")),
+    )
+
+
+def records() -> tuple[Record, ...]:
+    """The records that come with the package, in the order of their file names.
+
+    Examples
+    --------
+    >>> all(record.provenance["command"] for record in records())
+    True
+    """
+    folder = resources.files("gabactl.claims").joinpath("records")
+    if not folder.is_dir():
+        return ()
+    files = sorted((f for f in folder.iterdir() if f.name.endswith(".json")), key=lambda f: f.name)
+    return tuple(read_record(file.read_text(encoding="utf-8"), file.name) for file in files)
+
+
+def from_records(claim: Claim) -> Evidence:
+    """Evidence from the last record of a claim: ``not_run`` where there is none."""
+    found = [record for record in records() if record.claim == claim.id]
+    if not found:
+        return Evidence("not_run", reason="no recorded result: it needs a device or long training")
+    record = found[-1]
+    findings = []
+    for criterion in claim.criteria:
+        if criterion.value not in record.values:
+            return Evidence("not_run", reason=f"the record lacks {criterion.value!r}")
+        value = record.values[criterion.value]
+        agrees = criterion.low <= value <= criterion.high
+        findings.append(Finding(criterion.value, criterion.says, f"{value:.6g}", agrees))
+    findings += [Finding("recorded", key, text) for key, text in record.provenance.items()]
+    if record.note:
+        findings.append(Finding("protocol", "as published", record.note))
+    return judged(findings)

@@ -1,0 +1,55 @@
+"""``gabactl claims``: what the literature says, and what we find."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gabactl.cli._output import JsonFlag, show
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def claims(
+        ids: Annotated[
+            list[str] | None, typer.Argument(metavar="[ID...]", help="Which, such as C13.")
+        ] = None,
+        details: Annotated[
+            bool, typer.Option("--details", help="Source, numbers side by side, and notes.")
+        ] = False,
+        html: Annotated[
+            Path | None, typer.Option("--html", metavar="FILE", help="Write a page too.")
+        ] = None,
+        jobs: Annotated[
+            int | None, typer.Option("--jobs", help="Processes. Default: one a core.")
+        ] = None,
+        as_json: JsonFlag = False,
+    ) -> None:
+        """Settle the claims of the literature, by proof, computation, replay or recorded result.
+
+        Exit code 1 when a verdict is not the expected one. not_run is no verdict.
+        """
+        from gabactl.claims import check
+
+        table = check(ids or (), jobs=jobs, progress=_progress if sys.stderr.isatty() else None)
+        if html is not None:
+            from gabactl.claims.page import write_page
+
+            write_page(table, html)
+        if details and not as_json:
+            show([*table.results], False)
+            print(f"\n{table.title}")
+        else:
+            show(table, as_json)
+        if table.surprises:
+            raise typer.Exit(1)
+
+
+def _progress(done: int, count: int, name: str) -> None:
+    end = "\n" if done == count else ""
+    print(f"\r\x1b[K{done}/{count} {name}", end=end, file=sys.stderr, flush=True)
