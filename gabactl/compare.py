@@ -316,10 +316,11 @@ def figures(result: SimulationResult) -> dict[str, float | None]:
     """
     last = result.responses[-1]
     ratios = result.contribution_ratios
+    ratios = ratios[~np.isnan(ratios)]
     tail = result.weights[-max(1, (last.stop - last.start) // 10) :]
     return {
         "mean_log_spread": result.integrated_error / result.steps,
-        "median_contribution_ratio": _finite(np.median(ratios)),
+        "median_contribution_ratio": _finite(np.median(ratios)) if ratios.size else None,
         "final_contribution_ratio": _finite(last.settled_contribution_ratio),
         "settling_weights": last.settling_weights,
         "settling_contributions": last.settling_contributions,

@@ -286,6 +286,20 @@ class _BowlsState:
         self._gradients = gradients
         return np.asarray(np.linalg.norm(gradients, axis=1), dtype=np.float64)
 
+    @property
+    def gradients(self) -> Array:
+        """Task gradients of this step, shape (K, n), for balancers that act on directions."""
+        if self._gradients is None:
+            self.measure()
+        assert self._gradients is not None
+        return self._gradients
+
+    @property
+    def losses(self) -> Array:
+        """Task losses at the present parameters, shape (K,), without the log disturbance."""
+        away = self.theta - self._centres
+        return np.asarray(0.5 * (self._curvatures * away**2).sum(axis=1), dtype=np.float64)
+
     def apply(self, weights: ArrayLike) -> None:
         if self._gradients is None:
             self.measure()

@@ -25,9 +25,11 @@ __all__ = [
     "from_norms",
     "from_trace",
     "levels",
+    "non_negative",
     "prbs",
     "published_disturbance",
     "ramp",
+    "undisturbed",
 ]
 
 #: Ratios g_1 / g_2 the literature reports over one training: start, peak, end (section 18.5).
@@ -229,8 +231,7 @@ class Profile:
         >>> bool(abs(noisy.log_norms.std(axis=0)[0] - 0.3) < 0.1)
         True
         """
-        if not (math.isfinite(std) and std >= 0):
-            raise InputError(f"noise = {std} is not a number >= 0: give a standard deviation")
+        non_negative("noise", std)
         if not 0 <= correlation < 1:
             raise InputError(
                 f"correlation = {correlation} is not in [0, 1): choose for example 0.9"
@@ -361,6 +362,22 @@ def constant(
     [[250.0, 0.5], [250.0, 0.5]]
     """
     return levels([ratio], [steps], n_tasks, quiet_norm)
+
+
+def undisturbed(steps: int, n_tasks: int = 2) -> Profile:
+    """Nothing but the plant: log norms 0.
+
+    Parameters
+    ----------
+    steps, n_tasks : int
+        Shape.
+
+    Examples
+    --------
+    >>> undisturbed(3).norms.tolist()
+    [[1.0, 1.0], [1.0, 1.0], [1.0, 1.0]]
+    """
+    return replace(levels([1.0], [steps], n_tasks, 1.0), title="no disturbance")
 
 
 def published_disturbance(
@@ -511,6 +528,22 @@ def from_trace(trace: Any, title: str = "") -> Profile:
     5
     """
     return from_norms(trace.grad_norms, trace.losses, title or "recorded trace")
+
+
+def non_negative(name: str, value: Any) -> float:
+    """A finite number >= 0, or an error that says so.
+
+    Examples
+    --------
+    >>> non_negative("noise", -1.0)
+    Traceback (most recent call last):
+        ...
+    gabactl.errors.InputError: noise = -1.0 is not a number >= 0: give a standard deviation
+    """
+    real = isinstance(value, (int, float, np.floating)) and not isinstance(value, bool)
+    if not (real and math.isfinite(value) and value >= 0):
+        raise InputError(f"{name} = {value!r} is not a number >= 0: give a standard deviation")
+    return float(value)
 
 
 def _filled(name: str, values: ArrayLike) -> NDArray[np.float64]:

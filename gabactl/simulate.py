@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +13,19 @@ from numpy.typing import NDArray
 from gabactl.balancers import Balancer, Gaba, UserBalancer, make
 from gabactl.errors import InputError
 from gabactl.plants import LogRatio, Plant
-from gabactl.profiles import Profile
+from gabactl.profiles import Profile, non_negative
 from gabactl.results import Result
 from gabactl.spec import GabaSpec
 
-__all__ = ["SegmentResponse", "SimulationResult", "as_balancer", "simulate", "spread"]
+__all__ = [
+    "CompiledLoop",
+    "SegmentResponse",
+    "Signals",
+    "SimulationResult",
+    "as_balancer",
+    "simulate",
+    "spread",
+]
 
 Array = NDArray[np.float64]
 
@@ -47,7 +55,8 @@ class SegmentResponse:
         Largest over smallest contribution w_i g_i there (1 is balanced).
     settling_weights, settling_contributions : int or None
         Updates until the weights (log contributions) stay within ``tolerance`` of the whole
-        change; None where they do not within the level.
+        change; None where they do not within the level, or the disturbance does not come to rest
+        in it.
     integrated_error : float
         Sum over the level of the log of largest over smallest contribution (steps).
     worst_contribution_ratio : float
@@ -402,6 +411,86 @@ def simulate(
     )
 
 
+class Signals(NamedTuple):
+    """Signals of some steps, each of shape (steps, K)."""
+
+    grad_norms: Array
+    readings: Array
+    raw: Array
+    ema: Array
+    weights: Array
+
+
+class CompiledLoop:
+    """GABA against a log-ratio plant, compiled, in pieces as long as one likes.
+
+    Parameters
+    ----------
+    spec : GabaSpec
+        The controller.
+    plant : LogRatio, optional
+        What answers; default nothing does.
+    noise : float
+        Standard deviation of the noise on each log reading.
+    seed, loop : int
+        Of the noise; ``loop`` is the number the loop has in a batch.
+
+    Examples
+    --------
+    >>> loop = CompiledLoop(GabaSpec(warmup=0, beta=0))
+    >>> signals = loop.advance(np.log([[3.0, 1.0]]), np.zeros((1, 2), bool))
+    >>> signals.weights.round(6).tolist()
+    [[0.25, 0.75]]
+    """
+
+    def __init__(
+        self,
+        spec: GabaSpec,
+        plant: LogRatio | None = None,
+        noise: float = 0.0,
+        seed: int = 0,
+        loop: int = 0,
+    ) -> None:
+        from gabactl._kernels.controller import codes
+
+        k = spec.n_tasks
+        self._feedback = (
+            (0.0, 0.0, 0) if plant is None else (float(plant.rho), float(plant.a), int(plant.delay))
+        )
+        self._noise = (float(noise), int(seed), int(loop))
+        self._codes = codes(spec)
+        self._state = np.full(k, 1.0 / k)
+        self._lag = np.zeros(k)
+        self._queue = np.zeros((max(self._feedback[2], 1), k))
+        self.steps = 0
+
+    def advance(self, log_norms: Array, lost: NDArray[np.bool_]) -> Signals:
+        """The next steps.
+
+        Parameters
+        ----------
+        log_norms, lost : arrays, shape (steps, K)
+            Disturbance and sensor failures of these steps.
+        """
+        from gabactl._kernels.loop import run_loop
+
+        outputs = tuple(np.empty(log_norms.shape) for _ in range(5))
+        run_loop(
+            np.ascontiguousarray(log_norms),
+            np.ascontiguousarray(lost),
+            *self._noise,
+            *self._codes,
+            *self._feedback,
+            self.steps,
+            self._state,
+            self._lag,
+            self._queue,
+            *outputs,
+        )
+        self.steps += len(log_norms)
+        return Signals(*outputs)
+
+
 def as_balancer(
     balancer: Balancer | GabaSpec | str | Callable[..., Any], n_tasks: int = 2
 ) -> Balancer:
@@ -459,31 +548,16 @@ def _check(
             f"the plant has {plant.n_tasks} tasks and the disturbance {profile.n_tasks}: "
             "make n_tasks equal"
         )
-    if not (math.isfinite(noise) and noise >= 0):
-        raise InputError(f"noise = {noise} is not a number >= 0: give a standard deviation")
+    non_negative("noise", noise)
     if not 0 < tolerance < 1:
         raise InputError(f"tolerance = {tolerance} is not in (0, 1): choose for example 0.02")
 
 
 def _run_compiled(
     spec: GabaSpec, profile: Profile, plant: LogRatio | None, noise: float, seed: int
-) -> tuple[Array, Array, Array, Array, Array]:
-    from gabactl._kernels.controller import codes
-    from gabactl._kernels.loop import run_loop
-
-    outputs = tuple(np.empty((profile.steps, profile.n_tasks)) for _ in range(5))
-    feedback = (0.0, 0.0, 0) if plant is None else (float(plant.rho), float(plant.a), plant.delay)
-    run_loop(
-        profile.log_norms,
-        profile.lost,
-        float(noise),
-        seed,
-        0,
-        *codes(spec),
-        *feedback,
-        *outputs,
-    )
-    return outputs  # type: ignore[return-value]
+) -> Signals:
+    loop = CompiledLoop(spec, plant, noise, seed)
+    return loop.advance(profile.log_norms, profile.lost)  # type: ignore[arg-type]
 
 
 def _hold(spec: GabaSpec, profile: Profile, stop: int, plant: LogRatio | None) -> _Settled:
@@ -579,16 +653,20 @@ def _response(
     saturated = None
     if below is not None:
         saturated = _mean(below[start:stop][active[start:stop]])
+    tail = profile.log_norms[stop - max(1, int((stop - start) * _TAIL)) : stop]
+    resting = bool((tail == tail[-1]).all())
     return SegmentResponse(
         start=start,
         stop=stop,
         disturbance_ratio=_ratio(profile.log_norms[stop - 1]),
         settled_weights=tuple(float(w) for w in target_weights),
         settled_contribution_ratio=float(np.exp(target_spread)),
-        settling_weights=_settling(inside, target_weights, before, tolerance),
-        settling_contributions=_settling(centred, target_logs, centred[0], tolerance),
+        settling_weights=_settling(inside, target_weights, before, tolerance) if resting else None,
+        settling_contributions=_settling(centred, target_logs, centred[0], tolerance)
+        if resting
+        else None,
         integrated_error=math.fsum(finite),
-        worst_contribution_ratio=float(np.exp(np.max(spreads, initial=0.0))),
+        worst_contribution_ratio=float(np.exp(np.fmax.reduce(spreads, initial=0.0))),
         saturated_fraction=saturated,
     )
 
@@ -628,7 +706,7 @@ def _with_reasons(record: dict[str, Any]) -> dict[str, Any]:
             record[f"{key}_reason"] = "a norm or weight is 0, or not finite"
     for key in ("settling_weights", "settling_contributions"):
         if record[key] is None:
-            record[f"{key}_reason"] = "not within the level"
+            record[f"{key}_reason"] = "not within the level, or the disturbance never rests"
     return record
 
 
@@ -637,4 +715,4 @@ def _times(ratio: float) -> str:
 
 
 def _steps(count: int | None) -> str:
-    return "not within the level" if count is None else str(count)
+    return "-" if count is None else str(count)

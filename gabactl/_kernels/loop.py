@@ -24,16 +24,20 @@ def run_loop(
     noise_std: float,
     seed: int,
     loop: int,
-    pole: float,
-    floor: float,
-    warmup: int,
-    interval: int,
-    law: int,
-    floor_mode: int,
-    guard: int,
-    rho: float,
-    a: float,
-    delay: int,
+    pole: Any,
+    floor: Any,
+    warmup: Any,
+    interval: Any,
+    law: Any,
+    floor_mode: Any,
+    guard: Any,
+    rho: Any,
+    a: Any,
+    delay: Any,
+    first_step: int,
+    state: Any,
+    lag: Any,
+    queue: Any,
     grad_norms: Any,
     readings: Any,
     raw: Any,
@@ -54,6 +58,11 @@ def run_loop(
         As in :class:`gabactl._kernels.controller.Codes`.
     rho, a, delay
         As in :class:`gabactl.plants.LogRatio`; rho = 0 is the open loop.
+    first_step : int
+        Steps taken before this call (0 at first).
+    state, lag, queue : arrays, shapes (K,), (K,), (max(delay, 1), K)
+        Average, plant and its delay line; changed in place, so that a long run can go on in a
+        next call. At first 1/K, 0 and 0.
     grad_norms, readings, raw, ema, weights : arrays, shape (steps, K)
         Output: norms without noise, what the sensor reads, raw weights (NaN where nothing was
         read), average and applied weights.
@@ -64,18 +73,17 @@ def run_loop(
     >>> from gabactl.spec import GabaSpec
     >>> out = [np.empty((1, 2)) for _ in range(5)]
     >>> run_loop(np.log([[3.0, 1.0]]), np.zeros((1, 2), bool), 0.0, 0, 0,
-    ...          *codes(GabaSpec(beta=0, warmup=0)), 0.0, 0.0, 0, *out)
+    ...          *codes(GabaSpec(beta=0, warmup=0)), 0.0, 0.0, 0,
+    ...          0, np.full(2, 0.5), np.zeros(2), np.zeros((1, 2)), *out)
     >>> out[4].round(6).tolist()
     [[0.25, 0.75]]
     """
     steps, k = log_norms.shape
-    state, applied, scratch = np.full(k, 1.0 / k), np.empty(k), np.empty(2 * k)
-    lag, logits = np.zeros(k), np.empty(k)
-    queue = np.zeros((max(delay, 1), k))
+    applied, scratch, logits = np.empty(k), np.empty(2 * k), np.empty(k)
     noise = np.zeros((1, k))
     for t in range(steps):
         if noise_std > 0:
-            fill_normals(noise, seed, loop, t)
+            fill_normals(noise, seed, loop, first_step + t)
         for i in range(k):
             clean = log_norms[t, i] - rho * lag[i]
             grad_norms[t, i] = exp(clean)
@@ -83,7 +91,7 @@ def run_loop(
             readings[t, i] = np.nan if lost[t, i] else noisy
         moved = observe(
             readings[t],
-            t + 1,
+            first_step + t + 1,
             state,
             applied,
             scratch,
@@ -106,6 +114,6 @@ def run_loop(
         for i in range(k):
             u = logits[i] - mean
             if delay > 0:
-                slot = t % delay
+                slot = (first_step + t) % delay
                 u, queue[slot, i] = queue[slot, i], u
             lag[i] = a * lag[i] + (1 - a) * u

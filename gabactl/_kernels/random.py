@@ -18,6 +18,19 @@ from gabactl._kernels.jit import compiled
 __all__ = ["check_seed", "fill_normals", "normal_pair", "normals", "philox"]
 
 _MASK = 0xFFFFFFFF
+_WEYL_0, _WEYL_1 = 0x9E3779B9, 0xBB67AE85
+
+
+@compiled
+def _round(c0: int, c1: int, c2: int, c3: int, k0: int, k1: int) -> Any:
+    p0 = c0 * 0xD2511F53
+    p1 = c2 * 0xCD9E8D57
+    return (
+        ((p1 >> 32) & _MASK) ^ c1 ^ k0,
+        p1 & _MASK,
+        ((p0 >> 32) & _MASK) ^ c3 ^ k1,
+        p0 & _MASK,
+    )
 
 
 @compiled
@@ -29,17 +42,17 @@ def philox(c0: int, c1: int, c2: int, c3: int, k0: int, k1: int) -> Any:
     >>> [f"{word:08x}" for word in philox(0, 0, 0, 0, 0, 0)]
     ['6627e8d5', 'e169c58d', 'bc57ac4c', '9b00dbd8']
     """
-    for _ in range(10):
-        p0 = c0 * 0xD2511F53
-        p1 = c2 * 0xCD9E8D57
-        c0, c1, c2, c3 = (
-            ((p1 >> 32) & _MASK) ^ c1 ^ k0,
-            p1 & _MASK,
-            ((p0 >> 32) & _MASK) ^ c3 ^ k1,
-            p0 & _MASK,
-        )
-        k0 = (k0 + 0x9E3779B9) & _MASK
-        k1 = (k1 + 0xBB67AE85) & _MASK
+    # Written out, because a loop in here would keep the loop over lanes scalar.
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, (k0 + 0 * _WEYL_0) & _MASK, (k1 + 0 * _WEYL_1) & _MASK)
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, (k0 + 1 * _WEYL_0) & _MASK, (k1 + 1 * _WEYL_1) & _MASK)
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, (k0 + 2 * _WEYL_0) & _MASK, (k1 + 2 * _WEYL_1) & _MASK)
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, (k0 + 3 * _WEYL_0) & _MASK, (k1 + 3 * _WEYL_1) & _MASK)
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, (k0 + 4 * _WEYL_0) & _MASK, (k1 + 4 * _WEYL_1) & _MASK)
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, (k0 + 5 * _WEYL_0) & _MASK, (k1 + 5 * _WEYL_1) & _MASK)
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, (k0 + 6 * _WEYL_0) & _MASK, (k1 + 6 * _WEYL_1) & _MASK)
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, (k0 + 7 * _WEYL_0) & _MASK, (k1 + 7 * _WEYL_1) & _MASK)
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, (k0 + 8 * _WEYL_0) & _MASK, (k1 + 8 * _WEYL_1) & _MASK)
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, (k0 + 9 * _WEYL_0) & _MASK, (k1 + 9 * _WEYL_1) & _MASK)
     return c0, c1, c2, c3
 
 
