@@ -207,16 +207,19 @@ class TraceRecorder:
                 f"got {len(losses)} losses for {len(loss_fn.task_names)} tasks: pass one per task"
             )
         measured = loss_fn.measured_this_step
+        row = self._row(losses, measured)
+        norms = self._param_norms(losses) if self._parameters and measured else None
+        now = float(getattr(loss_fn, "excitation_now", 0.0) if excitation is None else excitation)
+        # Nothing below can fail: a step is recorded whole, or not at all.
         self._last_step = step
-        self._rows.append(self._row(losses, measured))
+        self._rows.append(row)
         self._steps.append(step)
         self._measured.append(measured)
         self._walls.append(time.monotonic() - self._started)
         if self._excited:
-            now = getattr(loss_fn, "excitation_now", 0.0) if excitation is None else excitation
-            self._excitations.append(float(now))
+            self._excitations.append(now)
         if self._parameters:
-            self._param_rows.append(self._param_norms(losses) if measured else None)
+            self._param_rows.append(norms)
         if len(self._rows) >= self._every:
             self.flush()
 
