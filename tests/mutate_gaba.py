@@ -38,7 +38,7 @@ MUTATIONS = {
         "",
     ),
     "weights are not detached": (
-        ("nn/sensors.py", "create_graph=False", "create_graph=True"),
+        ("nn/sensors/norms.py", "create_graph=False", "create_graph=True"),
         ("nn/gaba.py", "    @torch.no_grad()\n    def _take", "    def _take"),
         ("nn/gaba.py", "self.ema_weights.copy_(ema)", "self.ema_weights.copy_(ema.detach())"),
     ),
@@ -81,12 +81,12 @@ MUTATIONS = {
         "(1.0 - pole) * ema + pole * raw",
     ),
     "graph is freed by the measurement": (
-        "nn/base.py",
+        "nn/sensors/base.py",
         "compute_task_grad_norm(loss, parameters)",
         "compute_task_grad_norm(loss, parameters, False)",
     ),
-    "L1 norm": ("nn/sensors.py", "values.pow(2).sum()", "values.abs().sum()"),
-    "half precision squared as it is": ("nn/sensors.py", "values = values.float()", "pass"),
+    "L1 norm": ("nn/sensors/norms.py", "values.pow(2).sum()", "values.abs().sum()"),
+    "half precision squared as it is": ("nn/sensors/norms.py", "values = values.float()", "pass"),
     "hold forgets to hold": ("nn/gaba.py", "ema = torch.where(ok, ema, self.ema_weights)", "pass"),
     "step_count is not advanced": ("nn/base.py", "self.step_count.add_(1)", "pass"),
     "step_count is not watched": (

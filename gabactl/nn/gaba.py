@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,9 +12,30 @@ from torch import Tensor
 from gabactl.errors import InputError
 from gabactl.nn import _stages
 from gabactl.nn.base import BalancedLoss, NormaliseTo
+from gabactl.nn.distributed import Reduce, reducer_for
+from gabactl.nn.sensors import reuse
+from gabactl.nn.sensors.base import Context, Sensor
+from gabactl.nn.sensors.full import FullSensor
+from gabactl.nn.sensors.norms import task_gradients
 from gabactl.spec import FloorMode, GabaSpec, Guard, Law
 
 __all__ = ["GABALoss"]
+
+
+#: Readings between two checks that all ranks hold the same average.
+_CHECK_EVERY = 100
+
+
+@dataclass
+class _Pending:
+    """An optimiser step whose micro-batches are not all there yet."""
+
+    step: int
+    micro_batches: int
+    due: bool
+    calls: int = 0
+    weights: Tensor | None = None
+    gradients: list[list[Tensor | None]] | None = None
 
 
 class GABALoss(BalancedLoss):
@@ -34,6 +56,13 @@ class GABALoss(BalancedLoss):
     normalise_to : 1 or "n_tasks"
         What the applied weights sum to. With 1 (published) the combined loss is a mean, and the
         effective learning rate K times smaller than that of a plain sum of the losses.
+    sensor : Sensor, optional
+        How gradients are measured: see :mod:`gabactl.nn.sensors`. Default: the published one.
+    reduce : {"norm_of_mean", "mean_of_norms", "local"}, optional
+        What the ranks of a data-parallel run agree on: see :mod:`gabactl.nn.distributed`. Has to
+        be chosen where ``torch.distributed`` runs with more than one rank.
+    process_group : torch.distributed.ProcessGroup, optional
+        The ranks that train together; default: all.
 
     Attributes
     ----------
@@ -64,6 +93,7 @@ class GABALoss(BalancedLoss):
     """
 
     ema_weights: Tensor
+    held_raw: Tensor
     spec: GabaSpec
 
     def __init__(
@@ -79,6 +109,9 @@ class GABALoss(BalancedLoss):
         guard: Guard = "hold",
         interval: int = 1,
         normalise_to: NormaliseTo = 1,
+        sensor: Sensor | None = None,
+        reduce: Reduce | None = None,
+        process_group: Any = None,
     ) -> None:
         spec = GabaSpec(n_tasks, beta, min_weight, warmup_steps, law, floor_mode, guard, interval)
         if normalise_to not in (1, "n_tasks") or isinstance(normalise_to, bool):
@@ -86,7 +119,15 @@ class GABALoss(BalancedLoss):
         super().__init__(spec.n_tasks, task_names)
         self.spec = spec
         self.normalise_to: NormaliseTo = normalise_to
+        self.sensor: Sensor = FullSensor() if sensor is None else sensor
+        self.sensor.check(spec)
+        self.reduce = reduce
+        self._group = process_group
+        self._readings = 0
+        self._pending: _Pending | None = None
         self.register_buffer("ema_weights", torch.full((spec.n_tasks,), 1.0 / spec.n_tasks))
+        if self.sensor.coasts:
+            self.register_buffer("held_raw", self.ema_weights.clone())
 
     @classmethod
     def from_spec(
@@ -94,8 +135,9 @@ class GABALoss(BalancedLoss):
         spec: GabaSpec,
         task_names: Sequence[str] | None = None,
         normalise_to: NormaliseTo = 1,
+        **more: Any,
     ) -> GABALoss:
-        """A loss with these settings.
+        """A loss with these settings; ``more`` goes to the constructor.
 
         Examples
         --------
@@ -109,6 +151,7 @@ class GABALoss(BalancedLoss):
             task_names=task_names,
             normalise_to=normalise_to,
             **settings,
+            **more,
         )
 
     beta = property(
@@ -123,10 +166,32 @@ class GABALoss(BalancedLoss):
     n_tasks = property(lambda self: self.spec.n_tasks, doc="Number of tasks K.")
 
     def _set(self, **changes: Any) -> None:
-        self.spec = self.spec.replace(**changes)
+        spec = self.spec.replace(**changes)
+        self.sensor.check(spec)
+        self.spec = spec
+
+    def forward(
+        self,
+        rul_loss: Tensor,
+        health_loss: Tensor,
+        shared_params: Iterable[Tensor] | None = None,
+        *,
+        grad_scaler: Any = None,
+        samples: int | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """The published call for two tasks; see :meth:`forward_k`. Other keywords are ignored."""
+        return self.forward_k(
+            [rul_loss, health_loss], shared_params, grad_scaler=grad_scaler, samples=samples
+        )
 
     def forward_k(
-        self, losses: Sequence[Tensor], shared_params: Iterable[Tensor] | None = None
+        self,
+        losses: Sequence[Tensor],
+        shared_params: Iterable[Tensor] | None = None,
+        *,
+        grad_scaler: Any = None,
+        samples: int | None = None,
     ) -> Tensor:
         """Take a reading if one is due, and return the weighted sum.
 
@@ -137,6 +202,11 @@ class GABALoss(BalancedLoss):
         shared_params : iterable of Tensor, optional
             Parameters to measure the gradients on; None applies uniform weights and leaves the
             average alone.
+        grad_scaler : torch.amp.GradScaler, optional
+            The one that scales your loss: gradients are then measured on scaled losses, where
+            half precision does not lose them, and the norms divided by the scale.
+        samples : int, optional
+            Samples in this rank's batch, to weigh the ranks by; default: all ranks alike.
 
         Returns
         -------
@@ -150,16 +220,232 @@ class GABALoss(BalancedLoss):
             parameter that requires one. No state has moved then.
         """
         parameters = self._check(losses, shared_params)
+        self._refuse_unfinished()
         self.measured_this_step = False
         step = self._steps() + 1
-        if self._frozen or parameters is None or not self.spec.measures_at(step):
-            if not self._frozen or self.spec.guard == "none":
-                self._advance(step)
-            weights = self._uniform() if parameters is None else self._weights_of_state()
-            return self._combine(losses, weights)
-        norms = self._norms(losses, parameters)
+        if not self._due(step, losses, parameters):
+            return self._combine(losses, self._pass_by(step, parameters))
+        assert parameters is not None
+        context = self._context(parameters, grad_scaler, samples)
+        norms = self._norms(losses, parameters, context)
+        return self._combine(losses, self._act_on(norms, step, context))
+
+    def backward(
+        self,
+        losses: Sequence[Tensor],
+        shared_params: Iterable[Tensor] | None = None,
+        parameters: Iterable[Tensor] | None = None,
+        *,
+        micro_batches: int = 1,
+        grad_scaler: Any = None,
+        samples: int | None = None,
+    ) -> Tensor:
+        """Take a reading if one is due, and leave ``.grad`` as ``forward_k(...).backward()`` would.
+
+        The gradients that were measured become the update: K backward passes through the backbone
+        instead of K + 1, and at steps without a reading one, as ever.
+
+        Parameters
+        ----------
+        losses : sequence of K scalar tensors
+            In the order of ``task_names``.
+        shared_params : iterable of Tensor, optional
+            As for :meth:`forward_k`.
+        parameters : iterable of Tensor, optional
+            All parameters whose ``.grad`` is wanted, heads included; default: every leaf the
+            losses reach, found by walking their graphs.
+        micro_batches : int, at least 1
+            Calls that make up one optimiser step. The losses are means over their micro-batch;
+            the reading is taken on the gradient of the mean over all of them, at the last call,
+            which is also when ``.grad`` is complete.
+        grad_scaler : torch.amp.GradScaler, optional
+            ``.grad`` is then scaled, for its ``step(optimizer)``.
+        samples : int, optional
+            As for :meth:`forward_k`; weighs the update too.
+
+        Returns
+        -------
+        Tensor, 0-dimensional
+            Sum of w_i loss_i of this call, detached, for the log. (Before the last micro-batch of
+            a step with a reading, under the weights of the step before.)
+
+        Raises
+        ------
+        InputError
+            As :meth:`forward_k`; also for sharded parameters, and for parameters with
+            post-accumulate-grad hooks. Neither state nor ``.grad`` has changed then.
+
+        Notes
+        -----
+        With more than one rank this method averages the gradients itself, after the weights are
+        known (norms, weights, sum of w_i g_i, all-reduce): DistributedDataParallel's own reduction
+        never starts, and the model may as well be a bare one.
+
+        Examples
+        --------
+        >>> w = torch.tensor([1.0, 1.0], requires_grad=True)
+        >>> loss_fn = GABALoss(warmup_steps=0, beta=0.0)
+        >>> _ = loss_fn.backward([3.0 * w[0], 1.0 * w[1]], [w])
+        >>> w.grad
+        tensor([0.7500, 0.7500])
+        """
+        shared = self._check(losses, shared_params)
+        if (
+            isinstance(micro_batches, bool)
+            or not isinstance(micro_batches, int)
+            or micro_batches < 1
+        ):
+            raise InputError(f"micro_batches = {micro_batches!r} is not a whole number >= 1: try 1")
+        wanted = reuse.leaves_of(losses) if parameters is None else list(parameters)
+        wanted = [p for p in wanted if p.requires_grad]
+        reuse.refuse_hooked(wanted)
+        pending = self._pending
+        if pending is None:
+            self.measured_this_step = False
+            step = self._steps() + 1
+            pending = _Pending(step, micro_batches, self._due(step, losses, shared))
+        elif pending.micro_batches != micro_batches:
+            raise InputError(
+                f"micro_batches = {micro_batches} in the middle of a step of "
+                f"{pending.micro_batches}: keep it, or call reset_accumulation()"
+            )
+        context = self._context(wanted, grad_scaler, samples)
+        if micro_batches > 1:
+            losses = [loss / micro_batches for loss in losses]
+        if pending.weights is None and not (pending.due and self.sensor.exact):
+            pending.weights = self._weights_of_step(losses, shared, pending, context)
+        if pending.weights is None:
+            assert shared is not None
+            total = self._reusing_backward(losses, shared, wanted, pending, context)
+        else:
+            total = self._plain_backward(losses, pending.weights, wanted, context)
+            pending.calls += 1
+        self._pending = None if pending.calls == micro_batches else pending
+        return total * micro_batches if micro_batches > 1 else total
+
+    def reset_accumulation(self) -> None:
+        """Forget the micro-batches of an unfinished step, say after a skipped batch."""
+        self._pending = None
+
+    def _weights_of_step(
+        self,
+        losses: Sequence[Tensor],
+        shared: list[Tensor] | None,
+        pending: _Pending,
+        context: Context,
+    ) -> Tensor:
+        """Weights that need no task's whole gradient: of the state, or of a proxy's reading."""
+        if not pending.due:
+            return self._pass_by(pending.step, shared)
+        if pending.micro_batches > 1:
+            raise InputError(
+                f"{type(self.sensor).__name__} reads one batch, not {pending.micro_batches} "
+                "micro-batches: use the full or the event sensor"
+            )
+        assert shared is not None
+        return self._act_on(self._norms(losses, shared, context), pending.step, context)
+
+    def _plain_backward(
+        self, losses: Sequence[Tensor], weights: Tensor, wanted: list[Tensor], context: Context
+    ) -> Tensor:
+        """One combined backward pass, under weights that are known."""
+        total = self._combine(losses, weights)
+        if context.reducer is None:
+            context.scaled(total).backward(inputs=wanted)  # type: ignore[no-untyped-call]
+        else:
+            gradients = list(task_gradients(context.scaled(total), wanted, False))
+            reuse.add_to_grad(wanted, context.reducer.mean_gradients(gradients, wanted))
+        return total.detach()
+
+    def _reusing_backward(
+        self,
+        losses: Sequence[Tensor],
+        shared: list[Tensor],
+        wanted: list[Tensor],
+        pending: _Pending,
+        context: Context,
+    ) -> Tensor:
+        """Each task's gradients, summed up; at the last micro-batch the reading and the update."""
+        own = {id(p) for p in shared}
+        every = [*shared, *(p for p in wanted if id(p) not in own)]
+        gradients = reuse.gradients_of_tasks(losses, every, context)
+        if pending.gradients is not None and len(pending.gradients[0]) != len(every):
+            raise InputError(
+                "the micro-batches of one step reach different parameters: pass parameters="
+            )
+        gradients = reuse.add_up(pending.gradients, gradients)
+        pending.calls += 1
+        if pending.calls < pending.micro_batches:
+            pending.gradients = gradients
+            return self._combine(losses, self.applied_weights).detach()
+        norms = reuse.norms_of_tasks(gradients, shared, context)
+        weights = self._act_on(norms, pending.step, context)
+        update = reuse.combine_gradients(gradients, weights)
+        if context.reducer is not None:
+            # With norm_of_mean the shared part is averaged already, and averaging is linear.
+            done = len(shared) if context.reducer.reduce == "norm_of_mean" else 0
+            update[done:] = context.reducer.mean_gradients(update[done:], every[done:])
+        keep = {id(p) for p in wanted}
+        reuse.add_to_grad(
+            [p for p in every if id(p) in keep],
+            [g for p, g in zip(every, update, strict=True) if id(p) in keep],
+        )
+        return self._combine(losses, weights).detach()
+
+    def _refuse_unfinished(self) -> None:
+        if self._pending is not None and not self._frozen:
+            raise InputError(
+                f"{self._pending.calls} of {self._pending.micro_batches} micro-batches of a step "
+                "are accumulated: finish it with backward(), or call reset_accumulation()"
+            )
+
+    def _due(self, step: int, losses: Sequence[Tensor], parameters: list[Tensor] | None) -> bool:
+        if self._frozen or parameters is None:
+            return False
+        alone = self.reduce is None or self.reduce == "local"
+        return self.sensor.due(step, self.spec, losses, alone)
+
+    def _context(self, parameters: list[Tensor], grad_scaler: Any, samples: int | None) -> Context:
+        reducer = reducer_for(self.reduce, self._group, samples)
+        fast = self.spec.guard == "hold" and bool(parameters) and parameters[0].is_cuda
+        return Context(grad_scaler, reducer, fast)
+
+    def _norms(
+        self,
+        losses: Sequence[Tensor],
+        parameters: list[Tensor],
+        context: Context | None = None,
+    ) -> Tensor:
+        return self.sensor.read(losses, parameters, Context() if context is None else context)
+
+    def _act_on(self, norms: Tensor, step: int, context: Context) -> Tensor:
+        """A step with a reading: its weights, scaled."""
         self._advance(step)
-        return self._combine(losses, self._scale(self._take(norms)))
+        weights = self._scale(self._take(norms))
+        self.sensor.took(step, norms)
+        if context.reducer is not None and context.reducer.reduce != "local":
+            if self._readings % _CHECK_EVERY == 0:
+                context.reducer.refuse_disagreement(self.ema_weights, step)
+            self._readings += 1
+        return weights
+
+    def _pass_by(self, step: int, parameters: list[Tensor] | None) -> Tensor:
+        """A step without a reading: its weights, scaled."""
+        if not self._frozen or self.spec.guard == "none":
+            self._advance(step)
+        if parameters is None:
+            return self._uniform()
+        if self.sensor.coasts and not self._frozen and step > self.spec.warmup:
+            self._coast()
+        return self._weights_of_state()
+
+    @torch.no_grad()
+    def _coast(self) -> None:
+        """Let the average go on following the last raw weights."""
+        ema = _stages.smooth(self.ema_weights, self.held_raw, self.spec)
+        if self.spec.floor_mode == "clamp_state":
+            ema = _stages.project(ema, self.spec.floor)
+        self.ema_weights.copy_(ema)
 
     @torch.no_grad()
     def _take(self, norms: Tensor) -> Tensor:
@@ -175,6 +461,8 @@ class GABALoss(BalancedLoss):
             raw = torch.where(ok, raw, torch.nan)
             ema = torch.where(ok, ema, self.ema_weights)
         self.ema_weights.copy_(ema)
+        if self.sensor.coasts:
+            self.held_raw.copy_(torch.where(torch.isfinite(raw).all(), raw, self.held_raw))
         self._last_grad_norms, self._last_raw_weights = norms, raw
         self.measured_this_step = True
         return _stages.saturate(ema, spec)
@@ -200,13 +488,20 @@ class GABALoss(BalancedLoss):
         # In half precision the average would stall (1 - beta is below its resolution near 1):
         # half() and bfloat16() move the module but leave the average in float32. And double() of
         # an average that has not moved is 1/K again, not 1/K rounded to float32.
-        before = self.ema_weights
-        unmoved = torch.equal(before, torch.full_like(before, 1.0 / self.spec.n_tasks))
+        k = self.spec.n_tasks
+        before = {
+            name: getattr(self, name)
+            for name in ("ema_weights", "held_raw")
+            if name in self._buffers
+        }
+        unmoved = {name: torch.equal(v, torch.full_like(v, 1.0 / k)) for name, v in before.items()}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if self.ema_weights.dtype in (torch.float16, torch.bfloat16):
-            self.ema_weights = before.to(self.ema_weights.device)
-        elif unmoved and self.ema_weights.dtype != before.dtype:
-            self.ema_weights.fill_(1.0 / self.spec.n_tasks)
+        for name, value in before.items():
+            after = getattr(self, name)
+            if after.dtype in (torch.float16, torch.bfloat16):
+                setattr(self, name, value.to(after.device))
+            elif unmoved[name] and after.dtype != value.dtype:
+                after.fill_(1.0 / k)
         self._last_applied = None
         return self
 

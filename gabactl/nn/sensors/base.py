@@ -1,0 +1,163 @@
+"""What every sensor is: when a reading is due, and how it is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from gabactl.nn.sensors.norms import (
+    compute_task_grad_norm,
+    fused_norm_of,
+    norm_of,
+    task_gradients,
+)
+
+if TYPE_CHECKING:
+    from gabactl.nn.distributed import Reducer
+    from gabactl.spec import GabaSpec
+
+__all__ = ["Context", "Sensor", "exact_norms", "norm_of_task"]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a reading takes place in.
+
+    Attributes
+    ----------
+    grad_scaler : torch.amp.GradScaler, optional
+        Gradients are measured on the scaled losses, and the norms divided by the scale.
+    reducer : Reducer, optional
+        How the ranks of a data-parallel run agree; None in a single process.
+    fast : bool
+        Norms by fused kernels, equal to the published sum of squares within rounding.
+    """
+
+    grad_scaler: Any = None
+    reducer: Reducer | None = None
+    fast: bool = False
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """The loss as its gradients are taken."""
+        return loss if self.grad_scaler is None else self.grad_scaler.scale(loss)
+
+    def unscale(self, norms: Tensor) -> Tensor:
+        """Norms of the losses themselves, without reading the scale on the host."""
+        if self.grad_scaler is None:
+            return norms
+        return norms / self.grad_scaler.scale(torch.ones((), device=norms.device))
+
+    def agree(self, norms: Tensor, averaged: bool = False) -> Tensor:
+        """The reading all ranks act on.
+
+        Parameters
+        ----------
+        norms : Tensor, shape (K,)
+            Of this rank.
+        averaged : bool
+            These are norms of gradients that were averaged over the ranks already.
+        """
+        if self.reducer is None or self.reducer.reduce == "local":
+            return norms
+        if averaged and self.reducer.reduce == "norm_of_mean":
+            return norms
+        return self.reducer.mean_norms(norms)
+
+
+class Sensor(nn.Module):
+    """Decides when gradient norms are measured, and measures them.
+
+    A subclass implements :meth:`read`, and :meth:`due` where it chooses its own times. State
+    lives in buffers or in ``get_extra_state``, so that a checkpoint of the loss holds it.
+
+    Attributes
+    ----------
+    exact : bool
+        The reading needs the tasks' whole gradients, so ``GABALoss.backward`` can use them.
+    coasts : bool
+        Between readings the average goes on following the last raw weights.
+    """
+
+    exact = False
+    coasts = False
+
+    def check(self, spec: GabaSpec) -> None:
+        """Refuse settings this sensor cannot serve."""
+
+    def due(self, step: int, spec: GabaSpec, losses: Sequence[Tensor], alone: bool = True) -> bool:
+        """Whether ``step`` (from 1) takes a reading.
+
+        Parameters
+        ----------
+        step : int
+            The step about to be taken.
+        spec : GabaSpec
+            Warm-up and interval.
+        losses : sequence of K scalar tensors
+            Of this step.
+        alone : bool
+            No other rank has to come to the same answer, so local losses may decide.
+        """
+        return spec.measures_at(step)
+
+    def read(
+        self, losses: Sequence[Tensor], parameters: Sequence[Tensor], context: Context
+    ) -> Tensor:
+        """Gradient norms, shape (K,); the graph is kept and ``.grad`` untouched."""
+        raise NotImplementedError
+
+    def took(self, step: int, norms: Tensor) -> None:
+        """A reading was taken at ``step``."""
+
+
+def exact_norms(losses: Sequence[Tensor], parameters: Sequence[Tensor], context: Context) -> Tensor:
+    """Norms of the tasks' whole gradients, shape (K,), one backward pass per task.
+
+    Parameters
+    ----------
+    losses : sequence of K scalar tensors
+        Task losses.
+    parameters : sequence of Tensor
+        Shared parameters.
+    context : Context
+        Scaling and reduction.
+
+    Examples
+    --------
+    >>> w = torch.ones(2, requires_grad=True)
+    >>> exact_norms([3.0 * w[0], 4.0 * w[1]], [w], Context())
+    tensor([3., 4.])
+    """
+    if context.grad_scaler is None and context.reducer is None and not context.fast:
+        return torch.stack([compute_task_grad_norm(loss, parameters) for loss in losses])
+    norms = [
+        norm_of_task(list(task_gradients(context.scaled(loss), parameters)), parameters, context)
+        for loss in losses
+    ]
+    return context.agree(context.unscale(torch.stack(norms)), averaged=True)
+
+
+def norm_of_task(
+    gradients: list[Tensor | None], parameters: Sequence[Tensor], context: Context
+) -> Tensor:
+    """Norm of one task's gradients, scaled as they are.
+
+    With ``reduce="norm_of_mean"`` the list then holds the gradients averaged over the ranks.
+
+    Parameters
+    ----------
+    gradients : list of Tensor or None
+        On the shared parameters.
+    parameters : sequence of Tensor
+        What they are gradients of.
+    context : Context
+        Reduction, and which kernels.
+    """
+    if context.reducer is not None and context.reducer.reduce == "norm_of_mean":
+        gradients[:] = context.reducer.mean_gradients(gradients, parameters)
+    device = parameters[0].device
+    return (fused_norm_of if context.fast else norm_of)(gradients, device).to(device)

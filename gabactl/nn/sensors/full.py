@@ -1,0 +1,38 @@
+"""``full``: the published sensor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from gabactl.nn.sensors.base import Context, Sensor, exact_norms
+
+__all__ = ["FullSensor"]
+
+
+class FullSensor(Sensor):
+    """Norm of each task's gradient on the shared parameters, at the steps the spec names.
+
+    Measures what the law asks for, without bias. Costs K backward passes through the backbone
+    per reading (K - 1 with ``GABALoss.backward``); an ``interval`` of N divides that by N.
+
+    Notes
+    -----
+    Source: "Gradient-Aware Multi-Task Learning for Predictive Maintenance", section 17.4.
+
+    Examples
+    --------
+    >>> import torch
+    >>> w = torch.ones(2, requires_grad=True)
+    >>> FullSensor().read([3.0 * w[0], 4.0 * w[1]], [w], Context())
+    tensor([3., 4.])
+    """
+
+    exact = True
+
+    def read(
+        self, losses: Sequence[Tensor], parameters: Sequence[Tensor], context: Context
+    ) -> Tensor:
+        """Gradient norms, shape (K,)."""
+        return exact_norms(losses, parameters, context)

@@ -1,0 +1,199 @@
+"""The gradients that were measured, used as the update: K backbone passes instead of K + 1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gabactl.errors import InputError
+from gabactl.nn.sensors.base import Context, norm_of_task
+from gabactl.nn.sensors.norms import task_gradients
+
+__all__ = [
+    "add_to_grad",
+    "add_up",
+    "combine_gradients",
+    "gradients_of_tasks",
+    "leaves_of",
+    "norms_of_tasks",
+    "refuse_hooked",
+]
+
+TaskGradients = list[list[Tensor | None]]
+
+
+def leaves_of(losses: Sequence[Tensor]) -> list[Tensor]:
+    """The leaf tensors whose ``.grad`` a backward pass of these losses would fill.
+
+    Parameters
+    ----------
+    losses : sequence of Tensor
+        With their graph.
+
+    Returns
+    -------
+    list of Tensor
+        In the order they are met.
+
+    Examples
+    --------
+    >>> a, b = torch.ones((), requires_grad=True), torch.ones((), requires_grad=True)
+    >>> [leaf is a or leaf is b for leaf in leaves_of([a * b, 2.0 * a])]
+    [True, True]
+    """
+    found: dict[int, Tensor] = {}
+    seen = set()
+    # A loss that is itself a leaf has no grad_fn.
+    stack = [loss.grad_fn for loss in reversed(losses) if loss.grad_fn is not None]
+    found.update({id(loss): loss for loss in losses if loss.is_leaf and loss.requires_grad})
+    while stack:
+        node = stack.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        leaf = getattr(node, "variable", None)
+        if leaf is not None:
+            found.setdefault(id(leaf), leaf)
+        stack.extend(parent for parent, _ in reversed(node.next_functions) if parent is not None)
+    return list(found.values())
+
+
+def refuse_hooked(parameters: Sequence[Tensor]) -> None:
+    """Refuse parameters whose owner expects to see a backward pass.
+
+    Parameters
+    ----------
+    parameters : sequence of Tensor
+        Whose ``.grad`` is to be written.
+
+    Raises
+    ------
+    InputError
+        Sharded parameters, or parameters with a post-accumulate-grad hook.
+    """
+    for parameter in parameters:
+        if hasattr(parameter, "device_mesh"):
+            raise InputError(
+                "backward() cannot write the gradients of sharded parameters (FSDP reduces them in "
+                "its own backward pass): use forward_k() and call backward() on its result"
+            )
+        if getattr(parameter, "_post_accumulate_grad_hooks", None):
+            raise InputError(
+                "a parameter has a post-accumulate-grad hook, which backward() would not run: use "
+                "forward_k() and call backward() on its result"
+            )
+
+
+def gradients_of_tasks(
+    losses: Sequence[Tensor],
+    parameters: Sequence[Tensor],
+    context: Context,
+    retain_last: bool = True,
+) -> TaskGradients:
+    """Each task's gradients, scaled as the context says, None where it does not reach.
+
+    Parameters
+    ----------
+    losses : sequence of K scalar tensors
+        Task losses.
+    parameters : sequence of P Tensors
+        What to differentiate by.
+    context : Context
+        Scaling.
+    retain_last : bool
+        Keep the graph after the last task too.
+    """
+    last = len(losses) - 1
+    return [
+        list(task_gradients(context.scaled(loss), parameters, retain_last or i < last))
+        for i, loss in enumerate(losses)
+    ]
+
+
+def norms_of_tasks(gradients: TaskGradients, shared: Sequence[Tensor], context: Context) -> Tensor:
+    """Norms of the losses' gradients, shape (K,), as the context's ranks agree on them.
+
+    With ``reduce="norm_of_mean"`` the shared gradients are replaced by their means over the ranks.
+
+    Parameters
+    ----------
+    gradients : K lists of P Tensors or None
+        The tasks' gradients; the shared parameters come first.
+    shared : sequence of Tensor
+        The shared parameters.
+    context : Context
+        Scaling and reduction.
+    """
+    norms = []
+    for task in gradients:
+        part = task[: len(shared)]
+        norms.append(norm_of_task(part, shared, context))
+        task[: len(shared)] = part
+    return context.agree(context.unscale(torch.stack(norms)), averaged=True)
+
+
+def add_up(total: TaskGradients | None, more: TaskGradients) -> TaskGradients:
+    """Sum of the tasks' gradients over micro-batches.
+
+    Parameters
+    ----------
+    total : K lists of P Tensors or None, or None
+        So far.
+    more : K lists of P Tensors or None
+        Of one micro-batch.
+    """
+    if total is None:
+        return more
+    return [
+        [b if a is None else a if b is None else a + b for a, b in zip(old, new, strict=True)]
+        for old, new in zip(total, more, strict=True)
+    ]
+
+
+def combine_gradients(gradients: TaskGradients, weights: Tensor) -> list[Tensor | None]:
+    """Sum over tasks of w_i g_i, per parameter.
+
+    Parameters
+    ----------
+    gradients : K lists of P Tensors or None
+        The tasks' gradients; consumed.
+    weights : Tensor, shape (K,)
+        Applied weights.
+
+    Examples
+    --------
+    >>> combine_gradients([[torch.ones(2), None], [torch.ones(2), None]], torch.tensor([1.0, 2.0]))
+    [tensor([3., 3.]), None]
+    """
+    combined: list[Tensor | None] = [None] * len(gradients[0])
+    for weight, task in zip(weights, gradients, strict=True):
+        for i, gradient in enumerate(task):
+            if gradient is None:
+                continue
+            part = gradient * weight.to(gradient.device)
+            so_far = combined[i]
+            combined[i] = part if so_far is None else so_far.add_(part)
+        task.clear()
+    return combined
+
+
+@torch.no_grad()
+def add_to_grad(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
+    """Accumulate into ``.grad``, as a backward pass does.
+
+    Parameters
+    ----------
+    parameters : sequence of P Tensors
+        Leaves.
+    gradients : sequence of P Tensors or None
+        What to add; None leaves ``.grad`` as it is.
+    """
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if gradient is None:
+            continue
+        if parameter.grad is None:
+            parameter.grad = gradient
+        else:
+            parameter.grad.add_(gradient)
