@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from gabactl import plots
-from gabactl.authority import weight_bounds
 from gabactl.replay import replay_trace
 from gabactl.saturation import saturation
 from gabactl.spec import GabaSpec
@@ -42,12 +41,10 @@ def main() -> None:
             right.plot(
                 trace.step, run.ema[:, i], color=color, linestyle=":", label=f"{name}: average"
             )
-        bounds = weight_bounds(spec)
         right.set(
             xlabel="step",
             ylim=(0, 1),
-            title=f"weights: stuck at {bounds.lower:.4f} / {bounds.upper:.4f} "
-            f"for {judged.pinned_fraction:.0%} of the run",
+            title=f"weights: at the floor for {judged.pinned_fraction:.0%} of the run",
         )
         right.legend(loc="center right")
         figure.savefig(OUTPUT, metadata={"Date": None})
