@@ -43,7 +43,8 @@ COLUMNS: dict[str, str] = {
     "final_weight": "applied weight of task 0 at the last step",
     "mean_weight": "mean applied weight of task 0 over the last quarter",
     "weight_std": "its standard deviation there",
-    "settling_weights": "updates until the weights stay within the band, without noise; -1: never",
+    "settling_weights": "updates until the weights stay within the band, without noise; -1: they "
+    "do not for the last twentieth of the level",
     "settling_contributions": "the same for the log spread",
     "growth": "late over early peak of the weights after an impulse of 1e-6, without floor or noise",
     "stable": "whether that impulse dies out",
@@ -180,7 +181,10 @@ def _settling(
     for key in ("last_outside_weights", "last_outside_contributions"):
         outside = last[key]
         updates = np.where(outside < start, 1.0, outside - start + 2.0)
-        out.append(np.where(outside >= profile.steps - 1, -1.0, updates))
+        # The goal is where the loop ended, so a loop that oscillates is near it now and then: it has
+        # settled only if it stayed for the last twentieth of the level.
+        late = profile.steps - 1 - (profile.steps - start) // 20
+        out.append(np.where(outside >= late, -1.0, updates))
     return out[0], out[1]
 
 

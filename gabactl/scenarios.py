@@ -63,6 +63,7 @@ __all__ = [
     "find_scenario",
     "load_scenario",
     "read_toml",
+    "simulation_files",
     "where",
 ]
 
@@ -150,15 +151,22 @@ def bundled_scenarios() -> dict[str, Path]:
     >>> "published" in bundled_scenarios()
     True
     """
+    return {file.stem: file for file in simulation_files() if not file.stem.startswith("sweep")}
+
+
+def simulation_files() -> list[Path]:
+    """The TOML files that come with the package, in a wheel or a checkout, sorted.
+
+    Examples
+    --------
+    >>> any(file.stem == "sweep_stability" for file in simulation_files())
+    True
+    """
     here = Path(__file__).resolve().parent
     for folder in (here / "_simulations", here.parent / "simulations"):
         if folder.is_dir():
-            return {
-                file.stem: file
-                for file in sorted(folder.glob("*.toml"))
-                if not file.stem.startswith("sweep")
-            }
-    return {}
+            return sorted(folder.glob("*.toml"))
+    return []
 
 
 def find_scenario(name: str | Path) -> Path:
