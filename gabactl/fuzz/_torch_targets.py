@@ -174,7 +174,11 @@ def module(
                 if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.name != "shared_params"
             ]  # fmt: skip
             k = len(positional)
-    return _target(name, k, lambda n: make(n), _claimed(first), fixed_tasks=fixed_tasks)
+    spec = _claimed(first)
+    total = float(k) if getattr(first, "normalise_to", 1) == "n_tasks" else 1.0
+    return _target(
+        name, k, make, spec, fixed_tasks=fixed_tasks, total=None if spec is None else total
+    )
 
 
 def _target(

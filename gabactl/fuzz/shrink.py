@@ -23,6 +23,10 @@ _SIMPLE = (0.0, 1.0, 2.0, 3.0, 10.0, 0.5, 0.1, 100.0, 1e3, 1e6, 1e-3, 1e-6, math
 _BACKEND = "gabactl-replay"
 
 
+class _TimeUp(BaseException):
+    """Leaves Hypothesis at once; an ordinary exception would count as another failure."""
+
+
 def shrink(
     case: Case,
     fails: Callable[[Case], bool],
@@ -67,32 +71,38 @@ def shrink(
         nonlocal best
         key = repr(candidate)
         if key not in verdicts:
-            if time.monotonic() > deadline or not candidate.segments:
-                return False
-            verdicts[key] = fails(candidate)
+            if time.monotonic() > deadline:
+                raise _TimeUp
+            verdicts[key] = bool(candidate.segments) and fails(candidate)
             if verdicts[key] and _size(candidate) <= _size(best):
                 best = candidate
         return verdicts[key]
 
-    for k in range(n_tasks_min or case.n_tasks, case.n_tasks):
-        fewer = _narrowed(case, k)
-        if fewer is not None and still_fails(fewer):
-            case = best = fewer
-            break
-    case = best = _collapsed(case, still_fails)
-    _register(_choices(case))
-    options = settings(
-        backend=_BACKEND,
-        database=None,
-        deadline=None,
-        max_examples=5,
-        phases=[Phase.generate, Phase.shrink],
-        suppress_health_check=list(HealthCheck),
-    )
-    # A rule with randomness of its own fails now and then: the best so far is kept.
-    with suppress(NoSuchExample, Flaky):
-        find(variants(case), still_fails, settings=options)
-    return _collapsed(best, still_fails)
+    def search() -> None:
+        start = case
+        for k in range(n_tasks_min or case.n_tasks, case.n_tasks):
+            fewer = _narrowed(case, k)
+            if fewer is not None and still_fails(fewer):
+                start = fewer
+                break
+        start = _collapsed(start, still_fails)
+        _register(_choices(start))
+        options = settings(
+            backend=_BACKEND,
+            database=None,
+            deadline=None,
+            max_examples=5,
+            phases=[Phase.generate, Phase.shrink],
+            suppress_health_check=list(HealthCheck),
+        )
+        # A rule with randomness of its own fails now and then: the best so far is kept.
+        with suppress(NoSuchExample, Flaky):
+            find(variants(start), still_fails, settings=options)
+        _collapsed(best, still_fails)
+
+    with suppress(_TimeUp):
+        search()
+    return best
 
 
 def variants(case: Case) -> Any:

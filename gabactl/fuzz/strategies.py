@@ -54,7 +54,9 @@ def grad_norms(
     if n_tasks < 2:
         raise InputError(f"n_tasks = {n_tasks} is below 2: balancing needs at least two losses")
     if not 0 < smallest <= largest < math.inf:
-        raise InputError(f"smallest = {smallest}, largest = {largest}: give 0 < smallest <= largest")
+        raise InputError(
+            f"smallest = {smallest}, largest = {largest}: give 0 < smallest <= largest"
+        )
     whole = st.integers(1, 1000).map(float).filter(lambda x: smallest <= x <= largest)
     decades = st.builds(
         lambda x: min(max(math.exp(x), smallest), largest),
@@ -82,7 +84,7 @@ def grad_norms(
 
 @st.composite
 def cases(
-    draw: Any, n_tasks: int = 2, *, max_steps: int = 500, max_segments: int = 6, **reading: Any
+    _draw: Any, /, n_tasks: int = 2, *, max_steps: int = 500, max_segments: int = 6, **reading: Any
 ) -> Case:
     """A sequence of readings, each held for some steps.
 
@@ -110,14 +112,14 @@ def cases(
     segments: list[Segment] = []
     left = max_steps
     fresh = grad_norms(n_tasks, **reading)
-    for _ in range(draw(st.integers(1, max_segments))):
+    for _ in range(_draw(st.integers(1, max_segments))):
         if left < 1:
             break
-        row = draw(fresh)
-        if segments and draw(st.booleans()):
-            earlier = segments[draw(st.integers(0, len(segments) - 1))].reading
-            row = tuple(draw(st.permutations(earlier)))
-        repeat = draw(st.one_of(st.just(1), st.integers(1, left)))
+        row = _draw(fresh)
+        if segments and _draw(st.booleans()):
+            earlier = segments[_draw(st.integers(0, len(segments) - 1))].reading
+            row = tuple(_draw(st.permutations(earlier)))
+        repeat = _draw(st.one_of(st.just(1), st.integers(1, left)))
         segments.append(Segment(row, repeat))
         left -= repeat
     return Case(tuple(segments))
@@ -139,7 +141,7 @@ def _as_array(case: Case) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 
 @st.composite
-def specs(draw: Any, max_tasks: int = 6, **fixed: Any) -> GabaSpec:
+def specs(_draw: Any, /, max_tasks: int = 6, **fixed: Any) -> GabaSpec:
     """Settings of a GABA controller, all laws, floor modes and guards.
 
     Parameters
@@ -154,17 +156,15 @@ def specs(draw: Any, max_tasks: int = 6, **fixed: Any) -> GabaSpec:
     >>> specs(guard="hold").example().guard
     'hold'
     """
-    k = fixed.get("n_tasks") or draw(st.integers(2, max_tasks))
+    k = fixed.get("n_tasks") or _draw(st.integers(2, max_tasks))
     drawn = {
         "n_tasks": k,
-        "beta": draw(st.sampled_from([0.99, 0.0, 0.5, 0.9, 0.999]) | st.floats(0.0, 0.9999)),
-        "floor": draw(st.sampled_from([0.05, 0.0, 0.2]) | st.floats(0.0, 0.99)) / k,
-        "warmup": draw(st.integers(0, 3) | st.just(100)),
-        "law": draw(st.sampled_from(["complement", "inverse"])),
-        "floor_mode": draw(
-            st.sampled_from(["renormalise", "affine", "project", "clamp_state"])
-        ),
-        "guard": draw(st.sampled_from(["hold", "none"])),
-        "interval": draw(st.sampled_from([1, 2, 10])),
+        "beta": _draw(st.sampled_from([0.99, 0.0, 0.5, 0.9, 0.999]) | st.floats(0.0, 0.9999)),
+        "floor": _draw(st.sampled_from([0.05, 0.0, 0.2]) | st.floats(0.0, 0.99)) / k,
+        "warmup": _draw(st.integers(0, 3) | st.just(100)),
+        "law": _draw(st.sampled_from(["complement", "inverse"])),
+        "floor_mode": _draw(st.sampled_from(["renormalise", "affine", "project", "clamp_state"])),
+        "guard": _draw(st.sampled_from(["hold", "none"])),
+        "interval": _draw(st.sampled_from([1, 2, 10])),
     }
     return GabaSpec(**{**drawn, **fixed})

@@ -1,0 +1,106 @@
+"""``gabactl fuzz``: look for inputs that break what a weighting rule guarantees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gabactl.cli._output import JsonFlag, show
+from gabactl.cli._spec import SpecOptions, spec_options
+from gabactl.errors import InputError
+
+if TYPE_CHECKING:
+    from gabactl.fuzz.properties import Bound
+
+_EPILOG = (
+    "A target package.module:factory is imported and called: only name code you trust. "
+    "Exit code 1: a violation was found."
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command(epilog=_EPILOG)
+    @spec_options
+    def fuzz(
+        spec: SpecOptions,
+        target: Annotated[
+            str,
+            typer.Argument(
+                help="gaba, gaba-compiled, gaba-torch, gradnorm, gradnorm-torch, any balancer, "
+                "package.module:factory (this runs that code), or readers (the trace readers)."
+            ),
+        ] = "gaba",
+        property: Annotated[
+            str,
+            typer.Option(
+                "--property",
+                help="bounds, simplex, finite, equivariance, scale, checkpoint, reference or all.",
+            ),
+        ] = "bounds",
+        bound: Annotated[
+            str,
+            typer.Option(
+                help="tight (what the rule can really reach), published ([m, 1-m]) or LOW:HIGH; "
+                "widened by 4 ulp."
+            ),
+        ] = "tight",
+        steps: Annotated[
+            int | None, typer.Option(help="Controller steps per property.", show_default=False)
+        ] = None,
+        seconds: Annotated[
+            float | None,
+            typer.Option("--time", help="Seconds per property.", show_default=False),
+        ] = None,
+        seed: Annotated[int, typer.Option(help="Seed of the search.")] = 0,
+        workers: Annotated[int, typer.Option(help="Threads of the vectorised search.")] = 1,
+        corpus: Annotated[
+            Path, typer.Option(help="Folder of failing cases: replayed first, and added to.")
+        ] = Path(".gabactl/corpus"),
+        no_corpus: Annotated[
+            bool, typer.Option("--no-corpus", help="Neither replay nor save cases.")
+        ] = False,
+        json_output: JsonFlag = False,
+    ) -> None:
+        """Fuzz the guarantees of a weighting rule and shrink what breaks them."""
+        if target == "readers":
+            from gabactl.fuzz.readers import fuzz_readers
+
+            result = fuzz_readers(seconds=seconds or 60.0, seed=seed, corpus=corpus)
+            show(result, json_output)
+            raise typer.Exit(1 if result.violated else 0)
+        from gabactl.fuzz.engine import fuzz as run
+
+        # With a time and no number of steps, the time decides.
+        unlimited = steps is None and seconds is not None
+        report = run(
+            target,
+            property,
+            spec=spec.resolve(),
+            bound=_bound(bound),
+            steps=2**62 if unlimited else steps,
+            time_limit=seconds,
+            seed=seed,
+            workers=workers,
+            corpus=None if no_corpus else corpus,
+        )
+        show(report, json_output)
+        if report.violated:
+            raise typer.Exit(1)
+
+
+def _bound(text: str) -> Bound:
+    if text == "tight" or text == "published":
+        return "tight" if text == "tight" else "published"
+    low, colon, high = text.partition(":")
+    try:
+        if not colon:
+            raise ValueError
+        return float(low), float(high)
+    except ValueError:
+        raise InputError(
+            f"--bound {text}: choose tight, published or LOW:HIGH, such as 0.05:0.95"
+        ) from None
