@@ -23,8 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gabactl.traces.convert import write_parquet
-from gabactl.traces.reader import read_trace
+from gabactl.traces import read_trace, write_parquet
 
 _COMMON = "--model small --batch-size 256 --seed {seed} --device cpu --threads 1"
 _FD001 = f"--subset FD001 {_COMMON} --epochs 40"  # 61 steps per epoch
@@ -35,10 +34,11 @@ _EXCITED = (
     f"--subset FD001 {_COMMON} --epochs 50 --steps 3000 --lr-warmup-epochs 0 --balancer fixed "
     "--excite prbs:amplitude=0.5,period=50,seed={seed}"
 )
+# At a rate of 1e-3, SGD turns the network's final ReLU off for good: no RUL gradient is left.
 _PLANTS = {
     "adamw-w005": "--weights 0.05,0.95 --optimizer adamw --lr 1e-3",
     "adamw-w050": "--weights 0.5,0.5 --optimizer adamw --lr 1e-3",
-    "sgd-w005": "--weights 0.05,0.95 --optimizer sgd --momentum 0.9 --lr 1e-3",
+    "sgd-w005": "--weights 0.05,0.95 --optimizer sgd --momentum 0.9 --lr 1e-4",
 }
 
 
