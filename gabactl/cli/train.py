@@ -14,7 +14,7 @@ from gabactl.cli._output import JsonFlag, show
 from gabactl.cli._spec import SpecOptions, spec_options
 
 if TYPE_CHECKING:
-    from gabactl.nn.training import Progress
+    from gabactl.nn.training_result import Progress
 
 
 class _Dataset(StrEnum):

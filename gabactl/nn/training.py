@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -36,115 +35,13 @@ from gabactl.nn.models import build_model
 from gabactl.nn.recorder import TraceRecorder
 from gabactl.nn.sensors import get_shared_params
 from gabactl.nn.settings import TrainingSettings
-from gabactl.results import Result
+from gabactl.nn.training_result import Progress, Score, TrainingResult
 
 __all__ = ["Progress", "Score", "TrainingResult", "build_loss", "choose_device", "train"]
 
 _EVALUATION_BATCH = 4096
 #: Plateau of the learning rate: halve after 30 epochs without improvement, down to 5e-6.
 _PLATEAU = {"mode": "min", "factor": 0.5, "patience": 30, "min_lr": 5e-6}
-
-
-@dataclass(frozen=True)
-class Score:
-    """How good the predictions are on one set of windows.
-
-    Attributes
-    ----------
-    rmse, nasa : float
-        Against min(RUL, 125), in cycles; the score of :func:`gabactl.cmapss.nasa_score`.
-    rmse_uncapped, nasa_uncapped : float
-        Against the RUL without the limit, which the network was never shown.
-    health_accuracy : float
-        Share of right health classes.
-    """
-
-    rmse: float
-    nasa: float
-    rmse_uncapped: float
-    nasa_uncapped: float
-    health_accuracy: float
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a progress display is told after each step; ``validation_rmse`` is NaN before any."""
-
-    step: int
-    steps: int
-    epoch: int
-    epochs: int
-    validation_rmse: float
-
-
-@dataclass(frozen=True)
-class TrainingResult(Result):
-    """The end of a training run, interrupted or not."""
-
-    settings: TrainingSettings
-    steps: int
-    epochs: int
-    parameters: int
-    device: str
-    seconds: float
-    best_epoch: int
-    validation_rmse: float
-    test: Score | None
-    stopped: str
-    record: Path | None
-    checkpoint: Path | None
-    title = "Training on C-MAPSS"
-
-    @property
-    def interrupted(self) -> bool:
-        """Stopped by Ctrl-C; ``--resume`` goes on."""
-        return self.stopped == "interrupted"
-
-    def rows(self) -> list[tuple[str, ...]]:
-        """The outcome as a table."""
-        s = self.settings
-        balancer = s.balancer if s.excite is None else f"{s.balancer}, excited"
-        rows: list[tuple[str, ...]] = [
-            ("data", f"{s.subset}, {s.channels} channels, batch {s.batch_size}, seed {s.seed}"),
-            ("model", f"{s.model}, {self.parameters:,} parameters, on {self.device}"),
-            ("balancer", balancer),
-            ("ended", f"{self.stopped} after {self.steps:,} steps, {self.epochs} full epochs"),
-            ("time", f"{self.seconds:.0f} s in this run"),
-        ]
-        if math.isfinite(self.validation_rmse):
-            rows.append(
-                ("validation RMSE", f"{self.validation_rmse:.2f} cycles (epoch {self.best_epoch})")
-            )
-        if self.test is not None:
-            rows += [
-                (
-                    "test RMSE",
-                    f"{self.test.rmse:.2f} cycles ({self.test.rmse_uncapped:.2f} uncapped)",
-                ),
-                ("NASA score", f"{self.test.nasa:.1f} ({self.test.nasa_uncapped:.1f} uncapped)"),
-                ("health accuracy", f"{100 * self.test.health_accuracy:.1f} %"),
-            ]
-        rows += [
-            (n, str(p)) for n, p in (("trace", self.record), ("checkpoint", self.checkpoint)) if p
-        ]
-        return rows
-
-    def to_dict(self) -> dict[str, Any]:
-        """Keys as the attributes; ``validation_rmse`` is null before the first full epoch."""
-        return {
-            "settings": self.settings.to_dict(),
-            "steps": self.steps,
-            "epochs": self.epochs,
-            "parameters": self.parameters,
-            "device": self.device,
-            "seconds": self.seconds,
-            "best_epoch": self.best_epoch,
-            "validation_rmse": self.validation_rmse,
-            "test": self.test,
-            "stopped": self.stopped,
-            "record": self.record,
-            "checkpoint": self.checkpoint,
-        }
 
 
 def choose_device(name: str) -> torch.device:
@@ -306,6 +203,7 @@ def train(
         validation_rmse=run.best_rmse,
         test=None if stopped == "interrupted" else run.test(data.test),
         stopped=stopped,
+        rul_output_off=run.rul_output_off(),
         record=kept,
         checkpoint=None if checkpoint is None else Path(checkpoint),
     )
@@ -430,6 +328,15 @@ class _Run:
             factor = 1.0 if warmup == 0 else 0.1 + 0.9 * self.epoch / warmup
             for group in self.optimizer.param_groups:
                 group["lr"] = self.settings.lr * factor
+
+    def rul_output_off(self) -> bool:
+        """Whether the final ReLU was off for the whole last batch, which ends learning the RUL.
+
+        It can happen to the published network where a step is too large.
+        """
+        last: Any = self.model.rul_head[-2]
+        gradient = last.bias.grad
+        return gradient is not None and not bool(gradient.any())
 
     # -- evaluation --------------------------------------------------------------------------
 

@@ -1,0 +1,147 @@
+"""What a training run reports: progress on the way, scores, and the outcome."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gabactl.nn.settings import TrainingSettings
+from gabactl.results import Result
+
+__all__ = ["Progress", "Score", "TrainingResult"]
+
+
+@dataclass(frozen=True)
+class Score:
+    """How good the predictions are on one set of windows.
+
+    Attributes
+    ----------
+    rmse, nasa : float
+        Against min(RUL, 125), in cycles; the score of :func:`gabactl.cmapss.nasa_score`.
+    rmse_uncapped, nasa_uncapped : float
+        Against the RUL without the limit, which the network was never shown.
+    health_accuracy : float
+        Share of right health classes.
+    """
+
+    rmse: float
+    nasa: float
+    rmse_uncapped: float
+    nasa_uncapped: float
+    health_accuracy: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a progress display is told after each step; ``validation_rmse`` is NaN before any."""
+
+    step: int
+    steps: int
+    epoch: int
+    epochs: int
+    validation_rmse: float
+
+
+@dataclass(frozen=True)
+class TrainingResult(Result):
+    """The end of a training run, interrupted or not.
+
+    Attributes
+    ----------
+    settings : TrainingSettings
+        What was asked for.
+    steps, epochs : int
+        Taken so far, earlier runs included; epochs in full.
+    parameters : int
+        Of the network.
+    device : str
+        Where it ran.
+    seconds : float
+        Of this run alone.
+    best_epoch : int
+        Epoch of the best validation RMSE; 0 before the first.
+    validation_rmse : float
+        The best, in cycles; NaN before the first full epoch.
+    test : Score or None
+        None when interrupted.
+    stopped : str
+        ``finished``, ``stopped early``, ``diverged`` or ``interrupted``.
+    rul_output_off : bool
+        The RUL head gave 0, without gradient, for the whole last batch.
+    record, checkpoint : path or None
+        The files written.
+    """
+
+    settings: TrainingSettings
+    steps: int
+    epochs: int
+    parameters: int
+    device: str
+    seconds: float
+    best_epoch: int
+    validation_rmse: float
+    test: Score | None
+    stopped: str
+    rul_output_off: bool
+    record: Path | None
+    checkpoint: Path | None
+    title = "Training on C-MAPSS"
+
+    @property
+    def interrupted(self) -> bool:
+        """Stopped by Ctrl-C; ``--resume`` goes on."""
+        return self.stopped == "interrupted"
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """The outcome as a table."""
+        s = self.settings
+        balancer = s.balancer if s.excite is None else f"{s.balancer}, excited"
+        rows: list[tuple[str, ...]] = [
+            ("data", f"{s.subset}, {s.channels} channels, batch {s.batch_size}, seed {s.seed}"),
+            ("model", f"{s.model}, {self.parameters:,} parameters, on {self.device}"),
+            ("balancer", balancer),
+            ("ended", f"{self.stopped} after {self.steps:,} steps, {self.epochs} full epochs"),
+            ("time", f"{self.seconds:.0f} s in this run"),
+        ]
+        if math.isfinite(self.validation_rmse):
+            rows.append(
+                ("validation RMSE", f"{self.validation_rmse:.2f} cycles (epoch {self.best_epoch})")
+            )
+        if self.test is not None:
+            rows += [
+                (
+                    "test RMSE",
+                    f"{self.test.rmse:.2f} cycles ({self.test.rmse_uncapped:.2f} uncapped)",
+                ),
+                ("NASA score", f"{self.test.nasa:.1f} ({self.test.nasa_uncapped:.1f} uncapped)"),
+                ("health accuracy", f"{100 * self.test.health_accuracy:.1f} %"),
+            ]
+        if self.rul_output_off:
+            rows.append(
+                ("warning", "the final ReLU of the RUL head is off: lower --lr, or set --clip")
+            )
+        rows += [
+            (n, str(p)) for n, p in (("trace", self.record), ("checkpoint", self.checkpoint)) if p
+        ]
+        return rows
+
+    def to_dict(self) -> dict[str, Any]:
+        """Keys as the attributes; ``validation_rmse`` is null before the first full epoch."""
+        return {
+            "settings": self.settings.to_dict(),
+            "steps": self.steps,
+            "epochs": self.epochs,
+            "parameters": self.parameters,
+            "device": self.device,
+            "seconds": self.seconds,
+            "best_epoch": self.best_epoch,
+            "validation_rmse": self.validation_rmse,
+            "test": self.test,
+            "stopped": self.stopped,
+            "rul_output_off": self.rul_output_off,
+            "record": self.record,
+            "checkpoint": self.checkpoint,
+        }
