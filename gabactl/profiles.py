@@ -236,12 +236,11 @@ class Profile:
             raise InputError(
                 f"correlation = {correlation} is not in [0, 1): choose for example 0.9"
             )
+        from scipy.signal import lfilter
+
         draws = np.random.default_rng(seed).standard_normal(self.log_norms.shape)
-        noise = np.empty_like(draws)
-        noise[0] = draws[0]
-        innovation = math.sqrt(1 - correlation**2)
-        for t in range(1, self.steps):
-            noise[t] = correlation * noise[t - 1] + innovation * draws[t]
+        draws[1:] *= math.sqrt(1 - correlation**2)
+        noise = lfilter([1.0], [1.0, -correlation], draws, axis=0)
         return replace(self, log_norms=self.log_norms + std * noise)
 
     def with_losses(

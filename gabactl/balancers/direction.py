@@ -75,6 +75,8 @@ class Direction(Balancer):
             self._weighting = getattr(aggregation, DIRECTION_METHODS[self.method][0])(
                 **self.arguments
             )
+        except ImportError as error:
+            raise InputError(f"{self.method}: {error}") from None
         except TypeError as error:
             raise InputError(f"{self.method}: {error}: leave the argument out") from None
         self._generator_state = torch.Generator().manual_seed(self.seed).get_state()

@@ -226,6 +226,8 @@ def load_sweep(name: str | Path) -> Sweep:
     fixed = {key: given[key] for key in LOOP_PARAMETERS if key in given}
     common = {key: given.get(key, default) for key, default in _COMMON.items()}
     points = _whole(file, "run.samples", run.get("samples", 65536)) if method == "sobol" else 1
+    if points > 2**30:
+        raise InputError(f"{file}: run.samples = {points}: a Sobol sequence has at most 2^30")
     if method == "grid":
         if "samples" in run:
             raise InputError(f'{file}: run.samples belongs to method = "sobol": leave it out')
@@ -323,7 +325,8 @@ def _sobol(dimensions: int, first: int, count: int, seed: int) -> NDArray[np.flo
     from scipy.stats import qmc
 
     sampler = qmc.Sobol(dimensions, scramble=True, rng=np.random.default_rng(seed))
-    sampler.fast_forward(first)
+    if first:
+        sampler.fast_forward(first)
     return np.asarray(sampler.random(count), dtype=np.float64)
 
 
