@@ -71,7 +71,7 @@ def stop_at(step: int) -> Callable[[Progress], None]:
     "settings",
     [
         QUICK,
-        replace(QUICK, balancer="fixed", excite=Excitation(period=3, seed=5)),
+        replace(QUICK, balancer="fixed", excite=Excitation(period=3, seed=5), lr_warmup_epochs=0),
         replace(QUICK, balancer="gradnorm", optimizer="sgd", lr=1e-4, clip=10.0),
     ],
     ids=["gaba", "fixed-excited", "gradnorm-sgd"],
@@ -407,6 +407,19 @@ def test_the_learning_rate_warms_up_then_follows_the_plateau(data: Cmapss) -> No
     for _ in range(32):
         run.plateau.step(10.0)
     assert run.optimizer.param_groups[0]["lr"] == pytest.approx(5e-4)
+
+
+def test_every_epoch_has_its_own_order(data: Cmapss) -> None:
+    from gabactl.nn.training import _Run
+
+    orders = []
+    for seed, epoch in ((0, 0), (0, 1), (1, 0)):
+        run = _Run(replace(data, seed=seed), replace(QUICK, seed=seed))
+        run.step = epoch * run.steps_per_epoch + 3
+        orders.append(run._order().tolist())
+        assert sorted(orders[-1]) == list(range(len(data.train)))
+    assert orders[0] != orders[1]
+    assert orders[0] != orders[2]
 
 
 def test_averaged_weights_are_the_stated_average(data: Cmapss) -> None:
