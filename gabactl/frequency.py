@@ -90,6 +90,8 @@ class FrequencyResponse(Result):
 
     def plot_bode(self, axes: Any | None = None) -> Any:
         """Gain in dB and phase over the frequency; returns the two axes."""
+        from matplotlib.ticker import AutoLocator, MultipleLocator
+
         from gabactl import plots
 
         with plots.style():
@@ -107,6 +109,10 @@ class FrequencyResponse(Result):
             for crossing in self.rational.gain_crossings() / self.interval:
                 for ax in (top, bottom):
                     ax.axvline(crossing, color=plots.PALETTE[1], linewidth=0.8)
+            span = float(np.ptp(self.phase_deg[show]))
+            bottom.yaxis.set_major_locator(MultipleLocator(180.0 if span > 400.0 else 45.0))
+            if span > 2500.0:
+                bottom.yaxis.set_major_locator(AutoLocator())
             for ax in (top, bottom):
                 ax.axvline(math.pi / self.interval, color="0.6", linewidth=0.8, linestyle=":")
             top.set_ylabel("|L| in dB")
@@ -126,12 +132,21 @@ class FrequencyResponse(Result):
             ax.plot(curve.real, curve.imag, label="0 < w < π")
             ax.plot(curve.real, -curve.imag, color=plots.PALETTE[0], alpha=0.4, linestyle="--")
             ax.plot(-1, 0, "x", color=plots.PALETTE[1], markersize=9, mew=2, label="−1")
+            view = _view(curve)
             for z, marker, name in ((1.0, "o", "z = 1"), (-1.0, "s", "z = −1")):
                 value = complex(self.rational(z))
-                if math.isfinite(value.real) and abs(value) < 1e3:
+                if not math.isfinite(value.real):
+                    continue
+                if view is None or abs(value) < view:
                     ax.plot(value.real, 0, marker, color=plots.PALETTE[2], label=name)
-            _limit(ax, curve)
-            ax.set_aspect("equal", adjustable="datalim")
+                else:
+                    ax.plot([], [], " ", label=f"{name} at {value.real:.4g}, outside")
+            if view is None:
+                ax.set_aspect("equal", adjustable="datalim")
+            else:
+                ax.set_xlim(-1.6 * view, 1.6 * view)
+                ax.set_ylim(-view, view)
+                ax.set_aspect("equal", adjustable="box")
             ax.set_xlabel("Re L")
             ax.set_ylabel("Im L")
             ax.set_title(f"{_times(self.encirclements)}: closed loop {self.verdict}")
@@ -245,12 +260,10 @@ def _two_axes() -> Any:
     return Figure(figsize=(7.0, 5.5), layout="constrained").subplots(2, 1, sharex=True)
 
 
-def _limit(ax: Any, curve: NDArray[np.complex128]) -> None:
-    """Room for -1 and for the body of the curve, not for a run to infinity."""
+def _view(curve: NDArray[np.complex128]) -> float | None:
+    """Half height that shows -1 and the body of a curve that runs far away; None: all of it."""
     sizes = np.abs(curve[np.isfinite(curve)])
-    if sizes.size and sizes.max() > 20.0:
-        ax.set_xlim(-6.0, 6.0)
-        ax.set_ylim(-4.0, 4.0)
+    return 2.5 if sizes.size and sizes.max() > 12.0 else None
 
 
 def _times(encirclements: int) -> str:
@@ -321,10 +334,12 @@ class RootLocus(Result):
             colours = np.repeat(self.values, [p.size for p in self.poles])
             drawn = ax.scatter(xs, ys, c=colours, cmap=mpl.colormaps["viridis"], s=8, zorder=3)
             ax.figure.colorbar(drawn, ax=ax, label=self.parameter)
-            ax.set_aspect("equal", adjustable="datalim")
-            reach = min(float(np.abs(np.concatenate(self.poles)).max(initial=1.0)) * 1.05, 3.0)
-            ax.set_xlim(-max(1.1, reach), max(1.1, reach))
-            ax.set_ylim(-1.15, 1.15)
+            every = np.concatenate(self.poles)
+            reach = max(1.1, min(float(np.abs(every).max(initial=1.0)) * 1.05, 2.5))
+            tall = max(1.1, min(float(np.abs(every.imag).max(initial=1.0)) * 1.05, 2.5))
+            ax.set_xlim(-reach, reach)
+            ax.set_ylim(-tall, tall)
+            ax.set_aspect("equal", adjustable="box")
             ax.set_xlabel("Re z")
             ax.set_ylabel("Im z")
             ranges = ", ".join(f"{lo:.4g} to {hi:.4g}" for lo, hi in self.stable_ranges)

@@ -114,16 +114,15 @@ class Equilibria(Result):
 
     def rows(self) -> list[tuple[str, ...]]:
         """One row per point."""
-        rows: list[tuple[str, ...]] = [("verdict", self.verdict, self.remark)]
+        rows: list[tuple[str, ...]] = [("verdict", f"{self.verdict}: {self.remark}")]
         if self.continuum is not None:
             lo, hi = self.continuum
-            rows.append(("a continuum", f"y from {lo:.4g} to {hi:.4g}", "every point is one"))
+            rows.append(("a continuum", f"every y from {lo:.4g} to {hi:.4g}"))
         rows += [
             (
                 point.verdict,
-                f"y = {point.log_ratio:.5g}",
-                f"w_1 = {point.weight:.5f}",
-                f"contributions {math.exp(min(point.contributions, 700.0)):.5g}x",
+                f"y = {point.log_ratio:<+10.5g} w_1 = {point.weight:.5f}  contributions "
+                f"{math.exp(min(point.contributions, 700.0)):<9.5g} "
                 f"largest pole {point.spectral_radius:.6g}",
             )
             for point in self.points

@@ -51,7 +51,7 @@ def horizon(loop: Loop, tolerance: float = 1e-4) -> int:
     >>> horizon(open_loop(GabaSpec(), LogRatio(0.5)))
     1840
     """
-    moduli = np.abs(np.concatenate([loop.closed.poles, loop.filter.poles]))
+    moduli = np.abs(loop.closed.poles)
     rates = np.abs(np.log(np.maximum(moduli[np.abs(moduli - 1.0) > 1e-12], 1e-300)))
     slowest = float(rates.min(initial=math.inf))
     decay = math.ceil(math.log(1.0 / tolerance) / slowest) if slowest < math.inf else 0

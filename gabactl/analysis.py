@@ -1,0 +1,213 @@
+"""One setting and one plant, everything asked of them: what ``gabactl analyze`` prints."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from gabactl.authority import Authority, authority, closed_loop_authority
+from gabactl.errors import InputError
+from gabactl.linear import FilterFacts, Loop, VectorLoop, filter_facts, open_loop, vector_loop
+from gabactl.margins import Margins, margins
+from gabactl.noise import NoiseReport, noise_report
+from gabactl.nonlinear import Equilibria, SmallGain, equilibria, small_gain
+from gabactl.plants import CallablePlant, QuadraticBowls, Replay
+from gabactl.responses import LinearResponse, step_response
+from gabactl.results import Result
+from gabactl.spec import GabaSpec
+
+__all__ = ["Analysis", "analyze"]
+
+
+@dataclass(frozen=True)
+class Analysis(Result):
+    """What a setting does, alone and around a plant.
+
+    Attributes
+    ----------
+    facts, reach : FilterFacts, Authority
+        Of the controller alone.
+    loop : Loop, VectorLoop or None
+        None without a plant that answers linearly.
+    margins, response, noise : Margins, LinearResponse, NoiseReport, or None
+        Two tasks only; noise and response need a stable loop.
+    rests : Equilibria or None
+    gain_bound : SmallGain or None
+    closed_loop_ratio : float or None
+        Largest lasting imbalance that the closed loop cancels entirely.
+    remark : str
+        Why parts are missing.
+    """
+
+    spec: GabaSpec
+    plant: Any
+    facts: FilterFacts
+    reach: Authority
+    loop: Loop | VectorLoop | None = None
+    margins: Margins | None = None
+    response: LinearResponse | None = None
+    noise: NoiseReport | None = None
+    rests: Equilibria | None = None
+    gain_bound: SmallGain | None = None
+    closed_loop_ratio: float | None = None
+    remark: str = ""
+
+    title = "Analysis"
+
+    @property
+    def verdict(self) -> str | None:
+        """``stable``, ``bistable``, ``neutral``, ``unstable``; None without feedback."""
+        if self.rests is not None:
+            return self.rests.verdict
+        return self.loop.verdict if isinstance(self.loop, VectorLoop) else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Filter facts, bounds, poles, margins, ... as one flat table of the documented keys."""
+        result: dict[str, Any] = {"spec": self.spec.to_dict(), "plant": repr(self.plant)}
+        if self.plant is None:
+            result["plant"] = None
+        result |= {k: v for k, v in self.facts.to_dict().items() if k not in ("beta", "interval")}
+        result |= {
+            k: v
+            for k, v in self.reach.to_dict().items()
+            if k not in ("n_tasks", "floor", "floor_mode", "law")
+        }
+        if self.loop is not None:
+            result |= self.loop.to_dict()
+        if self.margins is not None:
+            result |= self.margins.to_dict()
+        if self.response is not None:
+            result["step"] = self.response.to_dict()
+        if self.noise is not None:
+            result["loop_noise"] = self.noise.to_dict()
+        if self.rests is not None:
+            result["rest"] = self.rests.to_dict()
+        if self.gain_bound is not None:
+            result["small_gain"] = self.gain_bound.to_dict()
+        if self.closed_loop_ratio is not None:
+            result["closed_loop_authority_ratio"] = self.closed_loop_ratio
+        verdict = self.verdict
+        result["verdict"] = verdict
+        # The linear loop at the operating point, and not the last word where several points exist.
+        result["stable"] = None if verdict is None else verdict == "stable"
+        result["remark"] = self.remark
+        return result
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """The rows of every part."""
+        return [row for part in self._parts() for row in (tuple(r) for r in part.rows())]
+
+    def _parts(self) -> list[Result]:
+        parts = [
+            self.facts,
+            self.reach,
+            self.loop,
+            self.margins,
+            self.response,
+            self.noise,
+            self.rests,
+            self.gain_bound,
+        ]
+        return [part for part in parts if part is not None]
+
+    def __str__(self) -> str:
+        sections = [str(part) for part in self._parts()]
+        if self.closed_loop_ratio is not None:
+            ratio = self.closed_loop_ratio
+            shown = "any" if math.isinf(ratio) else f"{ratio:.5g}x"
+            sections.append(f"Largest imbalance the closed loop cancels entirely: {shown}")
+        if self.remark:
+            sections.append(self.remark)
+        return "\n\n".join(sections)
+
+
+def analyze(
+    spec: GabaSpec,
+    plant: Any = None,
+    ratio: float = 1.0,
+    sensor_delay: int = 0,
+    disturbance: float = 0.0,
+    noise_std: float = 0.5,
+    skew: float = 0.0,
+) -> Analysis:
+    """Everything about a setting, and about its loop around a plant.
+
+    Parameters
+    ----------
+    spec : GabaSpec
+        Settings.
+    plant : LogRatio, QuadraticBowls, Replay, LtiPlant or a python-control system, optional
+        What answers to the weights; without one only the controller is described.
+    ratio : float > 0
+        Imbalance g_1/g_2 the linear loop is taken at.
+    sensor_delay : int
+        Steps by which a reading is old.
+    disturbance : float
+        Constant d, in nats, for the balance points.
+    noise_std : float
+        Noise of the log ratio per reading, in nats.
+    skew : float
+        Of the disk margin.
+
+    Returns
+    -------
+    Analysis
+
+    Examples
+    --------
+    >>> from gabactl.plants import LogRatio
+    >>> analysis = analyze(GabaSpec(), LogRatio(0.5, a=0.9, delay=1))
+    >>> analysis.verdict, round(analysis.margins.gain_margin_up, 6)
+    ('stable', 2.0)
+    """
+    facts, reach = filter_facts(spec), authority(spec)
+    if plant is None:
+        return Analysis(spec, plant, facts, reach, remark="No plant given: the controller alone.")
+    if plant_tasks(plant) not in (None, spec.n_tasks):
+        raise InputError(
+            f"the plant has {plant_tasks(plant)} tasks and the setting {spec.n_tasks}: "
+            f"set n_tasks = {plant_tasks(plant)} (--tasks {plant_tasks(plant)})"
+        )
+    if isinstance(plant, (Replay, CallablePlant)):
+        kind = "A replay does not answer to the weights: there is no loop to analyse."
+        if isinstance(plant, CallablePlant):
+            kind = "A callable has no transfer function: simulate it."
+        return Analysis(spec, plant, facts, reach, remark=kind)
+    if isinstance(plant, QuadraticBowls):
+        rests = equilibria(spec, plant, disturbance) if spec.n_tasks == 2 else None
+        return Analysis(spec, plant, facts, reach, rests=rests)
+    if spec.n_tasks > 2:
+        many = vector_loop(spec, plant)
+        note = (
+            "Margins are given for two tasks; for more, the poles of every mode and a global bound."
+        )
+        return Analysis(
+            spec, plant, facts, reach, loop=many, gain_bound=small_gain(spec, plant), remark=note
+        )
+    loop = open_loop(spec, plant, ratio, sensor_delay)
+    result = margins(loop, skew)
+    rests = equilibria(spec, plant, disturbance)
+    rho = -float((loop.plant(1.0)).real)
+    return Analysis(
+        spec,
+        plant,
+        facts,
+        reach,
+        loop=loop,
+        margins=result,
+        response=step_response(loop) if result.stable else None,
+        noise=noise_report(loop, noise_std, math.log(ratio)) if result.stable else None,
+        rests=rests,
+        gain_bound=small_gain(spec, plant),
+        closed_loop_ratio=(
+            math.exp(min(closed_loop_authority(spec, rho), 700.0))
+            if result.stable and rho < 1.0 and spec.floor > 0.0
+            else None
+        ),
+    )
+
+
+def plant_tasks(plant: Any) -> int | None:
+    """Number of tasks of a plant, where it says so."""
+    return getattr(plant, "n_tasks", None)

@@ -1,0 +1,175 @@
+"""``analyze``, ``bode``, ``nyquist``, ``nichols``, ``rlocus`` and ``step`` as a user types them."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from gabactl.cli import main
+
+
+def run(capsys, *arguments: str) -> tuple[int, str, str]:
+    code = main(list(arguments))
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def strict(text: str) -> dict:
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is not strict JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+PLANT = "log-ratio:rho=0.5,a=0.9,delay=1"
+
+DOCUMENTED = {
+    "time_constant_steps",
+    "cutoff_rad_per_step",
+    "noise_power_gain",
+    "bounds",
+    "saturation_ratio",
+    "poles",
+    "stable",
+    "gain_margin_up",
+    "gain_margin_up_db",
+    "gain_margin_down",
+    "gain_margin_down_db",
+    "phase_margin_deg",
+    "delay_margin_steps",
+    "disk_margin",
+    "ms",
+    "mt",
+    "witnesses",
+}
+
+
+def test_analyze_has_every_documented_key(capsys):
+    code, out, _ = run(capsys, "analyze", "--plant", PLANT, "--json")
+    report = strict(out)
+    assert code == 0
+    assert set(report) >= DOCUMENTED
+    assert report["time_constant_steps"] == pytest.approx(99.499, abs=5e-4)
+    assert report["bounds"] == pytest.approx([1 / 21, 20 / 21])
+    assert report["stable"] is True
+    assert report["gain_margin_up"] == pytest.approx(2.0)
+    assert report["phase_margin_deg"] is None
+    assert report["reasons"]["phase_margin_deg"]
+
+
+def test_analyze_of_an_unstable_loop_says_so_and_exits_0(capsys):
+    code, out, _ = run(capsys, "analyze", "--plant", "log-ratio:rho=-250")
+    assert code == 0
+    assert "unstable" in out
+    assert "stable with the gain times  0 to 0.796" in out
+    code, out, _ = run(capsys, "analyze", "--plant", "log-ratio:rho=-250", "--json")
+    report = strict(out)
+    assert code == 0
+    assert report["stable"] is False
+    assert report["gain_margin_up"] is None
+
+
+def test_analyze_without_a_plant(capsys):
+    code, out, _ = run(capsys, "analyze", "--beta", "0.9", "--floor", "0", "--json")
+    report = strict(out)
+    assert code == 0
+    assert report["saturation_ratio"] is None
+    assert "no floor" in report["saturation_ratio_reason"]
+    assert report["stable"] is None
+
+
+@pytest.mark.parametrize(
+    ("plant", "verdict"),
+    [
+        ("log-ratio:rho=1", "neutral"),
+        ("log-ratio:rho=1.1", "bistable"),
+        ("bowls:curvatures=500/1,minimisers=0/1", "neutral"),
+        ("log-ratio:rho=2,n_tasks=5", "stable"),
+        ("log-ratio:rho=5,n_tasks=5", "unstable"),
+    ],
+)
+def test_verdicts(capsys, plant, verdict):
+    code, out, _ = run(capsys, "analyze", "--plant", plant, "--json")
+    report = strict(out)
+    assert code == 0
+    assert report["verdict"] == verdict
+    assert report["stable"] is (verdict == "stable")
+    assert run(capsys, "analyze", "--plant", plant)[0] == 0
+
+
+def test_spec_options_reach_the_loop(capsys):
+    _, out, _ = run(capsys, "analyze", "--plant", "log-ratio:rho=-3", "--interval", "10", "--json")
+    report = strict(out)
+    assert report["interval"] == 10
+    assert report["witnesses"]["gain_margin_up"]["frequency_rad_per_step"] == pytest.approx(
+        math.pi / 10
+    )
+
+
+@pytest.mark.parametrize("command", ["bode", "nyquist", "nichols", "step"])
+@pytest.mark.parametrize(
+    ("ending", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")]
+)
+def test_pictures(capsys, tmp_path, command, ending, magic):
+    file = tmp_path / f"picture.{ending}"
+    code, out, err = run(capsys, command, "--plant", "log-ratio:rho=-20,delay=5", "-o", str(file))
+    assert (code, err) == (0, "")
+    assert "stable" in out
+    assert file.read_bytes().startswith(magic)
+
+
+def test_rlocus(capsys, tmp_path):
+    file = tmp_path / "locus.png"
+    code, out, _ = run(capsys, "rlocus", "--plant", "log-ratio:rho=-1", "-o", str(file))
+    assert code == 0
+    assert "-199 to 1" in out
+    assert file.stat().st_size > 5000
+    code, out, _ = run(
+        capsys, "rlocus", "--plant", "log-ratio:rho=-30", "--over", "interval", "--from", "1", "--to", "60", "--json",
+    )  # fmt: skip
+    assert strict(out)["parameter"] == "interval"
+    code, out, _ = run(capsys, "rlocus", "--plant", "log-ratio:rho=-30", "--over", "beta", "--json")
+    # Derived: rho > -(1+b)/(1-b) gives beta > 29/31.
+    assert strict(out)["stable_ranges"][0][0] == pytest.approx(29 / 31, abs=1e-6)
+
+
+def test_without_a_display_it_says_how_to_get_the_picture(capsys, monkeypatch):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("sys.platform", "linux")
+    code, out, err = run(capsys, "nyquist", "--plant", "log-ratio:rho=-3")
+    assert code == 0
+    assert "encirclements" in out
+    assert err == "gabactl: no display here: add -o FILE.png for the picture\n"
+
+
+def test_step_info(capsys):
+    _, out, _ = run(capsys, "step", "--json")
+    report = strict(out)
+    assert (report["rise_steps"], report["settling_steps"]) == (219, 389)
+    _, out, _ = run(capsys, "step", "--ramp", "--json")
+    assert strict(out)["final_contributions"] == pytest.approx(0.099, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["analyze", "--plant", "pid:k=1"], "choose from log-ratio"),
+        (["analyze", "--beta", "1"], "beta = 1.0"),
+        (["analyze", "--plant", "log-ratio:rho=1,n_tasks=3", "--tasks", "2"], "--tasks 3"),
+        (["bode", "--plant", "log-ratio:rho=1", "--tasks", "3"], "two tasks"),
+        (["nyquist", "--plant", "bowls:curvatures=1/2,minimisers=0/1"], "no transfer function"),
+        (["nichols", "--plant", "log-ratio:rho=1", "-o", "x.bmp"], ".png, .svg or .pdf"),
+        (["step", "--plant", "log-ratio:rho=1", "--steps", "0"], "n_steps"),
+        (["rlocus", "--plant", "log-ratio:rho=1", "--over", "gamma"], "choose from beta, rho"),
+        (["rlocus", "--plant", "log-ratio:rho=1", "--from", "1"], "both --from and --to"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(capsys, arguments, message):
+    code, out, err = run(capsys, *arguments)
+    assert code == 2
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1
