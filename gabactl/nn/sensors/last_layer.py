@@ -1,0 +1,59 @@
+"""``last_layer``: the gradient of the last shared layer instead of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from gabactl.errors import InputError
+from gabactl.nn.sensors.base import Context, norm_of_task
+from gabactl.nn.sensors.norms import task_gradients
+from gabactl.nn.sensors.proxy import ProxySensor
+
+__all__ = ["LastLayerSensor"]
+
+
+class LastLayerSensor(ProxySensor):
+    """Norm of each loss's gradient on some of the shared parameters only.
+
+    What GradNorm proposes. Costs K passes through the heads and one layer: 1.00 to 1.28 plain
+    steps. More biased than the representation: on C-MAPSS the log-ratio is off by up to 1.4, and
+    weights by up to 0.27, without recalibration.
+
+    Parameters
+    ----------
+    layer : iterable of Tensor
+        Parameters of the last shared layer.
+    n_tasks, recalibrate_every
+        As in :class:`ProxySensor`.
+
+    Examples
+    --------
+    >>> a, b = torch.ones((), requires_grad=True), torch.ones((), requires_grad=True)
+    >>> sensor = LastLayerSensor([b], recalibrate_every=None)
+    >>> sensor.read([a * b * 3.0, a * b], [a, b], Context())
+    tensor([3., 1.])
+    """
+
+    def __init__(
+        self, layer: Iterable[Tensor], n_tasks: int = 2, recalibrate_every: int | None = 10
+    ) -> None:
+        super().__init__(n_tasks, recalibrate_every)
+        # A plain tuple: these are the model's parameters, not this module's.
+        self._layer = tuple(p for p in layer if p.requires_grad)
+        if not self._layer:
+            raise InputError("the layer has no parameter that requires a gradient: pass another")
+
+    def cheap_norms(
+        self, losses: Sequence[Tensor], parameters: Sequence[Tensor], context: Context
+    ) -> Tensor:
+        """Norms of the losses' gradients on the layer, shape (K,)."""
+        norms = [
+            norm_of_task(
+                list(task_gradients(context.scaled(loss), self._layer)), self._layer, context
+            )
+            for loss in losses
+        ]
+        return context.agree(context.unscale(torch.stack(norms)), averaged=True)

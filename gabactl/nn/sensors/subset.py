@@ -1,0 +1,149 @@
+"""``subset``: the gradient on part of the batch, corrected for the noise that a small batch adds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from gabactl.errors import InputError
+from gabactl.nn.sensors.base import Context, Sensor
+from gabactl.nn.sensors.norms import task_gradients
+
+__all__ = ["SubsetSensor"]
+
+
+class SubsetSensor(Sensor):
+    """Norms from two halves of a part of the batch, without the bias of small batches.
+
+    A batch of b samples has E|g_b|^2 = |G|^2 + tr(S)/b, with G the gradient of the expected loss
+    and S the covariance of one sample's gradient. From the batch sizes b and 2 b,
+    |G|^2 is estimated by 2 |g_2b|^2 - |g_b|^2, which for the two halves g, h of the same samples
+    is g . h. ``of="batch"`` adds tr(S)/B back: what the ``full`` sensor measures on all B samples.
+
+    The estimate is unbiased and can be negative; the reading is then unusable, and ``guard="hold"``
+    keeps the average (where that happens often, what remains is biased upwards: raise the fraction).
+    Costs a forward pass of ``fraction`` of the batch and K backward passes of
+    it: about ``fraction * (1 + 2 K) / 3`` plain steps. Its noise grows as the fraction shrinks.
+    Batch norm sees the extra forward pass.
+
+    Parameters
+    ----------
+    losses_of : callable
+        ``losses_of(*tensors) -> K losses``, means over the samples given.
+    fraction : float in (0, 1]
+        Part of the batch to use, split into two halves.
+    of : {"signal", "batch"}
+        |G|, without noise, or the norm on the whole batch. They differ where noise dominates.
+
+    Notes
+    -----
+    Source: McCandlish, Kaplan, Amodei et al., "An empirical model of large-batch training" (2018),
+    appendix A.1. Call :meth:`feed` with the batch before the loss. The losses are taken without
+    ``grad_scaler``, and ranks average the squared norms' roots.
+
+    Examples
+    --------
+    >>> w = torch.ones((), requires_grad=True)
+    >>> sensor = SubsetSensor(lambda x: [(w * x).mean(), (2 * w * x).mean()], fraction=0.5)
+    >>> sensor.feed(torch.ones(8))
+    >>> sensor.read([], [w], Context())
+    tensor([1., 2.])
+    """
+
+    def __init__(
+        self,
+        losses_of: Callable[..., Sequence[Tensor]],
+        fraction: float = 0.25,
+        of: Literal["signal", "batch"] = "batch",
+    ) -> None:
+        super().__init__()
+        if not 0.0 < fraction <= 1.0:
+            raise InputError(f"fraction = {fraction} is not in (0, 1]: choose for example 0.25")
+        if of not in ("signal", "batch"):
+            raise InputError(f"of = {of!r} is unknown: choose signal or batch")
+        self.losses_of = losses_of
+        self.fraction = fraction
+        self.of = of
+        self._batch: tuple[Tensor, ...] | None = None
+
+    def feed(self, *tensors: Tensor) -> None:
+        """The batch of the step to come, tensors with samples along the first axis.
+
+        Parameters
+        ----------
+        *tensors : Tensor, shape (B, ...)
+            What ``losses_of`` takes; the batch has to be shuffled, since the first samples are
+            used.
+
+        Raises
+        ------
+        InputError
+            Fewer than two samples in the fraction.
+        """
+        half = int(len(tensors[0]) * self.fraction) // 2
+        if half < 1:
+            raise InputError(
+                f"a fraction {self.fraction} of {len(tensors[0])} samples has no two halves: "
+                "raise the fraction"
+            )
+        self._batch = tensors
+
+    def squares(self, parameters: Sequence[Tensor]) -> Tensor:
+        """Unbiased estimates of the squared norms, shape (K,), for the batch fed last.
+
+        Parameters
+        ----------
+        parameters : sequence of Tensor
+            Shared parameters.
+
+        Raises
+        ------
+        InputError
+            No batch since the last reading.
+        """
+        if self._batch is None:
+            raise InputError(
+                "the subset sensor has no batch: call sensor.feed(...) before the loss"
+            )
+        batch, self._batch = self._batch, None
+        size = len(batch[0])
+        half = int(size * self.fraction) // 2
+        first = self._gradients([t[:half] for t in batch], parameters)
+        second = self._gradients([t[half : 2 * half] for t in batch], parameters)
+        squares = []
+        for g, h in zip(first, second, strict=True):
+            signal = _dot(g, h)
+            if self.of == "batch":
+                noise = (_dot(g, g) + _dot(h, h)) / 2 - signal  # tr(S) / half
+                signal = signal + noise * (half / size)
+            squares.append(signal)
+        return torch.stack(squares)
+
+    def read(
+        self, losses: Sequence[Tensor], parameters: Sequence[Tensor], context: Context
+    ) -> Tensor:
+        """Estimated norms, shape (K,); NaN where an estimate of a square is negative."""
+        squares = self.squares(parameters)
+        return context.agree(torch.where(squares >= 0, squares, torch.nan).sqrt())
+
+    def _gradients(self, part: list[Tensor], parameters: Sequence[Tensor]) -> list[Any]:
+        losses = list(self.losses_of(*part))
+        last = len(losses) - 1
+        return [task_gradients(loss, parameters, i < last) for i, loss in enumerate(losses)]
+
+
+def _dot(a: Sequence[Tensor | None], b: Sequence[Tensor | None]) -> Tensor:
+    products = [
+        (x.float() * y.float() if x.dtype in (torch.float16, torch.bfloat16) else x * y).sum()
+        for x, y in zip(a, b, strict=True)
+        if x is not None and y is not None
+    ]
+    if not products:
+        return torch.zeros(())
+    total = products[0]
+    for product in products[1:]:
+        total = total + product.to(total.device)
+    return total
