@@ -11,7 +11,7 @@ import z3
 
 from gabactl.controller import Controller
 from gabactl.prove import main, smt, theorem
-from gabactl.prove.rounding import UNIT_ROUNDOFF, monotone, ulp
+from gabactl.prove.rounding import UNIT_ROUNDOFF, enclose, monotone, ulp
 from gabactl.prove.symbolic import Derivation
 from gabactl.spec import GabaSpec
 
@@ -43,7 +43,7 @@ def _worst_found(dtype, tasks, beta):
     worst = (Fraction(0), None)
     # Long enough that rounding stops every average short of its limit.
     steps = round((16.0 if dtype == "float32" else 36.0) / -np.log(beta))
-    decay = exact_beta**steps
+    decay = enclose(lambda iv, b: b**steps, exact_beta)[0]  # to 40 digits
     for g in ([0, 1], [1, 3], [5, 2]):
         reading = np.array((g * tasks)[:tasks], dtype=dtype)
         total = reading.sum(dtype=dtype)

@@ -2,7 +2,7 @@
 
 A :class:`Derivation` is a list of steps, each checked by algebra, by the SMT back end or by exact
 arithmetic. It is proved when every step holds and refuted by the first that fails at an exact
-rational point.
+rational point; what comes after that is not looked at.
 """
 
 from __future__ import annotations
@@ -93,6 +93,8 @@ class Derivation:
         """left = right for all values of their symbols (within their sympy assumptions)."""
         import sympy
 
+        if self._refuted:
+            return
         difference = sympy.simplify(sympy.sympify(left) - sympy.sympify(right))
         if difference != 0:
             difference = sympy.simplify(sympy.powsimp(sympy.expand(difference), force=True))
@@ -107,6 +109,8 @@ class Derivation:
 
     def holds(self, text: str, goal: Any, *, timeout: float = 30.0, **given: Any) -> None:
         """``given`` implies ``goal``, for the SMT back end (:func:`gabactl.prove.smt.decide`)."""
+        if self._refuted:
+            return
         found = smt.decide(goal, timeout=timeout, **given)
         if found.verdict == "proved":
             self._core += found.core
