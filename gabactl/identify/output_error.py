@@ -28,7 +28,7 @@ __all__ = ["LagGrid", "OutputErrorFit", "fit_output_error", "lag_response"]
 Array = NDArray[np.float64]
 
 _NODES = 24
-_PASSES = 3
+_PASSES = 2
 _INSTRUMENT_LAGS = (0.0, 2.0, 5.0, 12.0, 30.0)
 #: Relative size below which a direction of the instruments is dropped as a copy of the others.
 _COPY = 1e-6

@@ -21,7 +21,7 @@ __all__ = ["Profile"]
 
 Array = NDArray[np.float64]
 
-_POINTS = 50
+_POINTS = 32
 _CHI2 = 3.8415
 #: Hypotheses this much worse than the best are nowhere near any interval.
 _IRRELEVANT = 25.0
@@ -107,7 +107,11 @@ class Profile:
             explained = cross**2 / self._power
             return self._quantile(explained.max(1) - explained[:, members[k]].max(1))
 
-        inside = [k for k in range(order.size) if misfit[k] <= max(_CHI2, critical(k))]
+        inside = [
+            k
+            for k in range(order.size)
+            if misfit[k] <= _CHI2 or (misfit[k] < _IRRELEVANT and misfit[k] <= critical(k))
+        ]
         low, high = max(inside[0] - 1, 0), min(inside[-1] + 1, order.size - 1)
         return float(-np.expm1(-order[low])), float(-np.expm1(-order[high]))
 

@@ -1,0 +1,86 @@
+"""``gabactl identify``: from excited training runs to the plant and a verdict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gabactl.cli._output import JsonFlag, show
+from gabactl.cli._spec import SpecOptions, spec_options
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(identify)
+
+
+@spec_options
+def identify(
+    traces: Annotated[
+        list[Path], typer.Argument(metavar="TRACE...", help="Trace files, or bundled names.")
+    ],
+    paired: Annotated[
+        bool,
+        typer.Option(
+            "--paired", help="Twins, given one after the other: subtract the inverted run."
+        ),
+    ] = False,
+    max_lag: Annotated[
+        float | None,
+        typer.Option(help="Longest lag looked for, steps. Default: the excitation's period."),
+    ] = None,
+    max_delay: Annotated[int, typer.Option(help="Largest extra delay looked for, steps.")] = 5,
+    level: Annotated[float, typer.Option(help="Confidence level.")] = 0.95,
+    criterion: Annotated[str, typer.Option(help="For the ARX orders: bic or aic.")] = "bic",
+    seed: Annotated[int, typer.Option(help="Of the simulated critical values.")] = 0,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Picture of the response: .png, .svg or .pdf."),
+    ] = None,
+    as_json: JsonFlag = False,
+    spec: SpecOptions = SpecOptions(None, {}),  # noqa: B008
+) -> None:
+    """How gradient norms answer to the loss weights: sign, size and speed, with intervals.
+
+    Needs runs with an excitation (gabactl train ... --excite prbs:amplitude=0.5,period=50,seed=1):
+    data of a closed loop alone cannot tell the plant from the noise.
+    """
+    from gabactl.errors import InputError
+    from gabactl.identify import Identification, identify_paired
+    from gabactl.identify import identify as run
+    from gabactl.plots import save, style
+    from gabactl.traces import load_trace
+
+    if paired and len(traces) % 2:
+        raise InputError(
+            f"--paired with {len(traces)} traces: give pairs, each run followed by its twin"
+        )
+    loaded = [load_trace(path) for path in traces]
+    results: list[Identification] = []
+    for i in range(0, len(loaded), 2 if paired else 1):
+        options: dict[str, Any] = {
+            "spec": spec.resolve(loaded[i].spec),
+            "max_lag": max_lag,
+            "max_delay": max_delay,
+            "level": level,
+            "criterion": criterion,
+            "seed": seed,
+        }
+        if paired:
+            results.append(identify_paired(loaded[i], loaded[i + 1], **options))
+        else:
+            results.append(run(loaded[i], **options))
+    if output is not None:
+        from matplotlib.figure import Figure
+
+        with style():
+            figure = Figure(figsize=(7.0, 3.5 * len(results)), layout="constrained")
+            for ax, result in zip(
+                figure.subplots(len(results), squeeze=False)[:, 0], results, strict=True
+            ):
+                result.plot(ax)
+                ax.set_title(f"{result.name}: {ax.get_title()}")
+            save(figure, output)
+    show(results, as_json)

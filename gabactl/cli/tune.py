@@ -1,0 +1,160 @@
+"""``gabactl tune``: recommended settings, and the trade-off behind them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gabactl.cli._output import JsonFlag, show
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(tune)
+
+
+def tune(
+    trace: Annotated[
+        Path | None,
+        typer.Argument(metavar="[TRACE]", help="Trace file, or bundled name, to measure."),
+    ] = None,
+    ratio_range: Annotated[
+        str | None, typer.Option(help="Range of g_1/g_2, such as 50:2400, instead of a trace.")
+    ] = None,
+    noise: Annotated[
+        float | None, typer.Option(help="Noise of log(g_1/g_2) per step, nats [0.5].")
+    ] = None,
+    noise_pole: Annotated[
+        float | None, typer.Option(help="Its correlation from step to step [0.4].")
+    ] = None,
+    drift: Annotated[
+        float | None, typer.Option(help="Random-walk drift per step, nats [0.005].")
+    ] = None,
+    ramp_steps: Annotated[
+        float | None, typer.Option(help="Steps in which the ratio crosses its range steadily.")
+    ] = None,
+    rho: Annotated[
+        str | None, typer.Option(help="Feedback of the plant, a number or LOW:HIGH (see identify).")
+    ] = None,
+    lag: Annotated[float | None, typer.Option(help="Lag of the plant, steps.")] = None,
+    delay: Annotated[int | None, typer.Option(help="Its extra delay, steps.")] = None,
+    n_tasks: Annotated[int | None, typer.Option("--tasks", help="Number of tasks K [2].")] = None,
+    reading_cost: Annotated[
+        float | None, typer.Option(help="Cost of a reading, in plain steps [0.55 per task].")
+    ] = None,
+    noise_target: Annotated[
+        float, typer.Option(help="Largest jitter of log(w_1/w_2) allowed, nats.")
+    ] = 0.05,
+    max_overhead: Annotated[
+        float, typer.Option(help="Largest cost of the readings, as a share of training.")
+    ] = 0.1,
+    seed: Annotated[int, typer.Option(help="Of the identification's critical values.")] = 0,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option("-o", "--output", help="A .toml of the settings, or a picture; repeatable."),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Recommend beta, floor, warm-up, law and interval, and say what binds.
+
+    From a trace (an excited one is identified first) or from a range of ratios; options beat what
+    the trace says.
+    """
+    import dataclasses
+    import math
+
+    from gabactl.errors import InputError
+    from gabactl.tune import Workload
+    from gabactl.tune import tune as run
+
+    if (trace is None) == (ratio_range is None):
+        raise InputError("give a TRACE or --ratio-range LOW:HIGH (one of them), such as 50:2400")
+    if trace is not None:
+        base = _measured(trace, rho is not None, seed)
+    else:
+        low, high = _pair("--ratio-range", ratio_range or "")
+        base = Workload(low, high)
+    given: dict[str, Any] = {
+        "noise_std": noise,
+        "noise_pole": noise_pole,
+        "drift_std": drift,
+        "lag_steps": lag,
+        "delay": delay,
+        "n_tasks": n_tasks if trace is None else None,
+        "rho": None if rho is None else _pair("--rho", rho),
+    }
+    if n_tasks is not None and trace is not None and n_tasks != base.n_tasks:
+        raise InputError(f"--tasks {n_tasks}: the trace has {base.n_tasks} tasks; leave it out")
+    changes = {key: value for key, value in given.items() if value is not None}
+    tasks = changes.get("n_tasks", base.n_tasks)
+    if tasks < 2:
+        raise InputError(f"--tasks {tasks}: balancing needs at least two losses")
+    work = dataclasses.replace(base, **changes)
+    if reading_cost is not None or "n_tasks" in changes:
+        cost = base.sensor_cost / base.n_tasks * tasks if reading_cost is None else reading_cost
+        work = dataclasses.replace(work, sensor_cost=cost)
+    if ramp_steps is not None:
+        if not ramp_steps > 0:
+            raise InputError(f"--ramp-steps {ramp_steps:g} must be positive, such as 500")
+        span = math.log(work.ratio_high / work.ratio_low)
+        work = dataclasses.replace(work, ramp=span / ramp_steps)
+    result = run(work, noise_target=noise_target, max_overhead=max_overhead)
+    for file in output or []:
+        _write(result, file)
+    show(result, as_json)
+
+
+def _measured(path: Path, rho_given: bool, seed: int) -> Any:
+    from gabactl.identify import identify
+    from gabactl.traces import load_trace
+    from gabactl.tune import workload_of
+
+    trace = load_trace(path)
+    found = None
+    excited = trace.excitation is not None and len(trace.tasks) == 2
+    if excited and not rho_given:
+        found = identify(trace, draws=399, seed=seed)
+    return workload_of(
+        trace.grad_norms,
+        first_step=int(trace.step[0]) if len(trace.step) else 1,
+        identified=found,
+        source=f"{trace.source}, {'identified' if found else 'rho not identified'}",
+    )
+
+
+def _pair(option: str, text: str) -> tuple[float, float]:
+    from gabactl.errors import InputError
+
+    parts = text.split(":")
+    try:
+        low, high = float(parts[0]), float(parts[-1])
+    except ValueError:
+        low = high = float("nan")
+    if len(parts) > 2 or not low <= high or (option == "--ratio-range" and len(parts) != 2):
+        example = "50:2400" if option == "--ratio-range" else "-0.2 or -0.3:-0.1"
+        raise InputError(f"{option} {text}: give {example}")
+    return low, high
+
+
+def _write(result: Any, file: Path) -> None:
+    import os
+    import tempfile
+
+    from gabactl.errors import InputError
+    from gabactl.plots import save, style
+
+    if file.suffix.lower() != ".toml":
+        with style():
+            save(result.plot().figure, file)
+        return
+    try:
+        handle, temporary = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(result.to_toml())
+        os.replace(temporary, file)
+    except OSError as error:
+        raise InputError(
+            f"{file}: cannot be written ({error.strerror}): choose another place"
+        ) from None
