@@ -41,6 +41,8 @@ class Validation(Result):
         Share of active steps with some ema_i < floor, of the replay; NaN without active steps.
     tolerance : float
         What each error is held against.
+    assumed : bool
+        The trace names no settings, and none were given: the defaults were replayed.
     reason : str or None
         Why an error is None.
     error : array, shape (steps,)
@@ -60,6 +62,7 @@ class Validation(Result):
     tolerance: float
     precision: Precision
     truncated: bool
+    assumed: bool
     reason: str | None
     step: NDArray[np.int64] = field(repr=False)
     error: Array = field(repr=False)
@@ -106,6 +109,7 @@ class Validation(Result):
                 "reason",
                 "precision",
                 "truncated",
+                "assumed",
             )
         }
         for name in ("max_abs_error_raw", "max_abs_error_ema", "max_abs_error_weights"):
@@ -135,6 +139,8 @@ class Validation(Result):
         ]
         if self.first_difference is not None:
             lines.append(("first at step", str(self.first_difference)))
+        if self.assumed:
+            lines.append(("note", "the trace names no settings: those above are the defaults"))
         if self.truncated:
             lines.append(("note", "the recording was not closed: killed, or still running"))
         if self.reason:
@@ -217,6 +223,7 @@ def validate(
     >>> found.ok, found.max_abs_error_ema, found.max_abs_error_weights
     (True, 0.0, None)
     """
+    assumed = spec is None and trace.spec is None
     if spec is None:
         spec = trace.spec or GabaSpec(n_tasks=len(trace.tasks))
     if tolerance is None:
@@ -256,6 +263,7 @@ def validate(
         tolerance=float(tolerance),
         precision=trace.precision,
         truncated=trace.truncated,
+        assumed=assumed,
         reason=reason,
         step=trace.step,
         error=np.max(series, axis=0) if series else np.full(len(trace), np.nan),

@@ -39,7 +39,9 @@ def validate(
     results = []
     for path in traces:
         trace = load_trace(path)
-        settings = spec.resolve(trace.spec or GabaSpec(n_tasks=len(trace.tasks)))
+        said = spec.file is not None or bool(spec.given)
+        base = trace.spec or GabaSpec(n_tasks=len(trace.tasks))
+        settings = spec.resolve(base) if said else None
         results.append(check(trace, settings, tolerance=tolerance))
     show(results, as_json)
     return 1 if any(result.ok is False for result in results) else 0

@@ -292,6 +292,7 @@ def _write_batches(file: BinaryIO, schema: Any, batches: Iterator[Any]) -> None:
         use_dictionary=False,
         column_encoding=encodings,
         write_statistics=False,
+        write_page_checksum=True,
     ) as writer:
         pending: list[Any] = []
         rows = 0

@@ -402,7 +402,10 @@ def check_metadata(metadata: Mapping[str, Any], source: str) -> None:
         raise InputError(f"{source}: tasks = {shown} must be two or more different names")
     settings = metadata.get("spec")
     if settings is not None:
-        spec = GabaSpec.from_dict(settings, f"{source}: spec")
+        try:
+            spec = GabaSpec.from_dict(settings, "spec")
+        except InputError as error:
+            raise InputError(f"{source}: {error}") from None
         if spec.n_tasks != len(tasks):
             raise InputError(
                 f"{source}: the spec says n_tasks = {spec.n_tasks}, but there are {len(tasks)} "
