@@ -17,13 +17,36 @@ from torch import Tensor
 
 from gabactl.errors import InputError
 
-__all__ = ["RankLostError", "Reduce", "Reducer", "reducer_for"]
+__all__ = ["RankLostError", "Reduce", "Reducer", "check_reduce", "reducer_for"]
 
 Reduce = Literal["norm_of_mean", "mean_of_norms", "local"]
 
 
 class RankLostError(RuntimeError):
     """A collective of the balancer failed: another rank is gone, or waits for something else."""
+
+
+def check_reduce(reduce: Reduce | None) -> None:
+    """Refuse an unknown reduction.
+
+    Parameters
+    ----------
+    reduce : str or None
+        What was asked for.
+
+    Raises
+    ------
+    InputError
+        Unknown.
+
+    Examples
+    --------
+    >>> check_reduce("mean_of_norms")
+    """
+    if reduce is not None and reduce not in get_args(Reduce):
+        raise InputError(
+            f"reduce = {reduce!r} is unknown: choose one of {', '.join(get_args(Reduce))}"
+        )
 
 
 def reducer_for(
@@ -50,10 +73,7 @@ def reducer_for(
     >>> reducer_for("norm_of_mean") is None  # no process group here
     True
     """
-    if reduce is not None and reduce not in get_args(Reduce):
-        raise InputError(
-            f"reduce = {reduce!r} is unknown: choose one of {', '.join(get_args(Reduce))}"
-        )
+    check_reduce(reduce)
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size(group) == 1:
         return None
     if reduce is None:
@@ -66,7 +86,7 @@ def reducer_for(
 
 
 class Reducer:
-    """Averages over the ranks of one step.
+    """Averages over the ranks of one step; ``weighted`` where they count by their samples.
 
     Parameters
     ----------
@@ -82,6 +102,7 @@ class Reducer:
         if samples is not None and samples < 0:
             raise InputError(f"samples = {samples} is negative: pass the size of the batch")
         self.reduce = reduce
+        self.weighted = samples is not None
         self._group = group
         self._samples = samples
         self._share: Tensor | None = None

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gabactl.errors import InputError
 from gabactl.nn import _stages
 from gabactl.nn.base import BalancedLoss, NormaliseTo
-from gabactl.nn.distributed import Reduce, reducer_for
+from gabactl.nn.distributed import Reduce, check_reduce, reducer_for
 from gabactl.nn.sensors import reuse
 from gabactl.nn.sensors.base import Context, Sensor
 from gabactl.nn.sensors.full import FullSensor
@@ -63,6 +63,9 @@ class GABALoss(BalancedLoss):
         be chosen where ``torch.distributed`` runs with more than one rank.
     process_group : torch.distributed.ProcessGroup, optional
         The ranks that train together; default: all.
+    sharded : torch.nn.Module, optional
+        The model, where ``fully_shard`` has sharded its parameters: it has to be measured through
+        its own backward passes. Needs ``reduce="norm_of_mean"``.
 
     Attributes
     ----------
@@ -112,10 +115,12 @@ class GABALoss(BalancedLoss):
         sensor: Sensor | None = None,
         reduce: Reduce | None = None,
         process_group: Any = None,
+        sharded: nn.Module | None = None,
     ) -> None:
         spec = GabaSpec(n_tasks, beta, min_weight, warmup_steps, law, floor_mode, guard, interval)
         if normalise_to not in (1, "n_tasks") or isinstance(normalise_to, bool):
             raise InputError(f"normalise_to = {normalise_to!r} is unknown: choose 1 or 'n_tasks'")
+        check_reduce(reduce)
         super().__init__(spec.n_tasks, task_names)
         self.spec = spec
         self.normalise_to: NormaliseTo = normalise_to
@@ -123,6 +128,7 @@ class GABALoss(BalancedLoss):
         self.sensor.check(spec)
         self.reduce = reduce
         self._group = process_group
+        self._sharded = (sharded,)  # in a tuple: the model is no part of the loss
         self._readings = 0
         self._pending: _Pending | None = None
         self.register_buffer("ema_weights", torch.full((spec.n_tasks,), 1.0 / spec.n_tasks))
@@ -298,7 +304,7 @@ class GABALoss(BalancedLoss):
             raise InputError(f"micro_batches = {micro_batches!r} is not a whole number >= 1: try 1")
         wanted = reuse.leaves_of(losses) if parameters is None else list(parameters)
         wanted = [p for p in wanted if p.requires_grad]
-        reuse.refuse_hooked(wanted)
+        reuse.refuse_hooked([*wanted, *(shared or [])])
         pending = self._pending
         if pending is None:
             self.measured_this_step = False
@@ -408,7 +414,7 @@ class GABALoss(BalancedLoss):
     def _context(self, parameters: list[Tensor], grad_scaler: Any, samples: int | None) -> Context:
         reducer = reducer_for(self.reduce, self._group, samples)
         fast = self.spec.guard == "hold" and bool(parameters) and parameters[0].is_cuda
-        return Context(grad_scaler, reducer, fast)
+        return Context(grad_scaler, reducer, fast, self._sharded[0])
 
     def _norms(
         self,

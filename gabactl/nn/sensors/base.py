@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from gabactl.errors import InputError
 from gabactl.nn.sensors.norms import (
     compute_task_grad_norm,
     fused_norm_of,
@@ -35,11 +36,14 @@ class Context:
         How the ranks of a data-parallel run agree; None in a single process.
     fast : bool
         Norms by fused kernels, equal to the published sum of squares within rounding.
+    module : torch.nn.Module, optional
+        The module, where its parameters are sharded.
     """
 
     grad_scaler: Any = None
     reducer: Reducer | None = None
     fast: bool = False
+    module: nn.Module | None = None
 
     def scaled(self, loss: Tensor) -> Tensor:
         """The loss as its gradients are taken."""
@@ -132,6 +136,15 @@ def exact_norms(losses: Sequence[Tensor], parameters: Sequence[Tensor], context:
     >>> exact_norms([3.0 * w[0], 4.0 * w[1]], [w], Context())
     tensor([3., 4.])
     """
+    if any(hasattr(p, "device_mesh") for p in parameters):
+        if context.module is None:
+            raise InputError(
+                "the shared parameters are sharded: pass the module, as in "
+                "GABALoss(reduce='norm_of_mean', sharded=model)"
+            )
+        from gabactl.nn.sensors.sharded import sharded_norms
+
+        return sharded_norms(losses, parameters, context.module, context)
     if context.grad_scaler is None and context.reducer is None and not context.fast:
         return torch.stack([compute_task_grad_norm(loss, parameters) for loss in losses])
     norms = [
