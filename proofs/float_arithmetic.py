@@ -212,7 +212,7 @@ def average_stays_in_the_unit_interval(slip=Fraction(1, 2)):
 @theorem(
     "ROUND-range",
     "For two tasks the float32 and float64 weights are in the exact range of each floor widened "
-    "by 4 ulp; project and affine keep the lower end m exactly.",
+    "by 4 ulp; project and affine keep the lower end, the float m, exactly.",
     given=[
         "K = 2",
         "averages in [0, 1] (ROUND-unit), whatever their sum",
@@ -286,8 +286,9 @@ def _project(proof, dtype, v, wide, most):
         "budget": near(budget, 1 - 2 * n, half),
         "thresholds": z3.And(
             near(t1, x1 - budget, half),
-            near(total, x1 + x2, half),
-            near(2 * t2, total - budget, half),
+            # The averages need not sum to 1, so this sum can be above it.
+            near(total, x1 + x2, v),
+            near(2 * t2, total - budget, v),
         ),
     }
     zero = smt.value(0)

@@ -380,10 +380,23 @@ def weights_stay_above_the_floor(floor_mode="renormalise", module=False):
     readings = [[1, 0]] * 230
     run = replay.exact(readings, beta=beta, floor=floor)
     first = next(n for n, step in enumerate(run, 1) if step.weights[0] < floor)
+    b, e, r, m = smt.reals("beta e_1 raw_1 m")
+    proof.holds(
+        "no reading takes the average lower than beta e_1, so none before beta^n/2",
+        b * e + (1 - b) * r >= b * e,
+        pole=smt.within(0, b, 1),
+        raw=r >= 0,
+    )
+    proof.holds(
+        "w_1 >= m just while e_1 >= m",
+        (smt.largest(e, m) >= m * (smt.largest(e, m) + smt.largest(1 - e, m))) == (e >= m),
+        average=smt.within(0, e, smt.value("1/2")),
+        floor=z3.And(m > 0, 2 * m < 1),
+    )
     proof.exact(
-        "no run leaves the range before active step 230: the average falls fastest at "
-        "g = (1, 0), and is still above m at step 229",
-        first == 230,
+        "beta^n/2 >= m through n = 229, so no run leaves the range before active step 230, and "
+        "g = (1, 0) does then",
+        first == 230 and beta**229 / 2 >= floor > beta**230 / 2,
         {"step": first},
     )
     least = replay.exact([[1, 0]], beta=Fraction(0), floor=floor)[-1].weights

@@ -285,6 +285,59 @@ def one_step_of_delay(late=True):
 
 
 @theorem(
+    "JURY-delays",
+    "With a = 0 and 1, 5 or 50 further steps of delay the lower stability limit of rho is -100, "
+    "-28.95 or -3.76 (beta = 0.99).",
+    given=[
+        "roots of z^D (z - beta) = rho (1 - beta)",
+        "rho < 0: roots meet the unit circle where D w + arg(e^iw - beta) = pi",
+    ],
+    method="interval",
+    source="derivation",
+    mutants={"one step of delay less": {"less": 1}},
+)
+def longer_delays(less=0):
+    proof = Derivation()
+    beta = Fraction(99, 100)
+    b, c = smt.reals("beta cos_w")
+    proof.holds(
+        "d/dw arg(e^iw - beta) > 0, so the phase rises from 0 and the first crossing is the only "
+        "one in its turn; abs(e^iw - beta) rises too, so it has the smallest rho",
+        (1 - b * c) / (1 - 2 * b * c + b * b) > 0,
+        pole=z3.And(b > 0, b < 1),
+        frequency=smt.within(-1, c, 1),
+    )
+
+    def imaginary(delay, w):
+        """Of e^(iDw) (e^iw - beta): positive while the phase is below pi."""
+        return enclose(lambda iv, x, y: iv.sin((delay + 1) * x) - y * iv.sin(delay * x), w, beta)
+
+    def limit(w):
+        return enclose(lambda iv, x, y: iv.sqrt(1 - 2 * y * iv.cos(x) + y * y) / (1 - y), w, beta)
+
+    for delay, want, within in ((1, "100", "0.1"), (5, "28.95", "0.005"), (50, "3.76", "0.005")):
+        low, high = Fraction(0), Fraction(32, 10)
+        # The phase is at least (D + 1/2) w, so the first crossing is below pi/(D + 1/2).
+        high = Fraction(22, 7) / (delay - less + Fraction(1, 2))
+        low = high / 1000
+        for _ in range(60):
+            middle = (low + high) / 2
+            if imaginary(delay - less, middle)[0] > 0:
+                low = middle
+            else:
+                high = middle
+        found = (limit(low)[0], limit(high)[1])
+        proof.exact(
+            f"D = {delay}: rho > -{float(found[0]):.3f}",
+            imaginary(delay - less, low)[0] > 0 >= imaginary(delay - less, high)[0]
+            and Fraction(want) - Fraction(within) < found[0]
+            and found[1] < Fraction(want) + Fraction(within),
+            {"D": delay, "rho": f"-{float(found[0]):.4f}"},
+        )
+    return proof.done()
+
+
+@theorem(
     "NEUTRAL",
     "Where sum w_i grad L_i = 0 holds for every w (two tasks), each weight is an equilibrium, and "
     "the linearised loop has a pole at 1: rho = 1.",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import queue
+import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -171,17 +172,24 @@ def check(
         if progress is not None:
             progress(done, count, name)
 
-    with ThreadPoolExecutor(1) as pool:
-        proofs = (
-            pool.submit(run, needed, jobs=jobs, progress=lambda _, __, r: step(r.theorem.id))
-            if needed
-            else None
-        )
-        numbers = {}
-        for claim in computed:
-            numbers[claim.id] = _compute(claim)
-            step(claim.id)
-        table = proofs.result() if proofs is not None else None
+    proofs: queue.SimpleQueue[ProofTable | BaseException] = queue.SimpleQueue()
+
+    def prove() -> None:
+        try:
+            proofs.put(run(needed, jobs=jobs, progress=lambda _, __, r: step(r.theorem.id)))
+        except BaseException as error:
+            proofs.put(error)
+
+    if needed:
+        # A daemon, so that an interrupt does not wait for the theorems.
+        threading.Thread(target=prove, daemon=True).start()
+    numbers = {}
+    for claim in computed:
+        numbers[claim.id] = _compute(claim)
+        step(claim.id)
+    table = proofs.get() if needed else None
+    if isinstance(table, BaseException):
+        raise table
     return ClaimTable(
         tuple(ClaimResult(claim, _settle(claim, table, numbers.get(claim.id))) for claim in claims)
     )
