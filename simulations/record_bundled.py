@@ -42,6 +42,10 @@ _PLANTS = {
 }
 
 
+#: More seeds narrow the intervals of the identification, at 24 kB per run.
+_SEEDS = (0,)
+
+
 def runs() -> dict[str, str]:
     """Name of each bundled trace, and the options of its run."""
     found = {
@@ -50,7 +54,7 @@ def runs() -> dict[str, str]:
         "fd002-equal": f"{_FD002} {_EQUAL}".format(seed=0),
         "fd002-gaba": f"{_FD002} {_GABA}".format(seed=0),
     }
-    for seed in range(3):
+    for seed in _SEEDS:
         for plant, options in _PLANTS.items():
             name = f"fd001-excited-{plant}-seed{seed}"
             found[name] = f"{_EXCITED} {options}".format(seed=seed)
