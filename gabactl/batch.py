@@ -274,6 +274,7 @@ class _Runner:
                 self._seed,
                 first[part],
                 bool((table["noise"] > 0).any()),
+                bool((table["rho"] != 0).any()),
                 goals is not None,
                 steps // 2,
                 3 * steps // 4,

@@ -79,10 +79,10 @@ _WORST, _LARGEST, _SATURATED, _ACTIVE, _ERROR, _WORST_SPREAD = (_row(i) for i in
 _FINAL_SPREAD, _EARLY, _LATE, _LAST_WEIGHTS, _LAST_SPREAD, _FIRST = (_row(i) for i in range(27, 33))
 _LANE_ROWS = 33
 
-_EMA, _LAG, _CLEAN, _NORM, _VALUE, _LOGS, _DRAW, _MEANS, _SQUARES, _GOAL, _ANSWER = (
-    _row(i) for i in range(11)
+_EMA, _LAG, _CLEAN, _NORM, _VALUE, _LOGS, _DRAW, _MEANS, _SQUARES, _GOAL = (
+    _row(i) for i in range(10)
 )
-_TASK_ROWS = 11
+_TASK_ROWS = 10
 _SPAN = _row(_TASK_ROWS)
 
 
@@ -125,20 +125,37 @@ def constants_of(n_tasks: int, dtype: Any) -> Any:
 
 
 @compiled
-def _draw(work: Any, k: int, step: int, first_loop: int, k0: int, k1: int) -> None:
-    """Standard normal numbers of one step, four tasks at a time (the work space has room)."""
+def _words(words: Any, step: int, group: int, loop: Any, k0: int, k1: int) -> None:
+    for lane in range(_N):
+        low = (loop + np.int64(lane)) & 0xFFFFFFFF
+        w0, w1, w2, w3 = philox(step, group, low, loop >> 32, k0, k1)
+        words[lane] = w0
+        words[_N + lane] = w1
+        words[_N + _N + lane] = w2
+        words[_N + _N + _N + lane] = w3
+
+
+@compiled
+def _normals(work: Any, b: Any, words: Any, first: Any) -> None:
+    for lane in range(_N):
+        z0, z1 = normal_pair(words[first + lane], words[first + _N + lane])
+        work[b + lane] = z0
+        work[b + _SPAN + lane] = z1
+
+
+@compiled
+def _draw(work: Any, words: Any, k: int, step: int, first_loop: int, k0: int, k1: int) -> None:
+    """Standard normal numbers of one step, four tasks at a time (the work space has room).
+
+    In two passes, because one would be too long to be inlined and would stay scalar. A block
+    starts on a multiple of ``LANES``, so its loops share the upper half of their number.
+    """
     for group in range((k + 3) // 4):
         b = np.uint64(4 * group) * _SPAN + _DRAW
-        for lane in range(_N):
-            loop: Any = first_loop + np.int64(lane)
-            w0, w1, w2, w3 = philox(
-                step, group, loop & 0xFFFFFFFF, (loop >> 32) & 0xFFFFFFFF, k0, k1
-            )
-            work[b + lane], work[b + _SPAN + lane] = normal_pair(w0, w1)
-            if k - 4 * group > 2:
-                work[b + _SPAN + _SPAN + lane], work[b + _SPAN + _SPAN + _SPAN + lane] = (
-                    normal_pair(w2, w3)
-                )
+        _words(words, step, group, first_loop, k0, k1)
+        _normals(work, b, words, np.uint64(0))
+        if k - 4 * group > 2:
+            _normals(work, b + _SPAN + _SPAN, words, _N + _N)
 
 
 @compiled
@@ -154,14 +171,20 @@ def _begin_step(lanes: Any, zero: Any, infinity: Any) -> None:
 
 
 @compiled
-def _sense(work: Any, lanes: Any, b: Any, d: Any) -> None:
-    """Plant and sensor of one task: log norm without noise, norm with it, sum of norms."""
+def _sense(work: Any, lanes: Any, b: Any, d: Any, noisy: bool) -> None:
+    """Plant and sensor of one task: norm without noise, reading with it, sum of the readings."""
     for lane in range(_N):
-        clean = fma(-lanes[_RHO + lane], work[b + _LAG + lane], lanes[_AMPLITUDE + lane] * d)
-        work[b + _CLEAN + lane] = clean
-        g = _exp(fma(lanes[_NOISE + lane], work[b + _DRAW + lane], clean))
+        level = fma(-lanes[_RHO + lane], work[b + _LAG + lane], lanes[_AMPLITUDE + lane] * d)
+        g = _exp(level)
+        work[b + _CLEAN + lane] = g
         work[b + _NORM + lane] = g
-        lanes[_SUM + lane] += g
+        work[b + _LOGS + lane] = level
+    if noisy:
+        for lane in range(_N):
+            level, noise = work[b + _LOGS + lane], lanes[_NOISE + lane]
+            work[b + _NORM + lane] = _exp(fma(noise, work[b + _DRAW + lane], level))
+    for lane in range(_N):
+        lanes[_SUM + lane] += work[b + _NORM + lane]
 
 
 @compiled
@@ -280,13 +303,19 @@ def _floor_renormalise(work: Any, lanes: Any, b: Any) -> None:
 
 
 @compiled
-def _logarithm(work: Any, lanes: Any, b: Any, one: Any, tiny: Any) -> None:
-    """Sum of the weights and of their logarithms, and whether the average is below the floor."""
+def _sum_weights(work: Any, lanes: Any, b: Any, one: Any) -> None:
+    """Sum of the weights, and whether the average is below the floor."""
     for lane in range(_N):
         e, m, below = work[b + _EMA + lane], lanes[_FLOOR + lane], lanes[_BELOW + lane]
-        v = work[b + _VALUE + lane]
         lanes[_BELOW + lane] = one if e < m else below
-        lanes[_SCALE + lane] += v
+        lanes[_SCALE + lane] += work[b + _VALUE + lane]
+
+
+@compiled
+def _logarithm(work: Any, lanes: Any, b: Any, tiny: Any) -> None:
+    """Logarithms of the weights and their sum, for the plant."""
+    for lane in range(_N):
+        v = work[b + _VALUE + lane]
         logs = _log(v if v > tiny else tiny)
         work[b + _LOGS + lane] = logs
         lanes[_MEAN + lane] += logs
@@ -307,14 +336,12 @@ def _normalise(lanes: Any, one: Any, uniform: Any) -> None:
 
 
 @compiled
-def _respond(work: Any, lanes: Any, b: Any) -> None:
-    """Applied weights of one task, what the plant is told, extremes of weights and contributions."""
+def _apply(work: Any, lanes: Any, b: Any) -> None:
+    """Applied weights of one task; extremes of weights and contributions."""
     for lane in range(_N):
-        logs = work[b + _LOGS + lane]
-        work[b + _ANSWER + lane] = logs - lanes[_MEAN + lane]
         w = work[b + _VALUE + lane] * lanes[_SCALE + lane]
         work[b + _VALUE + lane] = w
-        c = logs + work[b + _CLEAN + lane]
+        c = w * work[b + _CLEAN + lane]
         high, low = lanes[_HIGH + lane], lanes[_LOW + lane]
         lanes[_HIGH + lane] = c if c > high else high
         lanes[_LOW + lane] = c if c < low else low
@@ -324,19 +351,26 @@ def _respond(work: Any, lanes: Any, b: Any) -> None:
 
 
 @compiled
+def _centre(work: Any, lanes: Any, b: Any) -> None:
+    for lane in range(_N):
+        work[b + _LOGS + lane] -= lanes[_MEAN + lane]
+
+
+@compiled
 def _delay(work: Any, queue: Any, b: Any, q: Any) -> None:
     """What the plant is told now goes into the queue; what has waited long enough comes out."""
     for lane in range(_N):
-        told, waited = work[b + _ANSWER + lane], queue[q + lane]
+        told, waited = work[b + _LOGS + lane], queue[q + lane]
         queue[q + lane] = told
-        work[b + _ANSWER + lane] = waited
+        work[b + _LOGS + lane] = waited
 
 
 @compiled
 def _lag(work: Any, lanes: Any, b: Any, one: Any) -> None:
+    """The plant takes the centred log weights of one task."""
     for lane in range(_N):
         a = lanes[_A + lane]
-        u = work[b + _ANSWER + lane]
+        u = work[b + _LOGS + lane]
         work[b + _LAG + lane] = fma(a, work[b + _LAG + lane], (one - a) * u)
 
 
@@ -370,7 +404,7 @@ def _account(
 ) -> None:
     """The statistics of one step that belong to no task."""
     for lane in range(_N):
-        spread = lanes[_HIGH + lane] - lanes[_LOW + lane]
+        spread = _log(lanes[_HIGH + lane] / lanes[_LOW + lane])
         lanes[_ERROR + lane] += spread
         worst = lanes[_WORST_SPREAD + lane]
         lanes[_WORST_SPREAD + lane] = spread if spread > worst else worst
@@ -414,6 +448,7 @@ def _run_block(
     seed: int,
     first_loop: int,
     noisy: bool,
+    feedback: bool,
     settling: bool,
     early: int,
     late: int,
@@ -429,15 +464,16 @@ def _run_block(
     gain, uniform, epsilon, count = constants[4], constants[5], constants[6], constants[7]
     k0, k1 = seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF
     point, scratch = np.empty(k, dtype=work.dtype), np.empty(k, dtype=work.dtype)
+    words = np.zeros(4 * LANES, dtype=np.int64)
     slot = 0
     now = zero
     for t in range(steps):
         if noisy:
-            _draw(work, k, t, first_loop, k0, k1)
+            _draw(work, words, k, t, first_loop, k0, k1)
         _begin_step(lanes, zero, infinity)
         for i in range(k):
             b = np.uint64(i) * _SPAN
-            _sense(work, lanes, b, log_norms[t, i])
+            _sense(work, lanes, b, log_norms[t, i], noisy)
             if any_lost and lost[t, i]:
                 _lose(work, lanes, b, infinity - infinity)
         if law == INVERSE:
@@ -458,14 +494,18 @@ def _run_block(
                 _floor_renormalise(work, lanes, b)
             if warming:
                 _warm(work, lanes, b, now, uniform)
-            _logarithm(work, lanes, b, one, tiny)
+            _sum_weights(work, lanes, b, one)
+            if feedback:
+                _logarithm(work, lanes, b, tiny)
         _normalise(lanes, one, uniform)
         for i in range(k):
             b = np.uint64(i) * _SPAN
-            _respond(work, lanes, b)
-            if delay > 0:
-                _delay(work, queue, b, np.uint64(slot * k + i) * _N)
-            _lag(work, lanes, b, one)
+            _apply(work, lanes, b)
+            if feedback:
+                _centre(work, lanes, b)
+                if delay > 0:
+                    _delay(work, queue, b, np.uint64(slot * k + i) * _N)
+                _lag(work, lanes, b, one)
             if t >= early:
                 _watch(work, lanes, b, t >= late, zero, uniform)
             if settling:
@@ -495,6 +535,7 @@ def run_blocks(
     seed: int,
     first_loops: Any,
     noisy: bool,
+    feedback: bool,
     settling: bool,
     early: int,
     late: int,
@@ -524,8 +565,9 @@ def run_blocks(
         Of the noise.
     first_loops : array of int, shape (blocks,)
         Number of each block's first loop, which its noise depends on.
-    noisy, settling : bool
-        Whether to draw noise, and whether to look at settling.
+    noisy, feedback, settling : bool
+        Whether any loop has noise, whether any plant answers (rho is not 0), and whether to look
+        at settling. They save work and change no number.
     early, late : int
         First step (from 0) of the early and of the late window.
     constants : array
@@ -571,6 +613,7 @@ def run_blocks(
             seed,
             first_loops[block],
             noisy,
+            feedback,
             settling,
             early,
             late,
