@@ -15,7 +15,7 @@ from torch import Tensor
 from gabactl.errors import InputError
 from gabactl.nn.base import BalancedLoss
 from gabactl.nn.sensors import norm_of
-from gabactl.traces.schema import describe_environment
+from gabactl.traces.metadata import describe_environment
 from gabactl.traces.writer import TraceWriter, stream_path
 
 __all__ = ["TraceRecorder"]

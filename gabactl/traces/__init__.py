@@ -10,9 +10,10 @@ Examples
 from __future__ import annotations
 
 from gabactl.traces.library import bundled, load_bundled, load_trace
+from gabactl.traces.metadata import SCHEMA_VERSION, describe_environment
 from gabactl.traces.reader import iter_trace, read_trace
 from gabactl.traces.rewrite import convert, finish, write_csv, write_parquet
-from gabactl.traces.schema import SCHEMA_VERSION, Trace, describe_environment
+from gabactl.traces.schema import Trace
 from gabactl.traces.writer import TraceWriter, stream_path
 
 __all__ = [

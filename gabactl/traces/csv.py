@@ -11,15 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gabactl.errors import InputError
-from gabactl.traces.schema import (
-    GROUPS,
-    MAX_CELLS,
-    MAX_TASKS,
-    SCHEMA_VERSION,
-    Columns,
-    Precision,
-    check_metadata,
-)
+from gabactl.traces.metadata import MAX_TASKS, SCHEMA_VERSION, check_metadata
+from gabactl.traces.schema import GROUPS, MAX_CELLS, Columns, Precision
 
 __all__ = ["CsvSource"]
 

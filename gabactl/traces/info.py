@@ -59,7 +59,11 @@ class TraceInfo(Result):
         facts.pop("source")
         first, last = facts.pop("first_step"), facts.pop("last_step")
         facts["steps"] = f"{facts['steps']} ({first} to {last})"
-        lines = [(key.replace("_", " "), _text(value)) for key, value in facts.items()]
+        lines = [
+            (key.replace("_", " "), _text(value))
+            for key, value in facts.items()
+            if value is not None
+        ]
         if seconds is not None:
             lines.append(("seconds", f"{seconds:.1f}"))
         skip = ("tasks", "complete", "param_names")
@@ -96,9 +100,9 @@ def trace_info(path: str | Path) -> TraceInfo:
 
 def _text(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {item}" for key, item in value.items())
+        return ", ".join(f"{key} {_text(item)}" for key, item in value.items())
     if isinstance(value, (list, tuple)):
-        return ", ".join(str(item) for item in value)
-    return (
-        {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
-    )
+        return ", ".join(_text(item) for item in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)

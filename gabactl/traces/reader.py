@@ -14,15 +14,13 @@ from numpy.typing import NDArray
 
 from gabactl.errors import InputError
 from gabactl.traces.csv import CsvSource
+from gabactl.traces.metadata import MAX_HEADER_BYTES, METADATA_KEY, parse_metadata
 from gabactl.traces.schema import (
     MAX_CELLS,
-    MAX_HEADER_BYTES,
-    METADATA_KEY,
     Columns,
     Precision,
     Trace,
     column_names,
-    parse_metadata,
     short_name,
     trace_from_columns,
 )

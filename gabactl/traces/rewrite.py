@@ -16,14 +16,9 @@ from numpy.typing import NDArray
 
 from gabactl.errors import InputError
 from gabactl.traces.lock import FileLock
+from gabactl.traces.metadata import METADATA_KEY, dump_metadata
 from gabactl.traces.reader import open_source, open_stream, read_trace
-from gabactl.traces.schema import (
-    GROUPS,
-    METADATA_KEY,
-    Trace,
-    dump_metadata,
-    short_name,
-)
+from gabactl.traces.schema import GROUPS, Trace, short_name
 from gabactl.traces.stream import Framer
 
 __all__ = [

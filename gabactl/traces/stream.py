@@ -19,7 +19,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from gabactl.errors import InputError
-from gabactl.traces.schema import MAX_CELLS, MAX_HEADER_BYTES
+from gabactl.traces.metadata import MAX_HEADER_BYTES
+from gabactl.traces.schema import MAX_CELLS
 
 __all__ = ["CONTINUATION", "CRC_KEY", "END", "Framer", "StreamReader", "checksum"]
 

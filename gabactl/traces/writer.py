@@ -15,14 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from gabactl.errors import InputError
 from gabactl.traces.lock import FileLock
-from gabactl.traces.schema import (
-    GROUPS,
+from gabactl.traces.metadata import (
     METADATA_KEY,
     SCHEMA_VERSION,
-    column_names,
     dump_metadata,
-    short_name,
+    parse_metadata,
 )
+from gabactl.traces.schema import GROUPS, column_names, short_name
 from gabactl.traces.stream import END, Framer
 
 __all__ = ["TraceWriter", "stream_path"]
@@ -196,8 +195,6 @@ class TraceWriter:
     @property
     def metadata(self) -> dict[str, Any]:
         """The metadata as it stands in the file."""
-        from gabactl.traces.schema import parse_metadata
-
         return parse_metadata(self._schema.metadata[METADATA_KEY], short_name(self._stream))
 
     @property

@@ -23,7 +23,7 @@ from gabactl.traces import (
     read_trace,
     write_parquet,
 )
-from gabactl.traces.schema import METADATA_KEY, parse_metadata
+from gabactl.traces.metadata import METADATA_KEY, parse_metadata
 
 GOOD = {"schema_version": 1, "tasks": TASKS}
 

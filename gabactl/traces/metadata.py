@@ -1,0 +1,178 @@
+"""The metadata of a trace: one JSON object, its documented keys, and the checks on them."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Mapping
+from importlib import metadata as _distributions
+from typing import Any
+
+from gabactl.errors import InputError
+from gabactl.spec import GabaSpec
+
+__all__ = [
+    "MAX_HEADER_BYTES",
+    "MAX_TASKS",
+    "METADATA_KEY",
+    "SCHEMA_VERSION",
+    "check_metadata",
+    "describe_environment",
+    "dump_metadata",
+    "parse_metadata",
+]
+
+SCHEMA_VERSION = 1
+#: The Arrow schema metadata key that holds the one JSON object.
+METADATA_KEY = b"gabactl"
+MAX_TASKS = 1000
+#: Largest header (Arrow message metadata, Parquet footer) that is handed to a parser.
+MAX_HEADER_BYTES = 16 << 20
+
+_KNOWN_KEYS: dict[str, type | tuple[type, ...]] = {
+    "schema_version": int,
+    "tasks": list,
+    "spec": dict,
+    "balancer": str,
+    "normalise_to": (int, float, str),
+    "model": (str, dict),
+    "data": (str, dict),
+    "optimiser": (str, dict),
+    "seed": int,
+    "device": str,
+    "versions": dict,
+    "command": str,
+    "started": str,
+    "complete": bool,
+    "param_names": list,
+}
+
+
+def describe_environment() -> dict[str, Any]:
+    """Metadata about the machine's software: library versions, platform, start time (UTC).
+
+    Examples
+    --------
+    >>> sorted(describe_environment())
+    ['started', 'versions']
+    """
+    from datetime import UTC, datetime
+
+    versions = {"python": platform.python_version(), "platform": sys.platform}
+    for package in ("gabactl", "numpy", "torch", "pyarrow"):
+        try:
+            versions[package] = _distributions.version(package)
+        except _distributions.PackageNotFoundError:
+            continue
+    return {
+        "versions": versions,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def dump_metadata(metadata: Mapping[str, Any], source: str) -> bytes:
+    """Check the metadata and write it as the one JSON object of the schema.
+
+    Examples
+    --------
+    >>> dump_metadata({"schema_version": 1, "tasks": ["a", "b"]}, "run")
+    b'{"schema_version":1,"tasks":["a","b"]}'
+    """
+    check_metadata(metadata, source)
+    try:
+        text = json.dumps(dict(metadata), allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"{source}: the metadata is not plain JSON ({error}): use strings, finite numbers, "
+            "lists and dicts"
+        ) from None
+    data = text.encode()
+    if len(data) > MAX_HEADER_BYTES // 2:
+        raise InputError(f"{source}: {len(data)} bytes of metadata: keep it under 8 MiB")
+    return data
+
+
+def parse_metadata(data: bytes | None, source: str) -> dict[str, Any]:
+    """Read and check the JSON object stored under the schema key ``gabactl``.
+
+    Raises
+    ------
+    InputError
+        There is none, it is no JSON object, has another schema version or a value of a wrong type.
+
+    Examples
+    --------
+    >>> parse_metadata(b'{"schema_version": 9, "tasks": ["a", "b"]}', "run.parquet")
+    Traceback (most recent call last):
+        ...
+    gabactl.errors.InputError: run.parquet: trace schema version 9 is unknown here (this release reads 1): read it with the gabactl that wrote it, or a newer one
+    """
+    if data is None:
+        raise InputError(
+            f"{source}: no gabactl trace (the schema metadata lacks the key 'gabactl'): record it "
+            "with TraceRecorder, or save the columns as CSV"
+        )
+    if len(data) > MAX_HEADER_BYTES:
+        raise InputError(f"{source}: {len(data)} bytes of metadata, which no trace has: damaged")
+    try:
+        value = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"{source}: the trace metadata is not valid JSON ({error}): the file is damaged"
+        ) from None
+    if not isinstance(value, dict):
+        raise InputError(f"{source}: the trace metadata is no JSON object: the file is damaged")
+    check_metadata(value, source)
+    return value
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def check_metadata(metadata: Mapping[str, Any], source: str) -> None:
+    """Refuse an unknown version, a documented key of the wrong type, or unusable task names.
+
+    Examples
+    --------
+    >>> check_metadata({"schema_version": 1, "tasks": ["a", "a"]}, "run")
+    Traceback (most recent call last):
+        ...
+    gabactl.errors.InputError: run: tasks = ['a', 'a'] must be two or more different names
+    """
+    version = metadata.get("schema_version")
+    if version != SCHEMA_VERSION or isinstance(version, bool):
+        raise InputError(
+            f"{source}: trace schema version {version!r} is unknown here (this release reads "
+            f"{SCHEMA_VERSION}): read it with the gabactl that wrote it, or a newer one"
+        )
+    for key, kind in _KNOWN_KEYS.items():
+        value = metadata.get(key)
+        if value is None:
+            continue
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            names = kind.__name__ if isinstance(kind, type) else "/".join(k.__name__ for k in kind)
+            raise InputError(
+                f"{source}: metadata {key!r} is a {type(value).__name__}, not a {names}: "
+                "the file is damaged, or not a gabactl trace"
+            )
+    tasks = metadata.get("tasks") or []
+    good = all(isinstance(name, str) and name.strip() and "\n" not in name for name in tasks)
+    if not good or len(tasks) < 2 or len(set(tasks)) != len(tasks) or len(tasks) > MAX_TASKS:
+        shown = str(tasks) if len(str(tasks)) < 80 else f"{len(tasks)} names"
+        raise InputError(f"{source}: tasks = {shown} must be two or more different names")
+    settings = metadata.get("spec")
+    if settings is not None:
+        try:
+            spec = GabaSpec.from_dict(settings, "spec")
+        except InputError as error:
+            raise InputError(f"{source}: {error}") from None
+        if spec.n_tasks != len(tasks):
+            raise InputError(
+                f"{source}: the spec says n_tasks = {spec.n_tasks}, but there are {len(tasks)} "
+                "tasks: the metadata contradicts itself"
+            )
+    parameters = metadata.get("param_names")
+    if parameters is not None and not all(isinstance(name, str) for name in parameters):
+        raise InputError(f"{source}: metadata 'param_names' must be a list of strings")
