@@ -158,7 +158,7 @@ def loss_life(
             """An ordinary training step."""
             self._step(reading)
 
-        @rule(reading=norms, times=st.integers(2, 60))
+        @rule(reading=norms, times=st.integers(2, 30))
         def steps(self, reading: tuple[float, ...], times: int) -> None:
             """The same reading for a while."""
             for _ in range(times):

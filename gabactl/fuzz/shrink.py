@@ -79,6 +79,7 @@ def shrink(
         return verdicts[key]
 
     def search() -> None:
+        nonlocal best
         start = case
         for k in range(n_tasks_min or case.n_tasks, case.n_tasks):
             fewer = _narrowed(case, k)
@@ -97,8 +98,8 @@ def shrink(
         )
         # A rule with randomness of its own fails now and then: the best so far is kept.
         with suppress(NoSuchExample, Flaky):
-            find(variants(start), still_fails, settings=options)
-        _collapsed(best, still_fails)
+            start = find(variants(start), still_fails, settings=options)
+        best = _collapsed(start, still_fails)
 
     with suppress(_TimeUp):
         search()
@@ -229,10 +230,10 @@ def _size(case: Case) -> tuple[int, ...]:
     return (
         case.n_tasks,
         len(case.segments),
-        case.distinct,
         case.n_steps,
-        sum(len(repr(x)) for s in case.segments for x in s.reading),
         abs(case.exponent or 0) + (case.save_after or 0),
+        sum(len(repr(x)) for s in case.segments for x in s.reading),
+        case.distinct,
     )
 
 
