@@ -34,6 +34,8 @@ _EPS = float(np.finfo(np.float64).eps)
 _POINT = 1e-13
 #: Rounding allowed for in the bounds, so that a crossing on the border of two arcs is in one.
 _SLACK = 1e-11
+#: More undecided arcs than any loop with separate crossings leaves.
+_MOST_ARCS = 100_000
 
 
 @dataclass(frozen=True)
@@ -257,14 +259,16 @@ class Rational:
     # -- searches ---------------------------------------------------------------------------
 
     def gain_crossings(self) -> Real:
-        """Every w in [0, pi] with |R| = 1, in order.
+        """Every w in [0, pi] with |R| = 1, in order (none where that is so everywhere).
 
         Examples
         --------
         >>> Rational.of([], [0.5], 1.0).gain_crossings().round(4).tolist()  # 1/|z - 1/2| = 1
         [1.3181]
         """
-        if self.gain == 0:
+        probes = self._log_modulus(np.linspace(0.1, 3.0, 7)) if self.gain != 0 else np.full(7, -1.0)
+        if self.gain == 0 or (np.abs(probes) < 1e-13).all():
+            # Nothing to cross: no loop at all, or |R| = 1 everywhere (a pure delay).
             return np.empty(0)
 
         def excluded(lo: Real, hi: Real, least: Real, most: Real) -> NDArray[np.bool_]:
@@ -288,7 +292,7 @@ class Rational:
         >>> Rational.of([], [0.0, 0.0], 1.0).phase_crossings().round(4).tolist()  # z^-2
         [0.0, 1.5708, 3.1416]
         """
-        if self.gain == 0:
+        if self.gain == 0 or self._roots.size == 0:
             return np.array([0.0, math.pi])
         turn = 0.0 if np.real(self.gain) > 0 else math.pi
 
@@ -318,6 +322,11 @@ class Rational:
         lo, hi = self._first_arcs()
         found: list[float] = []
         while lo.size:
+            if lo.size > _MOST_ARCS:
+                raise InputError(
+                    "the loop gain stays at 1, or the loop real, over a whole band of frequencies: "
+                    "crossings cannot be told apart; cancel common poles and zeros"
+                )
             least, most = self._arc(lo, hi)
             keep = ~excluded(lo, hi, least, most)
             lo, hi, least = lo[keep], hi[keep], least[keep]

@@ -175,8 +175,10 @@ def analyze(
             kind = "A callable has no transfer function: simulate it."
         return Analysis(spec, plant, facts, reach, remark=kind)
     if isinstance(plant, QuadraticBowls):
-        rests = equilibria(spec, plant, disturbance) if spec.n_tasks == 2 else None
-        return Analysis(spec, plant, facts, reach, rests=rests)
+        if spec.n_tasks > 2:
+            note = "Bowls with more than two tasks have no analysis here: simulate them."
+            return Analysis(spec, plant, facts, reach, remark=note)
+        return Analysis(spec, plant, facts, reach, rests=equilibria(spec, plant, disturbance))
     if spec.n_tasks > 2:
         many = vector_loop(spec, plant)
         note = (

@@ -417,7 +417,12 @@ def _default_values(parameter: str, unit: Loop | None) -> NDArray[np.float64]:
     assert unit is not None
     ranges = stabilising_gains(unit)
     lower = min(ranges[0][1], 1e4) if ranges else 10.0
-    return np.linspace(-1.25 * lower, max(1.5, 0.05 * lower), 400)
+    high = max(1.5, 0.05 * lower)
+    # Poles leave the origin fast: fine steps near rho = 0.
+    fine = np.geomspace(1e-4, 1.0, 120)
+    return np.unique(
+        np.concatenate([np.linspace(-1.25 * lower, high, 300), -1.25 * lower * fine, high * fine])
+    )
 
 
 def _ranges(

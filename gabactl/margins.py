@@ -418,22 +418,21 @@ def _gain_margins(
 
 def _phase_margin(
     rational: Rational, interval: int, witnesses: dict[str, Witness], reasons: dict[str, str]
-) -> float:
+) -> float | None:
     w = rational.gain_crossings()
     if w.size == 0:
-        reasons["phase_margin_deg"] = _no_crossing(rational)
+        middle = float(np.abs(rational.at(np.pi / 2)))
+        if abs(middle - 1.0) < 1e-12:
+            reasons["phase_margin_deg"] = "the loop gain is 1 at every frequency: none stands out"
+            return None
+        side = "below" if middle < 1.0 else "above"
+        reasons["phase_margin_deg"] = f"the loop gain is {side} 1 at every frequency"
         return math.inf
     angles = np.angle(-1.0 / rational.at(w))
     nearest = int(np.abs(angles).argmin())
     angle = float(angles[nearest])
     witnesses["phase_margin_deg"] = Witness(cmath.exp(1j * angle), float(w[nearest]) / interval)
     return abs(math.degrees(angle))
-
-
-def _no_crossing(rational: Rational) -> str:
-    quiet = rational.gain == 0 or float(np.abs(rational.at(np.pi / 2))) < 1.0
-    side = "below" if quiet else "above"
-    return f"the loop gain is {side} 1 at every frequency"
 
 
 def _delay_margin(
@@ -576,7 +575,9 @@ def _plain(value: float | None) -> str:
 
 
 def _degrees(value: float | None) -> str:
-    return "infinite" if value is None or math.isinf(value) else f"{value:.4g} deg"
+    if value is None:
+        return "none"
+    return "infinite" if math.isinf(value) else f"{value:.4g} deg"
 
 
 def _range(lo: float, hi: float) -> str:

@@ -279,3 +279,20 @@ def test_refuses_what_is_no_loop():
         margins(control.TransferFunction([1.0], [1.0, 1.0]))
     with pytest.raises(InputError, match="skew"):
         margins(_filter_loop(1.0), skew=math.nan)
+
+
+@pytest.mark.parametrize("rho", [-1.0, 1.0, -0.5])
+@pytest.mark.parametrize("delay", [0, 3])
+def test_a_pure_delay_has_the_same_gain_everywhere(rho, delay):
+    """No smoothing and no lag: |L| = |rho| at every frequency, which no search may hang on."""
+    result = margins(open_loop(GabaSpec(beta=0.0), LogRatio(rho, delay=delay)))
+    assert result.stability.verdict == ("stable" if abs(rho) < 1 else "neutral")
+    if result.stable:
+        assert result.gain_margin_up == pytest.approx(2.0)
+        assert result.phase_margin_deg == math.inf
+
+
+def test_a_constant_and_a_cancelled_loop():
+    assert margins(control.TransferFunction([0.5], [1.0], 1)).gain_margin_up == math.inf
+    with pytest.raises(InputError, match="cancel common poles"):
+        margins(control.TransferFunction([0.5, -0.25], [1.0, -0.5], 1))
