@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +71,8 @@ class BalancedLoss(nn.Module):
         self._last_raw_weights: Tensor | None = None
         self._last_applied: Tensor | None = None
         self._steps_seen: tuple[Tensor, int, int] | None = None
+        if not self.step_count.is_meta:
+            self._steps()
         self.measured_this_step = False
 
     def forward(
@@ -101,6 +103,17 @@ class BalancedLoss(nn.Module):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self._last_applied = None
+        if not self.step_count.is_meta:
+            self._steps()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # A moved counter is a new tensor: what the host knows of it moves along, so that no step
+        # has to ask the device.
+        known = None if self.step_count.is_meta else self._steps()
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if known is not None:
+            self._steps_seen = (self.step_count, self.step_count._version, known)
+        return self
 
     @property
     def _frozen(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -490,7 +490,7 @@ class GABALoss(BalancedLoss):
         if self.ema_weights.device != device:
             self.to(device)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> GABALoss:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # In half precision the average would stall (1 - beta is below its resolution near 1):
         # half() and bfloat16() move the module but leave the average in float32. And double() of
         # an average that has not moved is 1/K again, not 1/K rounded to float32.
@@ -501,7 +501,7 @@ class GABALoss(BalancedLoss):
             if name in self._buffers
         }
         unmoved = {name: torch.equal(v, torch.full_like(v, 1.0 / k)) for name, v in before.items()}
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)
         for name, value in before.items():
             after = getattr(self, name)
             if after.dtype in (torch.float16, torch.bfloat16):
