@@ -10,18 +10,16 @@ import hashlib
 import http.client
 import io
 import os
-import shutil
 import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from gabactl.cmapss.files import CHECKSUMS, MAX_FILE_BYTES
+from gabactl.cmapss.files import CHECKSUMS, MAX_FILE_BYTES, ZIP_DAMAGE
 from gabactl.errors import InputError
 
 __all__ = ["MAX_DOWNLOAD_BYTES", "NASA_URL", "download", "fetch", "unpack"]
@@ -258,7 +256,9 @@ def _take(
                 elif nested and name.lower().endswith(".zip"):
                     inner = io.BytesIO(_read(archive, entry, label, budget))
                     _take(inner, f"{label}:{name}", folder, found, budget, nested=False)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except InputError:
+        raise
+    except ZIP_DAMAGE as error:
         raise InputError(f"{label}: not a usable zip archive ({error}): try again") from None
 
 
@@ -301,10 +301,13 @@ def _extract(
             f"{label}: {file.name} has SHA-256 {digest}, not NASA's {CHECKSUMS[file.name]}: "
             "the archive is damaged or not the original"
         )
-    with open(file, "wb") as sink:
-        shutil.copyfileobj(io.BytesIO(data), sink)
-        sink.flush()
-        os.fsync(sink.fileno())
+    try:
+        with open(file, "wb") as sink:
+            sink.write(data)
+            sink.flush()
+            os.fsync(sink.fileno())
+    except OSError as error:
+        raise InputError(f"{file.name}: cannot be written ({error.strerror or error})") from None
     return file
 
 

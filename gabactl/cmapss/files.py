@@ -11,6 +11,7 @@ import io
 import lzma
 import math
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ __all__ = [
     "COLUMNS",
     "MAX_FILE_BYTES",
     "SUBSETS",
+    "ZIP_DAMAGE",
     "Engines",
     "FileCheck",
     "Verification",
@@ -51,6 +53,17 @@ COLUMNS = (
 MAX_FILE_BYTES = 64 << 20
 _MAX_ARCHIVE_BYTES = 256 << 20
 _MAX_MEMBERS = 1000
+#: What zipfile and the decompressors raise for a damaged archive.
+ZIP_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    ValueError,
+    NotImplementedError,
+    RuntimeError,
+)
 
 #: SHA-256 of the originals, uncompressed.
 CHECKSUMS: Mapping[str, str] = MappingProxyType(
@@ -276,13 +289,9 @@ def _from_zip(file: Any, name: str, nested: bool) -> bytes | None:
                     found = _from_zip(io.BytesIO(inner), name, nested=False)
                     if found is not None:
                         return found
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{label}: damaged zip archive ({error}): fetch it again") from None
-    except Exception as error:  # zlib.error and lzma.LZMAError share no base but Exception
-        if type(error).__name__ not in ("error", "LZMAError"):
-            raise
+    except InputError:
+        raise
+    except ZIP_DAMAGE as error:
         raise InputError(f"{label}: damaged zip archive ({error}): fetch it again") from None
     return None
 
