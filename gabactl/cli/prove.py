@@ -42,16 +42,22 @@ def register(app: typer.Typer) -> None:
         jobs: Annotated[
             int | None, typer.Option("--jobs", help="Processes. Default: one a core.")
         ] = None,
+        listed: Annotated[
+            bool, typer.Option("--list", help="List ids and statements, and decide nothing.")
+        ] = False,
         as_json: JsonFlag = False,
     ) -> None:
         """Decide theorems: proved, refuted or unknown, each with its witness.
 
         Exit code 1 when a verdict is not the expected one.
         """
-        from gabactl.prove import run
+        from gabactl.prove import run, select
 
         files = [Path(name) for name in what or [] if name.endswith(".py")]
         ids = [name for name in what or [] if not name.endswith(".py")]
+        if listed:
+            show(select(ids, files or None), as_json)
+            return
         table = run(
             ids,
             files or None,

@@ -28,13 +28,14 @@ import gabactl.prove.rounding as rounding
 import gabactl.prove.smt as smt
 import gabactl.prove.symbolic as symbolic
 from gabactl.prove.engine import ProofResult, ProofTable, main, run
-from gabactl.prove.library import load, proof_files, theorems
+from gabactl.prove.library import Selection, load, proof_files, select, theorems
 from gabactl.prove.theorem import Outcome, Theorem, theorem
 
 __all__ = [
     "Outcome",
     "ProofResult",
     "ProofTable",
+    "Selection",
     "Theorem",
     "certificate",
     "load",
@@ -43,6 +44,7 @@ __all__ = [
     "replay",
     "rounding",
     "run",
+    "select",
     "smt",
     "symbolic",
     "theorem",

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gabactl.errors import InputError
-from gabactl.prove.library import theorems
+from gabactl.prove.library import select
 from gabactl.prove.theorem import Outcome, Theorem
 from gabactl.results import Result
 
@@ -216,7 +216,7 @@ def run(
         raise InputError(f"timeout = {timeout!r} is not positive: give seconds, such as 20")
     if jobs is not None and jobs < 1:
         raise InputError(f"jobs = {jobs!r} is below 1: give a number of processes")
-    wanted = _select(theorems(files), list(ids))
+    wanted = select(ids, files).found
     tasks = [
         _Task(n, path, item, mutant)
         for n, (path, item, mutant) in enumerate(
@@ -273,24 +273,6 @@ class _Task:
     path: Path
     theorem: Theorem
     mutant: str | None
-
-
-def _select(found: dict[Path, tuple[Theorem, ...]], ids: list[str]) -> list[tuple[Path, Theorem]]:
-    every = [(path, item) for path, group in found.items() for item in group]
-    if not ids:
-        return every
-
-    def chosen(item: Theorem, name: str) -> bool:
-        known = item.id.lower()
-        return name in (known, item.family.lower()) or known.startswith(name + "-")
-
-    for name in ids:
-        if not any(chosen(item, name.lower()) for _, item in every):
-            known = ", ".join(dict.fromkeys(item.family for _, item in every))
-            raise InputError(
-                f"no theorem {name!r}: give an id such as {every[0][1].id}, or a family ({known})"
-            )
-    return [(p, t) for p, t in every if any(chosen(t, name.lower()) for name in ids)]
 
 
 class _Worker:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from gabactl.errors import InputError
 from gabactl.prove.theorem import Theorem
+from gabactl.results import Result
 
-__all__ = ["load", "proof_files", "theorems"]
+__all__ = ["Selection", "load", "proof_files", "select", "theorems"]
 
 
 def proof_files() -> list[Path]:
@@ -98,6 +100,91 @@ def theorems(files: Iterable[Path] | None = None) -> dict[Path, tuple[Theorem, .
     found = {Path(file): load(Path(file)) for file in (proof_files() if files is None else files)}
     _refuse_doubles([t for group in found.values() for t in group])
     return found
+
+
+@dataclass(frozen=True)
+class Selection(Result):
+    """Theorems chosen by name, undecided.
+
+    Attributes
+    ----------
+    found : tuple of (Path, Theorem)
+        In the order of the files.
+    """
+
+    found: tuple[tuple[Path, Theorem], ...]
+
+    @property
+    def title(self) -> str:  # type: ignore[override]
+        """How many."""
+        return f"{len(self.found)} theorems"
+
+    def rows(self) -> Sequence[Sequence[str]]:
+        """One line a theorem."""
+        rows = [("id", "family", "method", "expected", "statement")]
+        for _, item in self.found:
+            rows.append((item.id, item.family, item.method, item.expect, item.statement))
+        return rows
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "theorems": [
+                {
+                    "id": item.id,
+                    "family": item.family,
+                    "statement": item.statement,
+                    "given": list(item.given),
+                    "method": item.method,
+                    "source": item.source,
+                    "expect": item.expect,
+                    "mutants": list(item.mutants),
+                }
+                for _, item in self.found
+            ]
+        }
+
+
+def select(ids: Iterable[str] = (), files: Iterable[Path] | None = None) -> Selection:
+    """Theorems by id, beginning of an id up to a hyphen, or family.
+
+    Parameters
+    ----------
+    ids : iterable of str
+        ``C13-every-K``, ``C13`` (all that begin so) or ``floor_ranges``. None: all.
+    files : iterable of Path, optional
+        Theorem files. Default: :func:`proof_files`.
+
+    Raises
+    ------
+    InputError
+        A name that fits nothing.
+
+    Examples
+    --------
+    >>> select(["jury"]).to_dict()["theorems"][0]["id"]
+    'JURY-criterion'
+    """
+    every = [(path, item) for path, group in theorems(files).items() for item in group]
+    names = [name.lower() for name in ids]
+
+    def chosen(item: Theorem, name: str) -> bool:
+        known = item.id.lower()
+        return name in (known, item.family.lower()) or known.startswith(name + "-")
+
+    for name in names:
+        if not any(chosen(item, name) for _, item in every):
+            known = ", ".join(dict.fromkeys(item.family for _, item in every))
+            raise InputError(
+                f"no theorem {name!r}: give an id such as {every[0][1].id}, or a family ({known})"
+            )
+    return Selection(
+        tuple(
+            (path, item)
+            for path, item in every
+            if not names or any(chosen(item, name) for name in names)
+        )
+    )
 
 
 def _refuse_doubles(found: Iterable[Theorem]) -> None:

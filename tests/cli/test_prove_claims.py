@@ -102,3 +102,14 @@ def test_a_claim_that_turns_exits_1(
 def test_help_says_that_files_are_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prove", "--help"]) == 0
     assert "is run" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_list_decides_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["prove", "floor_ranges", "--list"]) == 0
+    out = capsys.readouterr().out
+    assert "RANGE-project-inverse" in out
+    assert "verdict" not in out
+    assert main(["prove", "C13", "--list", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["theorems"]
+    assert [item["id"] for item in found] == ["C13", "C13-every-K"]
+    assert all(item["mutants"] for item in found)

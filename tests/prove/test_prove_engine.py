@@ -136,7 +136,7 @@ def test_a_file_that_is_no_good_is_refused(tmp_path: Path, body: str, message: s
 
 
 def test_bad_arguments_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no theorem 'NOPE'"):
+    with pytest.raises(InputError, match="no theorem 'nope'"):
         run(["NOPE"])
     with pytest.raises(InputError, match="no such file"):
         run(files=[tmp_path / "none.py"])
