@@ -9,7 +9,7 @@ import numpy as np
 import sympy as sp
 import z3
 
-from gabactl.controller import smooth
+from gabactl.controller import Controller, smooth
 from gabactl.prove import Outcome, main, replay, smt, theorem
 from gabactl.prove.rounding import enclose
 from gabactl.prove.symbolic import Derivation, sum_over
@@ -368,14 +368,15 @@ def steps_to_the_floor(claim=230, start=Fraction(1, 2)):
     given=["W = 0, 1, 5", "constant g = (3, 1)", "beta = 0"],
     method="exact",
     source="GABA textbook, section 17.4",
-    mutants={"off by one": {"first": 0}},
+    mutants={
+        "off by one: a controller that warms up for W + 1 steps": {"extra": 1},
+        "off by one: the first reading claimed at step W": {"first": 0},
+    },
 )
-def warm_up_ends_after_w_steps(first=1):
-    from gabactl.controller import Controller
-
+def warm_up_ends_after_w_steps(first=1, extra=0):
     proof = Derivation()
     for warmup in (0, 1, 5):
-        controller = Controller(GabaSpec(beta=0, floor=0, warmup=warmup))
+        controller = Controller(GabaSpec(beta=0, floor=0, warmup=warmup + extra))
         moved = next(t for t in range(1, 10) if controller.observe([3.0, 1.0])[0] != 0.5)
         proof.exact(
             f"W = {warmup}: weights first move at step {moved}",

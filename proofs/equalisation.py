@@ -32,7 +32,8 @@ def two_tasks_are_equalised(swap=False, power=1):
         first = sp.symbols("d1:3", positive=True)
         g = np.array([first[0], first[0] + first[1]], dtype=object)
         shipped = raw_weights(g)
-        proof.equal("stage function: c_1 = c_2", shipped[0] * g[0], shipped[1] * g[1])
+        for weight, norm in zip(shipped, g, strict=True):
+            proof.equal("stage function", weight * norm, g[0] * g[1] / (g[0] + g[1]))
     w = raw[::-1] if swap else raw
     proof.equal("c_1", w[0] * G1, G1 * G2 / (G1 + G2))
     proof.equal("c_2", w[1] * G2, G1 * G2 / (G1 + G2))

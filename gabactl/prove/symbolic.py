@@ -184,4 +184,5 @@ def _point_apart(difference: Any) -> dict[str, str] | None:
 
 def _candidates(symbol: Any) -> list[Fraction]:
     numbers = [2, 3, 4] if symbol.is_integer else ["1/3", "2", "3/5", "5", "1"]
-    return [Fraction(n) for n in numbers]
+    sign = -1 if symbol.is_negative else 1
+    return [sign * Fraction(n) for n in numbers]

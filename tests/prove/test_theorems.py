@@ -7,16 +7,84 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from gabactl.controller import raw_weights, saturate, smooth
 from gabactl.prove import ProofTable, proof_files, run, theorems
 
 ROOT = Path(__file__).resolve().parents[2]
 
 #: The statements of the required list that are true, and those that are not.
-PROVED = ["C01", "C02", "C03-permutation", "C03-scale", "C04", "C05", "C06", "C07", "C10", "C11", "C15-hold", "C20-zero", "C21-contributions", "C33", "C33-inverse", "C34-step", "EMA-closed", "EMA-floor-steps", "DEAD-TIME", "AUTHORITY", "NEUTRAL", "JURY", "SAMPLE-pole", "SAMPLE-noise", "GRADNORM-negative", "GRADNORM-cycle", "ROUND-average", "ROUND-range", "COST-affine", "COST-project", "LYAPUNOV", "REPLAY", "SHARP-attained", "RANGE-renormalise-complement", "RANGE-renormalise-inverse", "RANGE-affine-complement", "RANGE-affine-inverse", "RANGE-project-complement", "RANGE-project-inverse", "SHARP-renormalise-complement", "SHARP-renormalise-inverse", "SHARP-affine-complement", "SHARP-affine-inverse", "SHARP-project-complement", "SHARP-project-inverse"]
-REFUTED = ["C01-published", "C09", "C11-100", "C12", "C13", "C13-every-K", "C14", "C15", "C16", "C20", "C21", "C22", "C22-share", "C23", "C33-three", "C34", "ROUND-4ulp", "SHARP-inverse-attained"]
+PROVED = [
+    "C01",
+    "C02",
+    "C03-permutation",
+    "C03-scale",
+    "C04",
+    "C05",
+    "C06",
+    "C07",
+    "C10",
+    "C11",
+    "C15-hold",
+    "C20-zero",
+    "C21-contributions",
+    "C33",
+    "C33-inverse",
+    "C34-step",
+    "EMA-closed",
+    "EMA-floor-steps",
+    "DEAD-TIME",
+    "AUTHORITY",
+    "NEUTRAL",
+    "JURY",
+    "SAMPLE-pole",
+    "SAMPLE-noise",
+    "GRADNORM-negative",
+    "GRADNORM-cycle",
+    "ROUND-average",
+    "ROUND-range",
+    "COST-affine",
+    "COST-project",
+    "LYAPUNOV",
+    "REPLAY",
+    "SHARP-attained",
+    "RANGE-renormalise-complement",
+    "RANGE-renormalise-inverse",
+    "RANGE-affine-complement",
+    "RANGE-affine-inverse",
+    "RANGE-project-complement",
+    "RANGE-project-inverse",
+    "SHARP-renormalise-complement",
+    "SHARP-renormalise-inverse",
+    "SHARP-affine-complement",
+    "SHARP-affine-inverse",
+    "SHARP-project-complement",
+    "SHARP-project-inverse",
+]
+REFUTED = [
+    "C01-published",
+    "C09",
+    "C11-100",
+    "C12",
+    "C13",
+    "C13-every-K",
+    "C14",
+    "C15",
+    "C16",
+    "C20",
+    "C21",
+    "C22",
+    "C22-share",
+    "C23",
+    "C33-three",
+    "C34",
+    "ROUND-4ulp",
+    "SHARP-inverse-attained",
+]
 
 
 def report(table: ProofTable) -> str:
@@ -75,6 +143,59 @@ def test_every_planted_error_turns_its_verdict(everything: ProofTable) -> None:
     mutants = [r for r in everything.results if r.mutant is not None]
     assert len(mutants) >= len(everything.results) - len(mutants)
     assert all(r.ok for r in mutants), report(everything)
+
+
+def no_renormalisation(ema: Any, floor: Any, floor_mode: str = "renormalise") -> Any:
+    return (
+        np.maximum(ema, floor) if floor_mode == "renormalise" else saturate(ema, floor, floor_mode)
+    )  # type: ignore[arg-type]
+
+
+def over_k(g: Any, law: str = "complement", guard: str = "hold") -> Any:
+    raw = raw_weights(g, law, guard)  # type: ignore[arg-type]
+    return raw * (len(g) - 1) / len(g) if law == "complement" else raw
+
+
+def swapped_pole(ema: Any, raw: Any, beta: Any, interval: int = 1) -> Any:
+    return smooth(raw, ema, beta, interval)
+
+
+def frozen(self: Any, reading: Any) -> None:
+    self.ema_weights = smooth(self.ema_weights, raw_weights(reading, guard="none"), 0.99)
+
+
+@pytest.mark.parametrize(
+    ("id", "name", "bug"),
+    [
+        ("LINK-floor", "saturate", no_renormalisation),
+        ("C04", "saturate", lambda e, m, mode="renormalise": np.maximum(e, m) + m),
+        ("LINK-law", "raw_weights", over_k),
+        ("C06", "raw_weights", over_k),
+        ("C15-usable", "usable", lambda g, law="complement": np.ones(len(g), dtype=bool)),
+        ("SAMPLE-pole", "smooth", lambda e, r, b, n=1: smooth(e, r, b)),
+    ],
+)
+def test_a_bug_in_the_shipped_stage_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, id: str, name: str, bug: Any
+) -> None:
+    item = next(t for group in theorems().values() for t in group if t.id == id)
+    assert item.prove().verdict == item.expect
+    monkeypatch.setitem(item.check.__globals__, name, bug)  # type: ignore[attr-defined]
+    assert item.prove().verdict != item.expect
+
+
+@pytest.mark.parametrize("id", ["EMA-closed", "EMA-floor-steps", "DEAD-TIME"])
+def test_a_bug_in_the_shipped_average_is_noticed(monkeypatch: pytest.MonkeyPatch, id: str) -> None:
+    item = next(t for group in theorems().values() for t in group if t.id == id)
+    monkeypatch.setattr("gabactl.prove.replay.smooth", swapped_pole)
+    assert item.prove().verdict != item.expect
+
+
+def test_a_controller_without_the_guard_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    every = {t.id: t for group in theorems().values() for t in group}
+    monkeypatch.setattr("gabactl.controller.Controller._take", frozen)
+    assert every["C16"].prove("guard hold").verdict != "proved"
+    assert every["C15"].prove("guard hold").verdict != "proved"
 
 
 def test_every_family_runs_as_a_script() -> None:
