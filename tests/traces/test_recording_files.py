@@ -141,6 +141,16 @@ def test_a_wrong_length_does_not_hide_the_batches_behind_it(stream):
     assert stream.read_bytes() == data
 
 
+def test_a_batch_cannot_lose_its_checksum(stream):
+    # Found by fuzzing: one flipped byte in the key, another in the values.
+    data = stream.read_bytes()
+    promise, first = data.index(b"crc32"), data.index(b"crc32", data.index(b"crc32") + 1)
+    assert promise < first
+    stream.write_bytes(data[:first] + b"crc33" + data[first + 5 :])
+    with pytest.raises(InputError, match="the checksum of the values differs"):
+        read_trace(stream)
+
+
 def test_bytes_after_the_end_marker_are_refused(tmp_path):
     path = write_some(tmp_path / "run.arrows")
     assert path.read_bytes().endswith(END)
