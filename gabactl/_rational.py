@@ -30,6 +30,7 @@ Complex = NDArray[np.complex128]
 Real = NDArray[np.float64]
 
 _EPS = float(np.finfo(np.float64).eps)
+_HIGHEST_ORDER = 500
 #: Arcs shorter than this are points.
 _POINT = 1e-13
 #: Rounding allowed for in the bounds, so that a crossing on the border of two arcs is in one.
@@ -93,6 +94,11 @@ def stability_of(coefficients: ArrayLike) -> Stability:
     ('stable', 'neutral')
     """
     c = np.trim_zeros(np.atleast_1d(np.asarray(coefficients)), "f")
+    if c.size - 1 > _HIGHEST_ORDER:
+        raise InputError(
+            f"a closed loop of order {c.size - 1} is beyond {_HIGHEST_ORDER}, where polynomial roots "
+            "cannot be trusted: use a shorter delay, or an interval (lifting divides the delay by it)"
+        )
     poles = roots_of(c)
     poles = poles[np.argsort(-np.abs(poles), kind="stable")]
     if poles.size == 0:

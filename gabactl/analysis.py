@@ -6,13 +6,22 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from gabactl.absolute_stability import (
+    Certificate,
+    LyapunovCertificate,
+    circle,
+    exact_circle,
+    lyapunov,
+    tsypkin,
+)
 from gabactl.authority import Authority, authority, closed_loop_authority
+from gabactl.describing import LimitCycles, limit_cycles
 from gabactl.errors import InputError
 from gabactl.linear import FilterFacts, Loop, VectorLoop, filter_facts, open_loop, vector_loop
 from gabactl.margins import Margins, margins
 from gabactl.noise import NoiseReport, noise_report
 from gabactl.nonlinear import Equilibria, SmallGain, equilibria, small_gain
-from gabactl.plants import CallablePlant, QuadraticBowls, Replay
+from gabactl.plants import CallablePlant, LogRatio, QuadraticBowls, Replay
 from gabactl.responses import LinearResponse, step_response
 from gabactl.results import Result
 from gabactl.spec import GabaSpec
@@ -34,6 +43,10 @@ class Analysis(Result):
         Two tasks only; noise and response need a stable loop.
     rests : Equilibria or None
     gain_bound : SmallGain or None
+    cycles : LimitCycles or None
+        Predicted oscillations of an unstable loop.
+    certificates : tuple of Certificate and LyapunovCertificate
+        Where asked for.
     closed_loop_ratio : float or None
         Largest lasting imbalance that the closed loop cancels entirely.
     remark : str
@@ -50,6 +63,8 @@ class Analysis(Result):
     noise: NoiseReport | None = None
     rests: Equilibria | None = None
     gain_bound: SmallGain | None = None
+    cycles: LimitCycles | None = None
+    certificates: tuple[Certificate | LyapunovCertificate, ...] = ()
     closed_loop_ratio: float | None = None
     remark: str = ""
 
@@ -85,6 +100,10 @@ class Analysis(Result):
             result["rest"] = self.rests.to_dict()
         if self.gain_bound is not None:
             result["small_gain"] = self.gain_bound.to_dict()
+        if self.cycles is not None:
+            result |= self.cycles.to_dict()
+        if self.certificates:
+            result["certificates"] = [one.to_dict() for one in self.certificates]
         if self.closed_loop_ratio is not None:
             result["closed_loop_authority_ratio"] = self.closed_loop_ratio
         verdict = self.verdict
@@ -108,6 +127,8 @@ class Analysis(Result):
             self.noise,
             self.rests,
             self.gain_bound,
+            self.cycles,
+            *self.certificates,
         ]
         return [part for part in parts if part is not None]
 
@@ -130,6 +151,7 @@ def analyze(
     disturbance: float = 0.0,
     noise_std: float = 0.5,
     skew: float = 0.0,
+    certify: bool = False,
 ) -> Analysis:
     """Everything about a setting, and about its loop around a plant.
 
@@ -149,6 +171,8 @@ def analyze(
         Noise of the log ratio per reading, in nats.
     skew : float
         Of the disk margin.
+    certify : bool
+        Also try the circle and Tsypkin criteria and a Lyapunov function (needs the extra ``lmi``).
 
     Returns
     -------
@@ -202,12 +226,33 @@ def analyze(
         noise=noise_report(loop, noise_std, math.log(ratio)) if result.stable else None,
         rests=rests,
         gain_bound=small_gain(spec, plant),
+        cycles=(
+            limit_cycles(spec, plant, disturbance)
+            if result.stability.verdict == "unstable"
+            and spec.interval == 1
+            and spec.floor_mode != "clamp_state"
+            and sensor_delay == 0
+            else None
+        ),
+        certificates=_certificates(spec, plant, loop, disturbance) if certify else (),
         closed_loop_ratio=(
             math.exp(min(closed_loop_authority(spec, rho), 700.0))
             if result.stable and rho < 1.0 and spec.floor > 0.0
             else None
         ),
     )
+
+
+def _certificates(
+    spec: GabaSpec, plant: Any, loop: Loop, disturbance: float
+) -> tuple[Certificate | LyapunovCertificate, ...]:
+    found: list[Certificate | LyapunovCertificate] = [circle(loop), tsypkin(loop)]
+    if isinstance(plant, LogRatio) and spec.interval == 1 and loop.sensor_delay == 0:
+        one_rest = len(equilibria(spec, plant, disturbance).points) == 1
+        if plant.a == 0.0 and spec.floor_mode != "clamp_state" and one_rest:
+            found.append(exact_circle(spec, plant, disturbance))
+        found.append(lyapunov(spec, plant))
+    return tuple(found)
 
 
 def plant_tasks(plant: Any) -> int | None:

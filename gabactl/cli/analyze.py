@@ -31,6 +31,9 @@ def register(app: typer.Typer) -> None:
             float, typer.Option("--noise", help="Noise of the log ratio in nats.", min=0.0)
         ] = 0.5,
         skew: Annotated[float, typer.Option("--skew", help="Skew of the disk margin.")] = 0.0,
+        certify: Annotated[
+            bool, typer.Option("--certify", help="Try certificates of global stability too.")
+        ] = False,
         as_json: JsonFlag = False,
     ) -> None:
         """Stability, margins, noise and reach of a setting (exit 0 even if unstable)."""
@@ -43,7 +46,8 @@ def register(app: typer.Typer) -> None:
             from gabactl.spec import GabaSpec
 
             base = GabaSpec(n_tasks=model.n_tasks, floor=min(0.05, 0.5 / model.n_tasks))
-        show(
-            analyse(spec.resolve(base), model, ratio, sensor_delay, disturbance, noise, skew),
-            as_json,
+        settings = spec.resolve(base)
+        result = analyse(
+            settings, model, ratio, sensor_delay, disturbance, noise, skew, certify=certify
         )
+        show(result, as_json)

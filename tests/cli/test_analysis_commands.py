@@ -99,6 +99,27 @@ def test_verdicts(capsys, plant, verdict):
     assert run(capsys, "analyze", "--plant", plant)[0] == 0
 
 
+def test_certificates_name_their_model(capsys):
+    code, out, _ = run(capsys, "analyze", "--plant", "log-ratio:rho=-3", "--certify", "--json")
+    found = strict(out)["certificates"]
+    assert code == 0
+    assert all(one["certified"] for one in found)
+    assert [one["model"].split()[0] for one in found] == [
+        "linearised",
+        "linearised",
+        "exact",
+        "linearised",
+    ]
+    _, out, _ = run(capsys, "analyze", "--plant", "log-ratio:rho=-3", "--certify")
+    assert "verified exactly" in out
+
+
+def test_an_unstable_loop_gets_its_oscillation(capsys):
+    _, out, _ = run(capsys, "analyze", "--plant", "log-ratio:rho=-40,delay=5", "--json")
+    (cycle,) = strict(out)["limit_cycles"]
+    assert cycle["period_steps"] == pytest.approx(21.5, abs=0.1)
+
+
 def test_spec_options_reach_the_loop(capsys):
     _, out, _ = run(capsys, "analyze", "--plant", "log-ratio:rho=-3", "--interval", "10", "--json")
     report = strict(out)
