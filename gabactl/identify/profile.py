@@ -10,11 +10,13 @@ dimensions, so that a simulation is a few small matrix products.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gabactl.errors import InputError
 from gabactl.identify.output_error import OutputErrorFit
 
 __all__ = ["Profile"]
@@ -22,7 +24,6 @@ __all__ = ["Profile"]
 Array = NDArray[np.float64]
 
 _POINTS = 32
-_CHI2 = 3.8415
 #: Hypotheses this much worse than the best are nowhere near any interval.
 _IRRELEVANT = 25.0
 
@@ -41,6 +42,11 @@ class Profile:
     level : float in (0, 1)
         Confidence level.
 
+    Raises
+    ------
+    InputError
+        Too few draws for the level.
+
     Examples
     --------
     >>> from gabactl.identify.output_error import fit_output_error
@@ -55,8 +61,15 @@ class Profile:
         self, fit: OutputErrorFit, *, draws: int = 399, seed: int = 0, level: float = 0.95
     ) -> None:
         from scipy.interpolate import CubicSpline
+        from scipy.special import ndtri
 
+        if draws < 1.0 / (1.0 - level) - 1.0:
+            raise InputError(
+                f"draws = {draws} cannot show a level of {level:g}: give at least "
+                f"{math.ceil(1.0 / (1.0 - level))}, better ten times as many"
+            )
         self._level = level
+        self._chi2 = float(ndtri(0.5 + 0.5 * level) ** 2)
         self._centre = fit.rho
         spline = CubicSpline(fit.grid.nodes, fit.regressors, axis=1)
         self._s, self._delays, self._q = _candidates(spline, fit)
@@ -84,7 +97,7 @@ class Profile:
 
         scale = 1.0 / np.sqrt(self._power.min())
         low, high = (
-            _endpoint(statistic, critical, self._centre, sign * 4.0 * scale, 1e9)
+            _endpoint(statistic, critical, self._chi2, self._centre, sign * 4.0 * scale, 1e9)
             for sign in (-1.0, 1.0)
         )
         # Near 0 the critical value rises steeply, so the ends alone can miss that 0 is not rejected.
@@ -110,7 +123,7 @@ class Profile:
         inside = [
             k
             for k in range(order.size)
-            if misfit[k] <= _CHI2 or (misfit[k] < _IRRELEVANT and misfit[k] <= critical(k))
+            if misfit[k] <= self._chi2 or (misfit[k] < _IRRELEVANT and misfit[k] <= critical(k))
         ]
         low, high = max(inside[0] - 1, 0), min(inside[-1] + 1, order.size - 1)
         return float(-np.expm1(-order[low])), float(-np.expm1(-order[high]))
@@ -121,7 +134,7 @@ class Profile:
         return tuple(
             int(d)
             for d in np.unique(self._delays)
-            if self._best - gain[self._delays == d].max() <= _CHI2
+            if self._best - gain[self._delays == d].max() <= self._chi2
         )
 
     def misfit_without_feedback(self) -> float:
@@ -165,12 +178,13 @@ def _candidates(
 def _endpoint(
     statistic: Callable[[Array], tuple[Array, NDArray[np.intp]]],
     critical: Callable[[float, int], float],
+    threshold: float,
     start: float,
     step: float,
     limit: float,
 ) -> float:
     """The farthest hypothesis from ``start``, in the direction of ``step``, that is not rejected."""
-    threshold, end = _CHI2, start
+    end = start
     for _ in range(6):
         end = _crossing(statistic, threshold, start, step, limit)
         value = critical(end, int(statistic(np.array([end]))[1][0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,8 +18,8 @@ from gabactl.tune.workload import Workload
 
 __all__ = ["Alternative", "Tuning", "tune"]
 
-_INTERVALS = (1, 2, 5, 10, 20, 50, 100)
-_GAINS = np.geomspace(1e-4, 0.9, 60)
+_INTERVALS = (1, 3, 10, 30, 100)
+_GAINS = np.geomspace(1e-4, 0.9, 25)
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ class Tuning(Result):
         from gabactl.plots import PALETTE, axes
 
         ax = axes(ax)
-        betas = 1.0 - _GAINS
+        betas = 1.0 - np.geomspace(_GAINS[0], _GAINS[-1], 60)
         errors = [_worst(self.spec.replace(beta=float(beta)), self.workload) for beta in betas]
         tau = -1.0 / np.log(betas)
         for label, color, values in (
@@ -276,31 +277,42 @@ def _ramp_lag(spec: GabaSpec) -> float:
 
 
 def _best_beta(base: GabaSpec, work: Workload, noise_target: float) -> tuple[GabaSpec, str]:
-    candidates = [base.replace(beta=round(float(1.0 - gain), 6)) for gain in _GAINS]
-    errors = [_worst(spec, work) for spec in candidates]
-    totals = np.array([e.total for e in errors])
-    quiet = np.array([e.jitter <= noise_target for e in errors])
-    if not np.isfinite(totals).any():
-        raise InputError(
-            f"rho = {work.rho[0]:g} with delay {work.delay}: no beta up to {1 - _GAINS[0]:g} makes "
-            "the loop stable at this interval: allow a larger overhead"
-        )
-    free = int(totals.argmin())
-    if quiet[free]:
-        best, decided = free, "beta: noise against drift (least total error)"
-    elif quiet.any():
-        best = int(np.where(quiet, totals, np.inf).argmin())
-        decided = f"beta: jitter of the weights (at most {noise_target:g}), at the price of lag"
-    else:
-        best = int(np.argmin([e.jitter for e in errors]))
-        decided = f"beta: the jitter cannot be brought to {noise_target:g}; this is the least"
-    if free + 1 < len(totals) and not np.isfinite(totals[free + 1]):
-        decided += ", next to the stability limit"
-    # Three digits of 1 - beta are more than the figures behind it deserve.
+    """The least total error among the quiet and stable, on a grid that is then refined."""
+    gains, decided = _GAINS, ""
+    for _ in range(2):
+        candidates = [base.replace(beta=round(float(1.0 - gain), 6)) for gain in gains]
+        errors = [_worst(spec, work) for spec in candidates]
+        totals = np.array([e.total for e in errors])
+        quiet = np.array([e.jitter <= noise_target for e in errors])
+        if not np.isfinite(totals).any():
+            raise InputError(
+                f"rho = {work.rho[0]:g} with delay {work.delay}: no beta up to {1 - _GAINS[0]:g} "
+                "makes the loop stable at this interval: allow a larger overhead"
+            )
+        free = int(totals.argmin())
+        if quiet[free]:
+            best, decided = free, "beta: noise against drift (least total error)"
+        elif quiet.any():
+            best = int(np.where(quiet, totals, np.inf).argmin())
+            decided = f"beta: jitter of the weights (at most {noise_target:g}), at the price of lag"
+        else:
+            best = int(np.argmin([e.jitter for e in errors]))
+            decided = f"beta: the jitter cannot be brought to {noise_target:g}; this is the least"
+        # Quiet gains lie below the loudest quiet one, so the neighbours bracket every case.
+        gains = np.geomspace(gains[max(best - 1, 0)], gains[min(best + 1, len(gains) - 1)], 9)
+    # Two digits of 1 - beta are all that the figures behind it deserve.
     gain = float(f"{1.0 - candidates[best].beta:.2g}")
     rounded = base.replace(beta=round(1.0 - gain, 6))
     stable = math.isfinite(_worst(rounded, work).total)
-    return (rounded if stable else candidates[best]), decided
+    chosen = rounded if stable else candidates[best]
+    if work.rho[0] < -1.0:
+        blind, _ = _best_beta(base, dataclasses.replace(work, rho=(0.0, 0.0)), noise_target)
+        if not math.isfinite(_worst(blind, work).total):
+            decided = (
+                f"beta: stability under rho = {work.rho[0]:g} "
+                f"(without feedback {blind.beta:g} would do)"
+            )
+    return chosen, decided
 
 
 def _alternatives(spec: GabaSpec, work: Workload, noise_target: float) -> tuple[Alternative, ...]:
