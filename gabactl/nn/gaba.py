@@ -329,6 +329,11 @@ class GABALoss(BalancedLoss):
         self._pending = None if pending.calls == micro_batches else pending
         return total * micro_batches if micro_batches > 1 else total
 
+    @property
+    def accumulating(self) -> bool:
+        """Whether :meth:`backward` waits for more micro-batches of a step."""
+        return self._pending is not None
+
     def reset_accumulation(self) -> None:
         """Forget the micro-batches of an unfinished step, say after a skipped batch."""
         self._pending = None
@@ -448,10 +453,10 @@ class GABALoss(BalancedLoss):
     @torch.no_grad()
     def _coast(self) -> None:
         """Let the average go on following the last raw weights."""
-        ema = _stages.smooth(self.ema_weights, self.held_raw, self.spec)
+        followed = _stages.smooth(self.ema_weights, self.held_raw, self.spec)
         if self.spec.floor_mode == "clamp_state":
-            ema = _stages.project(ema, self.spec.floor)
-        self.ema_weights.copy_(ema)
+            followed = _stages.project(followed, self.spec.floor)
+        self.ema_weights.copy_(followed)
 
     @torch.no_grad()
     def _take(self, norms: Tensor) -> Tensor:

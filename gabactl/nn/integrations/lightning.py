@@ -1,0 +1,75 @@
+"""Lightning: a callback that logs; the loss itself needs none.
+
+Make the balancer an attribute of your ``LightningModule`` and return its total from
+``training_step``; Lightning then saves its state in the checkpoint. With manual optimisation,
+``training_step`` may call :meth:`gabactl.nn.GABALoss.backward` instead.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+from gabactl.errors import InputError
+from gabactl.nn.base import BalancedLoss
+from gabactl.nn.integrations.logging import scalars
+
+__all__ = ["BalanceLogger", "grad_scaler_of"]
+
+
+class BalanceLogger(Callback):
+    """Logs weights and gradient norms through ``trainer.logger``.
+
+    Parameters
+    ----------
+    every : int, at least 1
+        Training batches between logs; each reads the device.
+    prefix : str
+        Of the names.
+
+    Examples
+    --------
+    >>> BalanceLogger(every=10).every
+    10
+    """
+
+    def __init__(self, every: int = 50, prefix: str = "balance") -> None:
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise InputError(f"every = {every!r} is not a whole number >= 1: try 50")
+        self.every = every
+        self.prefix = prefix
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a module without a balancer, before the first step."""
+        _balancer_of(pl_module)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        """Log, every so many batches."""
+        step = trainer.global_step
+        if step % self.every == 0 and trainer.logger is not None and trainer.is_global_zero:
+            trainer.logger.log_metrics(scalars(_balancer_of(pl_module), self.prefix), step=step)
+
+
+def grad_scaler_of(trainer: Trainer) -> Any:
+    """The gradient scaler of a ``precision="16-mixed"`` trainer, for ``grad_scaler=``; else None.
+
+    Parameters
+    ----------
+    trainer : lightning.pytorch.Trainer
+        The module's trainer.
+    """
+    return getattr(trainer.precision_plugin, "scaler", None)
+
+
+def _balancer_of(pl_module: LightningModule) -> BalancedLoss:
+    for module in pl_module.modules():
+        if isinstance(module, BalancedLoss):
+            return module
+    raise InputError(
+        f"{type(pl_module).__name__} has no balancer: set one in __init__, as in "
+        "self.balance = GABALoss()"
+    )

@@ -1,0 +1,118 @@
+"""Transformers: a mixin for ``Trainer`` whose models give several losses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gabactl.errors import InputError
+from gabactl.nn.base import BalancedLoss
+from gabactl.nn.gaba import GABALoss
+from gabactl.nn.integrations.logging import scalars
+
+__all__ = ["BalancedTrainerMixin"]
+
+
+class BalancedTrainerMixin:
+    """Put it before ``Trainer``: ``class MyTrainer(BalancedTrainerMixin, Trainer)``.
+
+    Override :meth:`task_losses` and :meth:`shared_parameters`. The state of the balancer is saved
+    as ``balancer.pt`` in every checkpoint and read back by ``train(resume_from_checkpoint=...)``.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        For ``Trainer``.
+    balancer : BalancedLoss
+        What combines the losses.
+    reuse : bool
+        Use :meth:`gabactl.nn.GABALoss.backward` (needs a ``GABALoss``, no gradient scaler of
+        Accelerate, no DeepSpeed).
+
+    Notes
+    -----
+    With ``gradient_accumulation_steps`` above 1, ``reuse`` takes one reading per optimiser step,
+    on the accumulated gradient; without it every micro-batch is a step of the balancer.
+    """
+
+    _FILE = "balancer.pt"
+
+    def __init__(
+        self, *args: Any, balancer: BalancedLoss, reuse: bool = False, **kwargs: Any
+    ) -> None:
+        if reuse and not isinstance(balancer, GABALoss):
+            raise InputError(f"reuse = True needs a GABALoss, not a {type(balancer).__name__}")
+        super().__init__(*args, **kwargs)
+        self.balancer = balancer.to(self.args.device)  # type: ignore[attr-defined]
+        self.reuse = reuse
+        # What compute_loss returns is a mean over this micro-batch; dividing is Trainer's work.
+        self.model_accepts_loss_kwargs = False
+
+    def task_losses(self, model: nn.Module, inputs: dict[str, Any]) -> tuple[Sequence[Tensor], Any]:
+        """K scalar losses in the order of the balancer's tasks, and the model's outputs."""
+        raise NotImplementedError("override task_losses(model, inputs) -> (losses, outputs)")
+
+    def shared_parameters(self, model: nn.Module) -> Sequence[Tensor]:
+        """The parameters all tasks share."""
+        raise NotImplementedError("override shared_parameters(model) -> list of parameters")
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """The balanced loss."""
+        losses, outputs = self.task_losses(model, inputs)
+        # Trainer evaluates with the model in eval mode, and without gradients.
+        self.balancer.train(model.training)
+        total = self.balancer.forward_k(losses, self.shared_parameters(model))
+        return (total, outputs) if return_outputs else total
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any) -> Tensor:
+        """As ``Trainer``'s, or through ``backward`` where ``reuse`` is set."""
+        if not self.reuse:
+            return super().training_step(model, inputs, *args)  # type: ignore[misc]
+        trainer: Any = self
+        if getattr(trainer.accelerator, "scaler", None) is not None:
+            raise InputError("reuse does not work with fp16 scaling by Accelerate: use bf16")
+        model.train()
+        self.balancer.train()
+        inputs = trainer._prepare_inputs(inputs)
+        with trainer.compute_loss_context_manager():
+            losses, _ = self.task_losses(model, inputs)
+        micro = trainer.current_gradient_accumulation_steps
+        assert isinstance(self.balancer, GABALoss)
+        total = self.balancer.backward(
+            losses, self.shared_parameters(model), micro_batches=int(micro)
+        )
+        return total / micro
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Adds the balancer's weights and norms to every training log."""
+        if "loss" in logs:
+            logs = {**logs, **scalars(self.balancer)}
+        super().log(logs, *args, **kwargs)  # type: ignore[misc]
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any, *args: Any, **kwargs: Any) -> None:
+        super()._save_checkpoint(model, trial, *args, **kwargs)  # type: ignore[misc]
+        trainer: Any = self
+        if trainer.args.should_save:
+            folder = (
+                f"{trainer._get_output_dir(trial=trial)}/checkpoint-{trainer.state.global_step}"
+            )
+            torch.save(self.balancer.state_dict(), f"{folder}/{self._FILE}")
+
+    def _load_from_checkpoint(self, folder: str, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_checkpoint(folder, *args, **kwargs)  # type: ignore[misc]
+        try:
+            state = torch.load(f"{folder}/{self._FILE}", weights_only=True)
+        except FileNotFoundError:
+            raise InputError(
+                f"{folder} has no {self._FILE}: resume from a checkpoint this trainer has written"
+            ) from None
+        self.balancer.load_state_dict(state)
