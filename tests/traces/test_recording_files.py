@@ -175,6 +175,13 @@ def test_resume_drops_a_partial_tail_and_goes_on(stream, tail):
     assert_rows_are_true(trace, 17)
 
 
+def test_resume_and_nothing_else_still_drops_the_tail(stream):
+    with open(stream, "ab") as file:
+        file.write(b"\xff\xff\xff\xff\x10\0\0\0" + bytes(8))
+    TraceWriter.resume(stream).close()
+    assert not read_trace(stream).truncated
+
+
 @pytest.mark.parametrize("keep", [0, 5, 8, 12, 40])
 def test_resume_can_go_back_to_a_checkpoint(stream, keep):
     writer = TraceWriter.resume(stream, after_step=keep)
@@ -237,7 +244,8 @@ def test_rows_must_continue(stream):
     assert_rows_are_true(read_trace(stream), 12)
 
 
-def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, monkeypatch):
+@pytest.mark.parametrize("retry", [True, False])
+def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, retry):
     path = tmp_path / "run.arrows"
     writer = TraceWriter(path, TASKS)
     writer.append(*some_columns(1, 4))
@@ -264,9 +272,11 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, monkeypatch):
         writer.append(*some_columns(5, 4))
     assert_rows_are_true(read_trace(path), 4)
     writer._file = real
-    writer.append(*some_columns(5, 4))
+    if retry:
+        writer.append(*some_columns(5, 4))
     writer.close()
-    assert_rows_are_true(read_trace(path), 8)
+    assert not read_trace(path).truncated
+    assert_rows_are_true(read_trace(path), 8 if retry else 4)
 
 
 def test_a_full_disk_when_finishing_keeps_the_stream(stream, monkeypatch):
