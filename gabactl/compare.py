@@ -188,8 +188,13 @@ class CompareResult(Result):
             ax.legend()
         return ax
 
-    def figure(self) -> Any:
+    def figure(self, figure: Any | None = None) -> Any:
         """Norms, weights and contributions below one another.
+
+        Parameters
+        ----------
+        figure : matplotlib.figure.Figure, optional
+            Where to draw; default a new one.
 
         Examples
         --------
@@ -202,7 +207,8 @@ class CompareResult(Result):
         from gabactl import plots
 
         with plots.style():
-            figure = Figure(figsize=(7.0, 8.0), layout="constrained")
+            if figure is None:
+                figure = Figure(figsize=(7.0, 8.0), layout="constrained")
             panels = figure.subplots(3, sharex=True)
             next(iter(self.results.values())).plot(panels[0], "norms")
             self.plot(panels[1], "weights")

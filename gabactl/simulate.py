@@ -285,8 +285,13 @@ class SimulationResult(Result):
             ax.legend()
         return ax
 
-    def figure(self) -> Any:
+    def figure(self, figure: Any | None = None) -> Any:
         """Norms, weights and contributions below one another.
+
+        Parameters
+        ----------
+        figure : matplotlib.figure.Figure, optional
+            Where to draw; default a new one.
 
         Examples
         --------
@@ -299,7 +304,8 @@ class SimulationResult(Result):
         from gabactl import plots
 
         with plots.style():
-            figure = Figure(figsize=(7.0, 8.0), layout="constrained")
+            if figure is None:
+                figure = Figure(figsize=(7.0, 8.0), layout="constrained")
             panels = figure.subplots(3, sharex=True)
             for panel, what in zip(panels, ("norms", "weights", "contributions"), strict=True):
                 self.plot(panel, what)  # type: ignore[arg-type]

@@ -6,7 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from gabactl._kernels.controller import observe
+from gabactl._kernels.controller import (
+    CLAMP_STATE,
+    HOLD,
+    is_reading,
+    project_into,
+    raw_into,
+    saturate_into,
+    usable_reading,
+)
 from gabactl._kernels.elementary import exp, log
 from gabactl._kernels.jit import compiled
 from gabactl._kernels.random import fill_normals
@@ -79,35 +87,44 @@ def run_loop(
     [[0.25, 0.75]]
     """
     steps, k = log_norms.shape
-    applied, scratch, logits = np.empty(k), np.empty(2 * k), np.empty(k)
+    reading, drawn, applied = np.empty(k), np.empty(k), np.empty(k)
+    scratch, logits = np.empty(k), np.empty(k)
     noise = np.zeros((1, k))
     for t in range(steps):
         if noise_std > 0:
             fill_normals(noise, seed, loop, first_step + t)
         for i in range(k):
-            clean = log_norms[t, i] - rho * lag[i]
-            grad_norms[t, i] = exp(clean)
-            noisy = exp(clean + noise_std * noise[0, i])
-            readings[t, i] = np.nan if lost[t, i] else noisy
-        moved = observe(
-            readings[t],
-            first_step + t + 1,
-            state,
-            applied,
-            scratch,
-            pole,
-            floor,
-            warmup,
-            interval,
-            law,
-            floor_mode,
-            guard,
+            level = log_norms[t, i] - rho * lag[i]
+            clean = exp(level)
+            grad_norms[t, i] = clean
+            if noise_std > 0:
+                clean = exp(level + noise_std * noise[0, i])
+            reading[i] = np.nan if lost[t, i] else clean
+            readings[t, i] = reading[i]
+        # The stages one by one: observe() would make a view of every array at every step.
+        step = first_step + t + 1
+        moved = is_reading(step, warmup, interval) and (
+            guard != HOLD or usable_reading(reading, law)
         )
-        mean = 0.0
+        if moved:
+            raw_into(drawn, reading, law, guard)
+            for i in range(k):
+                state[i] = pole * state[i] + (1 - pole) * drawn[i]
+            if floor_mode == CLAMP_STATE:
+                project_into(state, state, floor, scratch)
+        if step <= warmup:
+            for i in range(k):
+                applied[i] = 1.0 / k
+        else:
+            saturate_into(applied, state, floor, floor_mode, scratch)
         for i in range(k):
-            raw[t, i] = scratch[i] if moved else np.nan
+            raw[t, i] = drawn[i] if moved else np.nan
             ema[t, i] = state[i]
             weights[t, i] = applied[i]
+        if rho == 0:
+            continue
+        mean = 0.0
+        for i in range(k):
             logits[i] = log(max(applied[i], TINY))
             mean += logits[i]
         mean /= k

@@ -1,0 +1,216 @@
+"""The closed loop three ways, side by side, on one core; and many loops at once.
+
+    python benchmarks/simulate.py [--steps 10000] [--loops 10000] [--scaling] [--json]
+
+1. One loop of 10,000 steps (K = 2, beta = 0.99, log-ratio plant): python-control's
+   ``input_output_response``, a NumPy loop, the compiled loop. All three must agree.
+2. A batch of loops x 1,000 steps with K = 3, in four variants, with the floating-point operations
+   counted from the kernel and the bounds of the machine as measured in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+from machine import best, measure
+
+from gabactl.batch import run_batch
+from gabactl.controller import Controller
+from gabactl.plants import LogRatio
+from gabactl.profiles import Profile, constant, levels
+from gabactl.simulate import CompiledLoop
+from gabactl.spec import GabaSpec
+
+SPEC = GabaSpec(warmup=0)
+PLANT = LogRatio(rho=0.5, a=0.9)
+
+# Operations per task and step, counted in gabactl/_kernels/batch.py; a fused multiply-add is two,
+# a division one. Integer and comparison operations are not counted.
+EXP = 2 * 13 + 4
+LOG = 2 * 9 + 6
+PER_TASK = EXP + 4 + 7 + 2 + 3 + 6
+PER_LOOP = 1 + 1 + 1 + LOG + 4
+FEEDBACK = LOG + 2 + 4
+# Uniform, radius and angle per number drawn; Philox itself is integer work.
+NOISE = EXP + 2 + (2 + LOG + 2 + 1 + 2 * 14 + 2) / 2
+
+
+def control_loop(profile: Profile) -> np.ndarray:
+    """Weights of task 0 from python-control, as one discrete system (its fastest form)."""
+    import control
+
+    d = profile.log_norms[:, 0] - profile.log_norms[:, 1]
+    floor, beta, a, gain = SPEC.floor, SPEC.beta, PLANT.a, PLANT.rho * (1 - PLANT.a)
+    exp, log = math.exp, math.log
+
+    def average(x: Any, u: Any) -> float:
+        return beta * x[0] + (1 - beta) / (1 + exp(u[0] - x[1]))
+
+    def update(t: float, x: Any, u: Any, params: Any) -> Any:
+        ema = average(x, u)
+        logit = log(max(ema, floor)) - log(max(1 - ema, floor))
+        return [ema, a * x[1] + gain * logit]
+
+    def output(t: float, x: Any, u: Any, params: Any) -> Any:
+        ema = average(x, u)
+        first, second = max(ema, floor), max(1 - ema, floor)
+        return [first / (first + second)]
+
+    loop = control.nlsys(update, output, inputs=1, outputs=1, states=2, dt=1)
+    response = control.input_output_response(loop, np.arange(len(d)), d, [0.5, 0.0])
+    return np.ravel(response.outputs)
+
+
+def numpy_loop(profile: Profile) -> np.ndarray:
+    """Weights of task 0 from the reference controller."""
+    controller, plant = Controller(SPEC), PLANT.start()
+    weights = np.empty(profile.steps)
+    for t in range(profile.steps):
+        applied = controller.observe(plant.measure(profile.log_norms[t]))
+        plant.apply(applied)
+        weights[t] = applied[0]
+    return weights
+
+
+def compiled_loop(profile: Profile) -> np.ndarray:
+    """Weights of task 0 from the compiled loop."""
+    return CompiledLoop(SPEC, PLANT).advance(profile.log_norms, profile.lost).weights[:, 0]
+
+
+def one_loop(steps: int) -> dict[str, Any]:
+    """Times of the three, and how far they differ."""
+    profile = levels([2, 8, 3, 5], [steps // 4] * 4)
+    reference = numpy_loop(profile)
+    control_weights = control_loop(profile)
+    record: dict[str, Any] = {
+        "steps": profile.steps,
+        "control_differs_by": float(np.abs(control_weights - reference).max()),
+        "compiled_differs_by": float(np.abs(compiled_loop(profile) - reference).max()),
+        "control_s": best(lambda: control_loop(profile), 3),
+        "numpy_s": best(lambda: numpy_loop(profile), 3),
+        "compiled_s": best(lambda: compiled_loop(profile), 15),
+    }
+    record["times_faster_than_control"] = record["control_s"] / record["compiled_s"]
+    record["times_faster_than_numpy"] = record["numpy_s"] / record["compiled_s"]
+    return record
+
+
+def batch(
+    loops: int, steps: int, machine: dict[str, Any], control_per_step: float
+) -> list[dict[str, Any]]:
+    """Times of a batch in its variants, and the bounds."""
+    k = 3
+    profile = constant(50.0, steps, n_tasks=k)
+    rows = []
+    for name, rho, noise, dtype in (
+        ("open loop", 0.0, 0.0, "float64"),
+        ("closed loop", 0.5, 0.0, "float64"),
+        ("closed loop, noise", 0.5, 0.3, "float64"),
+        ("open loop, float32", 0.0, 0.0, "float32"),
+        ("closed loop, float32", 0.5, 0.0, "float32"),
+    ):
+        table = {"rho": np.full(loops, rho), "a": 0.9, "noise": noise}
+        options: dict[str, Any] = {"settling": False, "stability": False, "dtype": dtype}
+        seconds = best(lambda t=table, o=options: run_batch(profile, t, **o), 5)  # type: ignore[misc]
+        operations = k * (PER_TASK + (FEEDBACK if rho else 0) + (NOISE if noise else 0)) + PER_LOOP
+        width = 2 if dtype == "float32" else 1
+        bound = operations * loops * steps / (machine["flop_per_s"] * width)
+        # Per loop, settings go in and statistics come out once: the bandwidth bound.
+        traffic = loops * (8 + 12 + (k + 1) + 2 + 4 * k) * (8 // width)
+        rows.append(
+            {
+                "variant": name,
+                "loops": loops,
+                "steps": steps,
+                "seconds": seconds,
+                "ns_per_loop_step": 1e9 * seconds / loops / steps,
+                "flop_per_loop_step": operations,
+                "flop_bound_s": bound,
+                "times_flop_bound": seconds / bound,
+                "bandwidth_bound_s": traffic / machine["byte_per_s"],
+                "times_faster_than_control": control_per_step * loops * steps / seconds,
+            }
+        )
+    return rows
+
+
+def scaling(largest: int) -> list[dict[str, Any]]:
+    """Time per loop-step from 10^3 loops to the largest, and from 250 to 4,000 steps."""
+    rows = []
+    for loops, steps in [
+        (10**3, 200),
+        (10**4, 200),
+        (10**5, 200),
+        (largest, 200),
+        (10**3, 1000),
+        (10**3, 5000),
+    ]:
+        profile = constant(50.0, steps, n_tasks=3)
+        table = {"rho": np.full(loops, 0.5), "a": 0.9}
+        seconds = best(
+            lambda p=profile, t=table: run_batch(p, t, settling=False, stability=False),
+            2,  # type: ignore[misc]
+        )
+        rows.append(
+            {
+                "loops": loops,
+                "steps": steps,
+                "seconds": seconds,
+                "ns_per_loop_step": 1e9 * seconds / loops / steps,
+            }
+        )
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--loops", type=int, default=10_000)
+    parser.add_argument("--scaling", action="store_true", help="also 10^3 to 10^6 loops")
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    machine = measure()
+    single = one_loop(given.steps)
+    many = batch(given.loops, 1000, machine, single["control_s"] / single["steps"])
+    record: dict[str, Any] = {"machine": machine, "one_loop": single, "batch": many}
+    if given.scaling:
+        record["scaling"] = scaling(10**6)
+    if given.json:
+        print(json.dumps(record, indent=2))
+        return
+    print(
+        f"machine: {machine['flop_per_s'] / 1e9:.1f} GFLOP/s, {machine['byte_per_s'] / 1e9:.1f} GB/s, one core"
+    )
+    print(f"one loop, {single['steps']:,} steps:")
+    print(
+        f"  python-control  {1e3 * single['control_s']:9.2f} ms   differs by {single['control_differs_by']:.1e}"
+    )
+    print(f"  NumPy           {1e3 * single['numpy_s']:9.2f} ms")
+    print(
+        f"  compiled        {1e3 * single['compiled_s']:9.2f} ms   differs by {single['compiled_differs_by']:.1e}"
+    )
+    print(
+        f"  compiled is {single['times_faster_than_control']:,.0f}x python-control, {single['times_faster_than_numpy']:,.0f}x NumPy"
+    )
+    print(f"batch, {given.loops:,} loops x 1,000 steps, K = 3:")
+    for row in many:
+        print(
+            f"  {row['variant']:22} {1e3 * row['seconds']:8.1f} ms  {row['ns_per_loop_step']:6.2f} ns per loop-step  "
+            f"{row['times_flop_bound']:4.1f} x the FLOP bound ({1e3 * row['flop_bound_s']:.0f} ms)  "
+            f"{row['times_faster_than_control']:,.0f}x python-control"
+        )
+    for row in record.get("scaling", []):
+        print(
+            f"  {row['loops']:>9,} loops x {row['steps']:>5,} steps  {row['ns_per_loop_step']:6.2f} ns per loop-step"
+        )
+
+
+if __name__ == "__main__":
+    main()
