@@ -258,6 +258,22 @@ class Rational:
         with np.errstate(divide="ignore"):
             return np.asarray((np.abs(self._roots) / least**2).sum(-1))
 
+    def _turn_bounds(self, least: Real) -> tuple[Real, Real]:
+        """Bounds of |d arg R/dw| and |d^2 arg R/dw^2| on each arc.
+
+        A root at radius r turns by 1/2 + (1 - r^2)/(2 d^2) at distance d: by 1/2 exactly if it is on
+        the circle, where only its modulus varies. (The jump by pi there is no crossing.)
+        """
+        radius = np.abs(self._roots)
+        off = np.abs(1.0 - radius**2)
+        on_circle = off < 4 * _EPS
+        with np.errstate(divide="ignore", invalid="ignore"):
+            first = np.minimum(1.0 / least, 0.5 + off / (2.0 * least**2))
+            second = np.minimum(radius / least**2, off * np.sqrt(radius) / least**3)
+        first = np.where(on_circle, 0.5, first)
+        second = np.where(on_circle, 0.0, second)
+        return np.asarray(first.sum(-1)), np.asarray(second.sum(-1))
+
     def _first_arcs(self) -> tuple[Real, Real]:
         grid = np.linspace(0.0, math.pi, 4 * self._roots.size + 9)
         return grid[:-1], grid[1:]
@@ -309,8 +325,7 @@ class Rational:
             return np.asarray((total + math.pi / 2) % math.pi - math.pi / 2)
 
         def excluded(lo: Real, hi: Real, least: Real, most: Real) -> NDArray[np.bool_]:
-            with np.errstate(divide="ignore"):
-                reach = (1.0 / least).sum(-1) * (hi - lo) / 2
+            reach = self._turn_bounds(least)[0] * (hi - lo) / 2
             return np.asarray(np.abs(phase((lo + hi) / 2)) > reach * (1.0 + _SLACK) + _SLACK)
 
         found = self._search(excluded, phase, np.imag, math.pi / 2)
@@ -338,18 +353,20 @@ class Rational:
             lo, hi, least = lo[keep], hi[keep], least[keep]
             half, middle = (hi - lo) / 2, (lo + hi) / 2
             slope = part(self._log_slope(middle))
-            monotone = np.abs(slope) > self._curvature(least) * half
             if math.isfinite(largest_variation):
-                with np.errstate(divide="ignore"):
-                    monotone &= (1.0 / least).sum(-1) * half < largest_variation / 2
-            for a, b in zip(lo[monotone], hi[monotone], strict=True):
+                turn, bend = self._turn_bounds(least)
+                monotone = (np.abs(slope) > bend * half) & (turn * half < largest_variation / 2)
+            else:
+                monotone = np.abs(slope) > self._curvature(least) * half
+            # A border may be a root, where there is no value, or the crossing itself: look past it.
+            nudge = 1e-9 * half
+            for a, b in zip((lo - nudge)[monotone], (hi + nudge)[monotone], strict=True):
                 fa, fb = float(value(np.array(a))), float(value(np.array(b)))
                 if fa == 0.0 or fb == 0.0:
                     found.append(float(a if fa == 0.0 else b))
                 elif fa * fb < 0.0:
-                    found.append(
-                        optimize.brentq(lambda w: float(value(np.array(w))), a, b, xtol=1e-15)
-                    )
+                    w = optimize.brentq(lambda w: float(value(np.array(w))), a, b, xtol=1e-15)
+                    found.append(min(max(w, 0.0), math.pi))
             rest = ~monotone
             points = rest & (half < _POINT)
             # A point that could not be excluded is a crossing that touches, unless it is a root.

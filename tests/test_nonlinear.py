@@ -270,8 +270,8 @@ class TestDescribingFunction:
             (-120, 0, 1, 0.0, 0.99),
             (-250, 0, 0, 0.0, 0.99),
             (-250, 0, 0, 2.0, 0.99),
-            (-6, 0, 50, 0.0, 0.99),
-            (-6, 0, 50, 3.0, 0.99),
+            pytest.param(-6, 0, 50, 0.0, 0.99, marks=pytest.mark.slow),
+            pytest.param(-6, 0, 50, 3.0, 0.99, marks=pytest.mark.slow),
             (-5, 0.5, 5, 1.0, 0.9),
         ],
     )

@@ -109,3 +109,12 @@ def test_values_at_poles_and_zeros():
     assert loop(-1.0) == 0.0
     assert not np.isfinite(loop(1.0))
     assert loop.peak() == (math.inf, 0.0)
+
+
+def test_a_double_pole_on_the_circle():
+    """arg R is nearly a multiple of pi all along the approach to z = 1, yet crosses none there."""
+    loop = Rational.of([], [1.0, 1.0, 0.3, -0.4], 0.01)
+    crossings = loop.phase_crossings()
+    w = np.linspace(1e-4, math.pi - 1e-4, 40_001)
+    on_grid = np.flatnonzero(np.diff(np.sign(loop.at(w).imag)))
+    assert crossings.size - 2 == on_grid.size

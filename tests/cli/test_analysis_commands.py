@@ -129,9 +129,14 @@ def test_spec_options_reach_the_loop(capsys):
     )
 
 
-@pytest.mark.parametrize("command", ["bode", "nyquist", "nichols", "step"])
 @pytest.mark.parametrize(
-    ("ending", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")]
+    ("command", "ending", "magic"),
+    [
+        ("bode", "png", b"\x89PNG"),
+        ("nyquist", "svg", b"<?xml"),
+        ("nichols", "pdf", b"%PDF"),
+        ("step", "png", b"\x89PNG"),
+    ],
 )
 def test_pictures(capsys, tmp_path, command, ending, magic):
     file = tmp_path / f"picture.{ending}"
