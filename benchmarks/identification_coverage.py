@@ -22,7 +22,7 @@ import numpy as np
 
 RESULTS = Path(__file__).parents[1] / "simulations" / "results" / "identification_coverage.json"
 
-#: rho, a, delay. The last one is there to show where the method ends.
+#: rho, a, delay. The last one is beyond what is asked for, to see what happens close to 1.
 PLANTS = (
     (-5.0, 0.9, 0),
     (-1.0, 0.8, 2),

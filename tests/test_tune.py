@@ -70,7 +70,7 @@ def test_beta_is_the_kalman_gain_where_nothing_binds() -> None:
     assert "noise against drift" in "; ".join(found.binding)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     low=st.floats(0.01, 100.0),
     width=st.floats(1.0, 1000.0),
@@ -89,7 +89,7 @@ def test_what_is_promised_is_kept(
     assert best.name == "recommended"
     assert best.overhead <= 0.1 + 1e-12
     assert best.stable
-    assert "cannot be brought" in str(found.binding) or best.errors.jitter <= 0.05 * 1.1
+    assert "cannot be brought" in str(found.binding) or best.errors.jitter <= 0.1 * 1.1
     # Authority: nothing is left over at either end of the range.
     assert best.residual == pytest.approx(1.0, rel=1e-9)
     for ratio in (work.ratio_low, work.ratio_high):
@@ -112,10 +112,10 @@ def test_published_range_and_what_the_published_floor_leaves() -> None:
     ("work", "options", "words"),
     [
         (Workload(50.0, 2400.0), {}, "interval: cost"),
-        (Workload(50.0, 2400.0), {}, "beta: jitter"),
+        (Workload(50.0, 2400.0), {"noise_target": 0.05}, "beta: jitter"),
         (Workload(50.0, 2400.0), {"noise_target": 1e-4}, "cannot be brought"),
         (Workload(0.5, 2.0), {"noise_target": 5.0}, "beta: noise against drift"),
-        (Workload(0.5, 2.0, rho=(-250.0, -1.0)), {"max_overhead": 2.0}, "beta: stability"),
+        (Workload(0.5, 2.0, rho=(-500.0, -1.0)), {"max_overhead": 2.0}, "beta: stability"),
     ],
 )
 def test_the_constraint_that_binds_is_named(

@@ -46,7 +46,7 @@ def tune(
     ] = None,
     noise_target: Annotated[
         float, typer.Option(help="Largest jitter of log(w_1/w_2) allowed, nats.")
-    ] = 0.05,
+    ] = 0.1,
     max_overhead: Annotated[
         float, typer.Option(help="Largest cost of the readings, as a share of training.")
     ] = 0.1,

@@ -187,7 +187,7 @@ class Tuning(Result):
 def tune(
     workload: Workload,
     *,
-    noise_target: float = 0.05,
+    noise_target: float = 0.1,
     max_overhead: float = 0.1,
 ) -> Tuning:
     """Choose beta, floor, warm-up, law and interval for a workload.

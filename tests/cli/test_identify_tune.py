@@ -15,13 +15,14 @@ from gabactl.traces import Trace, write_parquet
 
 
 def record(folder: Path, name: str, rho: float, *, excited: bool = True, **more: object) -> Path:
-    run = simulate_excited(rho, 0.8, steps=1500, **{"seed": 1, "excitation_seed": 1, **more}).run(0)
-    w = 1.0 / (1.0 + np.exp(-run.actuation))
-    half = run.log_ratio / 2
+    given = {"seed": 1, "excitation_seed": 1, **more}
+    run = simulate_excited(rho, 0.8, steps=1500, **given)
+    w = 1.0 / (1.0 + np.exp(-run.actuation[0]))
+    half = run.log_ratio[0] / 2
     trace = Trace.from_arrays(
         np.stack([np.exp(half), np.exp(-half)], axis=1),
         weights=np.stack([w, 1 - w], axis=1),
-        excitation=run.excitation if excited else None,
+        excitation=run.excitation[0] if excited else None,
         metadata={"spec": run.spec.to_dict(), "excitation": "prbs:amplitude=0.5,period=50,seed=1"},
     )
     file = folder / f"{name}.parquet"

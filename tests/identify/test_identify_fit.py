@@ -91,13 +91,13 @@ def _covered(rho: float, a: float, delay: int, *, runs: int, steps: int, seed: i
 
 
 def test_coverage_of_a_weak_negative_plant() -> None:
-    covered = _covered(-0.3, 0.9, 0, runs=200, steps=1500, seed=1)[:, 0]
+    covered = _covered(-0.3, 0.9, 0, runs=200, steps=1000, seed=1)[:, 0]
     # 190 expected; 3.3 standard deviations of a binomial count are 10.
     assert 180 <= covered.sum() <= 199
 
 
 def test_coverage_and_size_without_feedback() -> None:
-    covered, rejected = _covered(0.0, 0.9, 0, runs=200, steps=1500, seed=2).T
+    covered, rejected = _covered(0.0, 0.9, 0, runs=200, steps=1000, seed=2).T
     assert 180 <= covered.sum() <= 199
     assert rejected.sum() <= 20
 
