@@ -472,6 +472,11 @@ def plant_rational(plant: Any) -> Rational:
         )
     else:
         rational = Rational.from_lti(plant)
+        if getattr(plant, "dt", 1) not in (True, 1):
+            raise InputError(
+                f"plant with dt = {plant.dt!r}: plants are per optimisation step; give dt = 1 and set "
+                "the interval in the settings"
+            )
     if rational.gain != 0 and rational.zeros.size >= rational.poles.size:
         raise InputError(
             "plant with direct feed-through: the weights of a step cannot change the norms they "

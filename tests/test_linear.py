@@ -163,6 +163,7 @@ class TestLoop:
             (QuadraticBowls((1, 2), (0, 1)), "no transfer function"),
             (control.TransferFunction([1.0], [1.0], 1), "feed-through"),
             (control.TransferFunction([1.0], [1.0, 1.0]), "discrete"),
+            (control.TransferFunction([1.0], [1.0, 0.5], 5), "dt = 5"),
             ("P(z)", "type str"),
         ],
     )
