@@ -17,6 +17,7 @@ _LAZY = {
     "Reach": "gabactl.fuzz.reach",
     "Segment": "gabactl.fuzz.cases",
     "Target": "gabactl.fuzz.targets",
+    "as_target": "gabactl.fuzz.targets",
     "check_case": "gabactl.fuzz.engine",
     "fuzz": "gabactl.fuzz.engine",
     "fuzz_bounds": "gabactl.fuzz.engine",
@@ -35,6 +36,7 @@ __all__ = [
     "Reach",
     "Segment",
     "Target",
+    "as_target",
     "check_case",
     "fuzz",
     "fuzz_bounds",
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
     from gabactl.fuzz.properties import PROPERTIES
     from gabactl.fuzz.reach import Reach, reachable
     from gabactl.fuzz.result import FuzzReport, FuzzResult
-    from gabactl.fuzz.targets import Target, resolve, step_function
+    from gabactl.fuzz.targets import Target, as_target, resolve, step_function
 
 
 def __getattr__(name: str) -> Any:

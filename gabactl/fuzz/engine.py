@@ -28,7 +28,7 @@ from gabactl.fuzz.reach import reachable
 from gabactl.fuzz.result import FuzzReport, FuzzResult
 from gabactl.fuzz.search import Found, search
 from gabactl.fuzz.shrink import shrink
-from gabactl.fuzz.targets import Target, from_factory, resolve
+from gabactl.fuzz.targets import Target, as_target
 from gabactl.spec import GabaSpec
 
 __all__ = ["DEFAULT_STEPS", "check_case", "fuzz", "fuzz_bounds"]
@@ -123,7 +123,7 @@ def fuzz(
     if seed < 0:
         raise InputError(f"seed = {seed} is below 0: give a whole number >= 0")
     lanes.check_workers(workers)
-    rule = _as_target(target, spec)
+    rule = as_target(target, spec)
     names = list(PROPERTIES) if property == "all" else [property]
     settings = Settings(steps, time_limit, seed, workers, shrink_seconds, corpus, progress)
     return FuzzReport(tuple(_fuzz_one(rule, name, bound, settings) for name in names))
@@ -182,20 +182,11 @@ def check_case(
     --------
     >>> check_case("gaba", "bounds", Case.from_readings([[1.0, 0.0]]))
     """
-    rule = _as_target(target, spec)
+    rule = as_target(target, spec)
     rule = rule.with_tasks(case.n_tasks) or rule
     prop = make_property(property, rule, bound)
     outcome = prop.check(rule, case)
     assert not outcome.violated, f"{property} of {rule.name}: {outcome.message}"
-
-
-def _as_target(target: str | Target | Callable[..., Any], spec: GabaSpec | None) -> Target:
-    if isinstance(target, Target):
-        return target
-    if isinstance(target, str):
-        return resolve(target, spec)
-    name = getattr(target, "__qualname__", type(target).__name__)
-    return from_factory(target, spec or GabaSpec(), name)
 
 
 def _fuzz_one(target: Target, name: str, bound: Bound, settings: Settings) -> FuzzResult:

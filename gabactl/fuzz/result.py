@@ -241,7 +241,7 @@ def python_snippet(result: FuzzResult) -> str:
     case = _required(result.witness)
     lines = [
         "import numpy as np",
-        *(["import gabactl"] if result.target.spec is not None else []),
+        *(["import gabactl"] if _needs_gabactl(result) else []),
         *(["nan, inf = float('nan'), float('inf')"] if not _finite(case) else []),
         *_build(result, case),
         "for step, row in enumerate(readings):",
@@ -262,7 +262,8 @@ def pytest_snippet(result: FuzzResult) -> str:
     case = _required(result.witness)
     body = _named(_case_text(case))
     bound = "" if result.bound is None else f", bound={_named(repr(result.bound))}"
-    spec = result.target.spec
+    # A factory states its settings itself.
+    spec = None if result.target.expression else result.target.spec
     spec_text = "" if spec is None else f", spec={_spec_text(spec, case)}"
     return "\n".join(
         [
@@ -272,9 +273,17 @@ def pytest_snippet(result: FuzzResult) -> str:
             "",
             f"def test_{result.property_name}_of_{_identifier(result.target.name)}():",
             f"    case = {body}",
-            f"    check_case({result.target.name!r}, {result.property_name!r}, case{bound}{spec_text})",
+            f"    check_case({_expression(result)}, {result.property_name!r}, case{bound}{spec_text})",
         ]
     )
+
+
+def _needs_gabactl(result: FuzzResult) -> bool:
+    return result.target.spec is not None and not result.target.expression
+
+
+def _expression(result: FuzzResult) -> str:
+    return result.target.expression or repr(result.target.name)
 
 
 def _finite(case: Case) -> bool:
@@ -289,9 +298,9 @@ def _build(result: FuzzResult, case: Case) -> list[str]:
     if name == "gaba" and spec is not None:
         lines.append(f"rule = gabactl.Controller({_spec_text(spec, case)})")
     else:
-        given = "" if spec is None else f", {_spec_text(spec, case)}"
-        lines.append("from gabactl.fuzz import resolve")
-        lines.append(f"rule = resolve({name!r}{given}).start({case.n_tasks})")
+        given = "" if spec is None or result.target.expression else f", {_spec_text(spec, case)}"
+        lines.append("from gabactl.fuzz import as_target")
+        lines.append(f"rule = as_target({_expression(result)}{given}).start({case.n_tasks})")
     return lines
 
 

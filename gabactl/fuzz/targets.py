@@ -24,7 +24,16 @@ from gabactl.errors import InputError
 from gabactl.fuzz.cases import Case
 from gabactl.spec import GabaSpec
 
-__all__ = ["TARGETS", "Run", "Target", "Trajectory", "resolve", "run_case", "step_function"]
+__all__ = [
+    "TARGETS",
+    "Run",
+    "Target",
+    "Trajectory",
+    "as_target",
+    "resolve",
+    "run_case",
+    "step_function",
+]
 
 Array = NDArray[np.float64]
 
@@ -78,8 +87,8 @@ class Target:
         What the weights sum to; None where the rule does not say.
     lanes : bool
         Whether the vectorised searcher computes the same thing (our own controllers).
-    import_as : str
-        Expression that builds the step function in a pasted snippet.
+    expression : str
+        How a pasted snippet names it; default its name as a string.
     """
 
     name: str
@@ -94,7 +103,7 @@ class Target:
     uses_losses: bool = False
     total: float | None = 1.0
     lanes: bool = False
-    import_as: str = ""
+    expression: str = ""
 
     def with_tasks(self, n_tasks: int) -> Target | None:
         """The same rule for another number of tasks, or None where there is none."""
@@ -312,9 +321,7 @@ def controller_target(
 
 
 def _gaba(spec: GabaSpec) -> Target:
-    return controller_target(
-        Controller, spec, "gaba", lanes=True, import_as=f"gabactl.Controller(gabactl.{spec!r})"
-    )
+    return controller_target(Controller, spec, "gaba", lanes=True)
 
 
 def _gaba_compiled(spec: GabaSpec) -> Target:
@@ -400,6 +407,30 @@ def resolve(name: str, spec: GabaSpec | None = None) -> Target:
     return _balancer(name, spec)
 
 
+def as_target(target: str | Target | Callable[..., Any], spec: GabaSpec | None = None) -> Target:
+    """A target from a name (:func:`resolve`), from a factory, or as it is.
+
+    Parameters
+    ----------
+    target : str, Target or callable
+        What to fuzz.
+    spec : GabaSpec, optional
+        Settings of our own targets; the number of tasks for others.
+
+    Examples
+    --------
+    >>> as_target("gaba").name, as_target(lambda: lambda g: g / g.sum()).n_tasks
+    ('gaba', 2)
+    """
+    if isinstance(target, Target):
+        return target
+    if isinstance(target, str):
+        return resolve(target, spec)
+    name = str(getattr(target, "__name__", type(target).__name__))
+    expression = name if name.isidentifier() else "make_loss"
+    return replace(from_factory(target, spec or GabaSpec(), name), expression=expression)
+
+
 def _user_target(path: str, spec: GabaSpec) -> Target:
     module_name, _, attribute = path.partition(":")
     try:
@@ -458,14 +489,7 @@ def from_factory(factory: Callable[..., Any], spec: GabaSpec, name: str) -> Targ
             f"{name}: the factory returned a {type(first).__name__}: return a torch module with "
             "the loss signature, or a function from gradient norms to weights"
         )
-    return Target(
-        name, spec.n_tasks, lambda k: _CallableRun(make(k), k), import_as=_imported(name), **claims
-    )
-
-
-def _imported(name: str) -> str:
-    module, colon, attribute = name.partition(":")
-    return f"__import__('importlib').import_module({module!r}).{attribute}()" if colon else ""
+    return Target(name, spec.n_tasks, lambda k: _CallableRun(make(k), k), **claims)
 
 
 def _parameters(function: Callable[..., Any]) -> list[str]:
