@@ -47,7 +47,7 @@ COLUMNS: dict[str, str] = {
     "do not for the last twentieth of the level",
     "settling_contributions": "the same for the log spread",
     "growth": "late over early peak of the weights after an impulse of 1e-6, without floor or noise",
-    "stable": "whether that impulse dies out",
+    "stable": "1 where that impulse dies out, 0 where it does not",
 }
 
 #: Longest loop and largest batch of one call.
@@ -89,7 +89,7 @@ def run_batch(
     tolerance : float in (0, 1)
         Band of the settling times, as a share of the change.
     settling, stability : bool
-        Whether to run the extra passes for those columns (NaN otherwise; ``stable`` False).
+        Whether to run the extra passes for those columns (NaN otherwise).
     dtype : {"float64", "float32"}
         Precision.
     threads : int, at least 1
@@ -148,7 +148,7 @@ def run_batch(
     nothing = np.full(loops, np.nan)
     settled = _settling(runner, profile, table, tolerance) if settling else (nothing, nothing)
     out["settling_weights"], out["settling_contributions"] = settled
-    growth, stable = _stability(runner, profile, table) if stability else (nothing, nothing > 0)
+    growth, stable = _stability(runner, profile, table) if stability else (nothing, nothing)
     out["growth"], out["stable"] = growth, stable
     return {name: out[name] for name in COLUMNS}
 
@@ -190,7 +190,7 @@ def _settling(
 
 def _stability(
     runner: _Runner, profile: Profile, table: dict[str, NDArray[np.float64]]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     impulse = np.zeros((max(profile.steps, 400), profile.n_tasks))
     impulse[0, 0] = _IMPULSE
     zero = np.zeros_like(table["noise"])
@@ -199,7 +199,8 @@ def _stability(
     early, late = single["early_peak"], single["late_peak"]
     rest = 1e-13 if runner.dtype == np.float64 else 1e-7
     growth = late / np.maximum(early, rest)
-    return growth, np.asarray((late <= rest) | ((growth < 1 - 1e-9) & (late < 1e-3)))
+    stable = (late <= rest) | ((growth < 1 - 1e-9) & (late < 1e-3))
+    return growth, np.asarray(stable, dtype=np.float64)
 
 
 class _Runner:
