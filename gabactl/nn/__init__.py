@@ -10,31 +10,57 @@ from typing import TYPE_CHECKING, Any
 
 _LAZY = {
     "BalancedLoss": "gabactl.nn.base",
+    "Calibration": "gabactl.nn.calibration",
+    "EventSensor": "gabactl.nn.sensors",
     "FixedLoss": "gabactl.nn.fixed",
+    "FullSensor": "gabactl.nn.sensors",
     "GABALoss": "gabactl.nn.gaba",
     "GradNormLoss": "gabactl.nn.gradnorm",
+    "LastLayerSensor": "gabactl.nn.sensors",
+    "RepresentationSensor": "gabactl.nn.sensors",
+    "SubsetSensor": "gabactl.nn.sensors",
     "TraceRecorder": "gabactl.nn.recorder",
+    "calibrate": "gabactl.nn.calibration",
     "compute_task_grad_norm": "gabactl.nn.sensors",
     "get_shared_params": "gabactl.nn.sensors",
+    "peer_loss": "gabactl.nn.peers",
 }
 
 __all__ = [
     "BalancedLoss",
+    "Calibration",
+    "EventSensor",
     "FixedLoss",
+    "FullSensor",
     "GABALoss",
     "GradNormLoss",
+    "LastLayerSensor",
+    "RepresentationSensor",
+    "SubsetSensor",
     "TraceRecorder",
+    "calibrate",
     "compute_task_grad_norm",
     "get_shared_params",
+    "peer_loss",
 ]
 
 if TYPE_CHECKING:
     from gabactl.nn.base import BalancedLoss
+    from gabactl.nn.calibration import Calibration, calibrate
     from gabactl.nn.fixed import FixedLoss
     from gabactl.nn.gaba import GABALoss
     from gabactl.nn.gradnorm import GradNormLoss
+    from gabactl.nn.peers import peer_loss
     from gabactl.nn.recorder import TraceRecorder
-    from gabactl.nn.sensors import compute_task_grad_norm, get_shared_params
+    from gabactl.nn.sensors import (
+        EventSensor,
+        FullSensor,
+        LastLayerSensor,
+        RepresentationSensor,
+        SubsetSensor,
+        compute_task_grad_norm,
+        get_shared_params,
+    )
 
 
 def __getattr__(name: str) -> Any:

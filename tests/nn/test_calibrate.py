@@ -9,7 +9,7 @@ import torch
 from oracles.toys import t1008
 
 from gabactl.errors import InputError
-from gabactl.nn.calibrate import _compare, calibrate
+from gabactl.nn.calibration import _compare, calibrate
 from gabactl.nn.sensors import LastLayerSensor, RepresentationSensor
 
 

@@ -79,6 +79,13 @@ class TestBudget:
             EventSensor(**{name: value})
 
 
+@pytest.mark.parametrize("law", ["complement", "inverse"])
+def test_the_trigger_uses_the_controllers_law(law):
+    logs = np.random.default_rng(0).normal(0, 3, 4)
+    got = EventTrigger(4, law=law)._raw(logs.tolist())
+    assert got == pytest.approx(raw_weights(np.exp(logs), law).tolist(), abs=1e-12)
+
+
 class TestWeightError:
     @settings(max_examples=30, deadline=None)
     @given(

@@ -7,9 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from gabactl.controller import raw_weights
 from gabactl.errors import InputError
 from gabactl.results import Result
 from gabactl.spec import Law
@@ -147,6 +144,7 @@ class EventTrigger:
         self._level: list[float] = []
         self._trend = [0.0] * n_tasks
         self._surprise = [0.0] * n_tasks
+        self._noisy = False
         self._losses: list[float] = []
         self._losses_then: list[float] = []
 
@@ -174,12 +172,12 @@ class EventTrigger:
             return True
         if self._tokens < self.reading_cost or not self._level:
             return False
-        drift = [gap * rate for rate in self._trend]
-        return self._moves(drift) or self._moves(self._loss_drift()) or self._is_noisy()
-
-    def _is_noisy(self) -> bool:
-        spread = np.diag(np.sqrt(self._surprise))
-        return any(self._moves([float(x) for x in row]) for row in spread)
+        # The noise of a reading changes with a reading only, and is the cheapest to look up.
+        return (
+            self._noisy
+            or self._moves([gap * x for x in self._trend])
+            or self._moves(self._loss_drift())
+        )
 
     def _loss_drift(self) -> list[float]:
         if not self._losses or not self._losses_then:
@@ -188,10 +186,26 @@ class EventTrigger:
 
     def _moves(self, drift: Sequence[float]) -> bool:
         """Whether log norms that drifted so far would change a raw weight by the tolerance."""
-        pair = np.array([self._level, [a + b for a, b in zip(self._level, drift, strict=True)]])
-        pair -= pair.max(axis=1, keepdims=True)
-        raw = raw_weights(np.exp(np.maximum(pair, -600.0)), self.law)
-        return bool(np.abs(raw[1] - raw[0]).max() > self.tolerance)
+        then = self._raw(self._level)
+        now = self._raw([a + b for a, b in zip(self._level, drift, strict=True)])
+        return any(abs(a - b) > self.tolerance for a, b in zip(then, now, strict=True))
+
+    def _raw(self, logs: Sequence[float]) -> list[float]:
+        """Raw weights from log norms. Plain floats: this runs at every step."""
+        signed = list(logs) if self.law == "complement" else [-x for x in logs]
+        top = max(signed)
+        powers = [math.exp(x - top) for x in signed]
+        total = sum(powers)
+        if self.law == "inverse":
+            return [p / total for p in powers]
+        return [(1.0 - p / total) / (self.n_tasks - 1) for p in powers]
+
+    def _is_noisy(self) -> bool:
+        """Whether the usual surprise of one norm would change a raw weight by the tolerance."""
+        return any(
+            self._moves([math.sqrt(x) if i == j else 0.0 for j in range(self.n_tasks)])
+            for i, x in enumerate(self._surprise)
+        )
 
     def took(self, step: int, norms: Sequence[float]) -> None:
         """A reading was taken.
@@ -218,6 +232,7 @@ class EventTrigger:
             self._level[i] = predicted + _LEVEL * surprise
             self._trend[i] += _TREND * surprise / gap
             self._surprise[i] += _SPREAD * (surprise * surprise - self._surprise[i])
+        self._noisy = self._is_noisy()
 
     def bound(self, rate: float) -> EventBudget:
         """Cost and worst error, if no log-ratio of two norms moves faster than ``rate``.
@@ -282,3 +297,4 @@ class EventTrigger:
         self._level, self._trend, self._surprise, self._losses, self._losses_then = (
             list(lists[name] or []) for name in names
         )
+        self._noisy = bool(self._level) and self._is_noisy()
