@@ -168,7 +168,8 @@ def _bound_row(
 def weight_bounds(spec: GabaSpec) -> WeightBounds:
     """True range of every applied weight, for any sequence of finite readings.
 
-    Computed floats may exceed the exact range by about 1 ulp: a check should allow 4 ulp. With
+    Computed floats may exceed the exact range: by less than 4 ulp for two tasks, by up to
+    (K + 2)(2/(1-beta) + K + 1) eps for more (theorems ROUND-range and ROUND-weights). With
     ``guard="none"`` one non-finite reading makes the weights NaN, and then nothing holds.
 
     Parameters

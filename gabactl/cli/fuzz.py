@@ -45,7 +45,7 @@ def register(app: typer.Typer) -> None:
             str,
             typer.Option(
                 help="tight (what the rule can really reach), published ([m, 1-m]) or LOW:HIGH; "
-                "widened by 4 ulp."
+                "widened by 4 ulp (more than two tasks: by the proved rounding)."
             ),
         ] = "tight",
         steps: Annotated[

@@ -82,7 +82,8 @@ def fuzz(
         Settings of our own targets.
     bound : "tight", "published" or (low, high)
         For ``bounds``: the weights the rule can really reach (of a rule that is not GABA: not
-        negative), the published [m, 1 - m], or a range. Widened by 4 units in the last place.
+        negative), the published [m, 1 - m], or a range. Widened by 4 units in the last place,
+        or what :func:`gabactl.fuzz.properties.rounding_slack` proves for more than two tasks.
     steps : int, optional
         Controller steps per property; default 3 million for our own controllers, 50,000 otherwise.
     time_limit : float, optional

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from gabactl.controller import Controller
 from gabactl.fuzz import strategies
 from gabactl.fuzz._torch_targets import TorchRun, call_loss, module, task_losses
-from gabactl.fuzz.properties import Bound, resolve_bound, ulps
+from gabactl.fuzz.properties import Bound, resolve_bound, rounding_slack, ulps
 
 __all__ = ["loss_life"]
 
@@ -80,8 +80,9 @@ def loss_life(
     target = module(lambda _: make_loss(), n_tasks, "loss")
     k, spec = target.n_tasks, target.spec
     low, high = resolve_bound(target, bound)
-    low -= 8 * ulps(low, target.resolution)
-    high += 8 * ulps(high, target.resolution)
+    slack = rounding_slack(target, bound) * target.resolution
+    low -= max(8 * ulps(low, target.resolution), slack)
+    high += max(8 * ulps(high, target.resolution), slack)
     total = target.total
     norms = strategies.grad_norms(k, smallest=_SMALLEST, largest=_LARGEST, allow_subnormal=False)
     bad = strategies.grad_norms(

@@ -35,7 +35,7 @@ class FuzzResult(Result):
     bound_name : str or None
         ``tight``, ``published`` or ``given``; None for other properties than bounds.
     bound : (low, high) or None
-        The range, without the 4 units in the last place it is widened by.
+        The range, without what it is widened by for rounding.
     steps, seconds : int, float
         Controller steps run while searching, and the time that took.
     violations : int
@@ -139,7 +139,9 @@ class FuzzResult(Result):
         out: list[tuple[str, ...]] = []
         if self.bound is not None:
             low, high = self.bound
-            out.append((f"bound ({self.bound_name})", f"[{low:.9g}, {high:.9g}] widened by 4 ulp"))
+            out.append(
+                (f"bound ({self.bound_name})", f"[{low:.9g}, {high:.9g}] widened for rounding")
+            )
         out.append(("weights seen", f"[{self.worst_low:.9g}, {self.worst_high:.9g}]"))
         if self.reach is not None:
             low, high = self.reach
