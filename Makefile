@@ -24,7 +24,11 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q
 
-test-all: $(VENV)/.dev
+$(VENV)/.all: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install -c constraints.txt -e ".[dev,cluster,integrations]"
+	@touch $@ $(VENV)/.dev $(VENV)/.demo
+
+test-all: $(VENV)/.all
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "slow or not slow"
 
 lint: $(VENV)/.dev

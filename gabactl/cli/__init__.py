@@ -108,7 +108,7 @@ _EXTRAS = {
     "dask": "cluster",
     "ray": "cluster",
     "cvxpy": "lmi",
-    "flint": "flint",
+    "atheris": "fuzz",
 }
 
 
