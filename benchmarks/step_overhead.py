@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gabactl.nn import FixedLoss, GABALoss, GradNormLoss, get_shared_params
 from gabactl.nn.models import CnnBiLstmAttention
@@ -88,6 +89,16 @@ def with_loss(loss_fn, model, losses, shared, reuse=False):
     return step
 
 
+def twice_differentiable(step):
+    """The step with an attention that has second derivatives."""
+
+    def wrapped():
+        with sdpa_kernel(SDPBackend.MATH):
+            step()
+
+    return wrapped
+
+
 def torchjd_step(method, model, losses, shared):
     """A step as torchjd's own documentation writes it."""
     import torchjd.aggregation as aggregation
@@ -96,8 +107,7 @@ def torchjd_step(method, model, losses, shared):
     aggregator = getattr(aggregation, method)()
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5)
     seen = []
-    last = [m for m in model.reduce.modules() if isinstance(m, nn.Linear)][-1]
-    last.register_forward_hook(lambda m, i, o: seen.append(o))
+    model.reduce.register_forward_hook(lambda m, i, o: seen.append(o))
     ids = {id(p) for p in shared}
     heads = [
         [p for n, p in model.named_parameters() if id(p) not in ids and n.startswith(h)]
@@ -108,7 +118,14 @@ def torchjd_step(method, model, losses, shared):
         optimiser.zero_grad()
         seen.clear()
         values = losses()
-        mtl_backward(values, features=seen[-1], tasks_params=heads, shared_params=shared)
+        # One row at a time: recurrent layers cannot be batched over, and it is as fast.
+        mtl_backward(
+            values,
+            features=seen[-1],
+            tasks_params=heads,
+            shared_params=shared,
+            parallel_chunk_size=1,
+        )
         jac_to_grad(shared, aggregator)
         optimiser.step()
 
@@ -165,10 +182,10 @@ def libmtl_step(model, losses, shared, device):
 def contenders(name, device):
     """Label to (how to build a step function, steps per turn)."""
 
-    def ours(make, reuse=False):
+    def ours(make, reuse=False, wrap=lambda step: step):
         def build():
             model, losses, shared, end = problem(name, device)
-            return with_loss(make(model, end).to(device), model, losses, shared, reuse)
+            return wrap(with_loss(make(model, end).to(device), model, losses, shared, reuse))
 
         return build
 
@@ -219,7 +236,10 @@ def contenders(name, device):
             ),
             every,
         ),
-        "GradNorm, create_graph": (ours(lambda m, e: GradNormLoss(lr=1e-6)), every),
+        "GradNorm, create_graph": (
+            ours(lambda m, e: GradNormLoss(lr=1e-6), wrap=twice_differentiable),
+            every,
+        ),
         "GradNorm, closed form": (
             ours(lambda m, e: GradNormLoss(lr=1e-6, create_graph=False)),
             every,
@@ -338,16 +358,20 @@ def main():
     # On one core the process's own CPU time is what a step costs, whatever else runs beside it.
     alone = device.type == "cpu" and options.threads == 1
     clock = time.process_time if alone else time.perf_counter
-    result = {
+    measured = {
         "clock": "CPU time of the process" if alone else "wall time",
-        "command": "python benchmarks/step_overhead.py " + " ".join(sys.argv[1:]),
+        "command": f"python benchmarks/step_overhead.py --device {options.device} "
+        f"--threads {options.threads} --seconds {options.seconds:g}",
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
         "threads": options.threads,
         "python": platform.python_version(),
         "versions": versions(),
-        "models": {},
     }
+    # Models that are not measured now keep what an earlier run found.
+    result = {"models": {}}
+    if options.output.exists():
+        result["models"] = json.loads(options.output.read_text(encoding="utf-8"))["models"]
     for name in options.models:
         load = os.getloadavg()[0]
         rows, skipped = measure(
@@ -356,11 +380,12 @@ def main():
         if options.memory:
             add_memory(rows, name, device)
         result["models"][name] = {
+            **measured,
             "rows": rows,
             "skipped": skipped,
             "load_average": [load, os.getloadavg()[0]],
         }
-        print(f"{name} on {result['device']}, load {load:.1f} (ratios to plain training)")
+        print(f"{name} on {measured['device']}, load {load:.1f} (ratios to plain training)")
         for label, row in rows.items():
             memory = f"{row['peak_mib']:8.0f} MiB" if row.get("peak_mib") is not None else ""
             print(
