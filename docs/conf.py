@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import types
+import typing
 
 # The examples are pictures in files: no window, whatever the machine has.
 os.environ["MPLBACKEND"] = "agg"
@@ -29,6 +31,7 @@ html_title = "gabactl"
 myst_enable_extensions = ["dollarmath", "deflist", "colon_fence"]
 myst_heading_anchors = 3
 
+templates_path = ["_templates"]
 autosummary_generate = True
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
@@ -43,3 +46,22 @@ sphinx_gallery_conf = {
     "min_reported_time": 5,
     "download_all_examples": False,
 }
+
+
+def _skip_aliases(app, what, name, obj, skip, options):
+    """Type aliases have nothing to say that their users' signatures do not."""
+    alias = isinstance(obj, (types.GenericAlias, types.UnionType)) or typing.get_origin(obj)
+    return True if alias else None
+
+
+def _escape_bars(app, what, name, obj, options, lines):
+    """Docstrings write |x| for a magnitude, which reST would read as a substitution."""
+    lines[:] = [
+        line if "``" in line or ">>>" in line or ".. " in line else line.replace("|", "\\|")
+        for line in lines
+    ]
+
+
+def setup(app):
+    app.connect("autodoc-skip-member", _skip_aliases)
+    app.connect("autodoc-process-docstring", _escape_bars, priority=900)
