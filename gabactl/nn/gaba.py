@@ -444,9 +444,12 @@ class GABALoss(BalancedLoss):
         """A step without a reading: its weights, scaled."""
         if not self._frozen or self.spec.guard == "none":
             self._advance(step)
-        if parameters is None:
+        # Without shared parameters a due reading is missed, and uniform weights are applied, as
+        # published. Between the readings of a sampled sensor nothing is missed, given or not.
+        if parameters is None and (self._frozen or self.spec.measures_at(step)):
             return self._uniform()
-        if self.sensor.coasts and not self._frozen and step > self.spec.warmup:
+        watching = parameters is not None and not self._frozen
+        if watching and self.sensor.coasts and step > self.spec.warmup:
             self._coast()
         return self._weights_of_state()
 

@@ -318,6 +318,17 @@ class TestBeyondThePublished:
             measured.append(loss_fn.measured_this_step)
         assert measured == [False, False, True, False, False, True, False, False, True]
 
+    def test_between_readings_nothing_is_missed(self):
+        # As Controller.observe(None): uniform only where a reading was due and not taken.
+        spec = GabaSpec(warmup=0, interval=3, beta=0.5)
+        loss_fn, controller = GABALoss.from_spec(spec), Controller(spec)
+        for step in range(12):
+            losses, shared = losses_with_norms([9.0, 1.0])
+            given = step in (0, 1, 6)  # steps 4 and 10 are due, and missed
+            loss_fn.forward_k(losses, shared if given else None)
+            expected = controller.observe([9.0, 1.0] if given else None)
+            assert loss_fn.applied_weights.tolist() == pytest.approx(expected.tolist(), abs=1e-7)
+
     def test_from_spec(self):
         spec = GabaSpec(3, 0.9, 0.01, 7, "inverse", "project", "none", 5)
         assert GABALoss.from_spec(spec).spec == spec
