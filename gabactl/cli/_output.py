@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gabactl.results import Result, to_jsonable
+if TYPE_CHECKING:
+    from gabactl.results import Result
 
 __all__ = ["JsonFlag", "show"]
 
@@ -18,6 +19,9 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Machine output: strict J
 
 def show(result: Result | Sequence[Result] | dict[str, Any], as_json: bool) -> None:
     """Print a result (or several), as a table or as JSON."""
+    # Here, because it loads NumPy, which `gabactl --version` has no use for.
+    from gabactl.results import Result, to_jsonable
+
     if as_json:
         print(json.dumps(to_jsonable(result), indent=2, allow_nan=False))
         return

@@ -56,13 +56,27 @@ def test_a_bug_of_ours_is_no_traceback_either(monkeypatch, capsys):
 
 
 def test_every_command_has_a_help_text(capsys):
-    from gabactl.cli import app
+    from gabactl.cli import build_app
+
+    app = build_app()
 
     names = [c.name or c.callback.__name__ for c in app.registered_commands]
     names += [g.name or g.typer_instance.info.name for g in app.registered_groups]
+    assert len(names) >= 18
     for name in names:
         assert main([name, "--help"]) == 0
         text = capsys.readouterr().out
         assert "Usage: gabactl" in text
         lines = text.splitlines()
         assert len(lines[2].strip()) > 10, f"{name} says nothing of itself"
+
+
+def test_every_module_is_named_as_its_command():
+    """Only the module of the command that is called is loaded, by this name."""
+    from gabactl.cli import _COMMANDS, build_app
+
+    for module in _COMMANDS:
+        app = build_app([module])
+        commands = [c.name or c.callback.__name__ for c in app.registered_commands]
+        groups = [g.name or g.typer_instance.info.name for g in app.registered_groups]
+        assert commands + groups == [module]
