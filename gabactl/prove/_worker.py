@@ -13,6 +13,7 @@ from gabactl.prove.theorem import Outcome
 
 
 def serve() -> None:
+    """Decide one theorem after another, as asked on standard input, until it ends."""
     answers = sys.stdout
     # What a theorem file prints must not mix with the answers.
     with contextlib.redirect_stdout(sys.stderr):
