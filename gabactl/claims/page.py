@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from importlib import resources
 from pathlib import Path
 
 from gabactl.claims.check import ClaimTable
 from gabactl.errors import InputError
+from gabactl.files import write_text
 
 __all__ = ["render_page", "write_page"]
 
@@ -46,17 +45,8 @@ def write_page(table: ClaimTable, path: str | Path) -> None:
     InputError
         The folder is missing or cannot be written to.
     """
-    target = Path(path)
     try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(render_page(table))
-            os.chmod(name, 0o644)
-            os.replace(name, target)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        write_text(path, render_page(table))
     except OSError as error:
         raise InputError(
             f"{path}: cannot be written ({error.strerror}): check the folder"

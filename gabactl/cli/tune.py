@@ -139,10 +139,8 @@ def _pair(option: str, text: str) -> tuple[float, float]:
 
 
 def _write(result: Any, file: Path) -> None:
-    import os
-    import tempfile
-
     from gabactl.errors import InputError
+    from gabactl.files import write_text
     from gabactl.plots import save, style
 
     if file.suffix.lower() != ".toml":
@@ -150,10 +148,7 @@ def _write(result: Any, file: Path) -> None:
             save(result.plot().figure, file)
         return
     try:
-        handle, temporary = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(result.to_toml())
-        os.replace(temporary, file)
+        write_text(file, result.to_toml())
     except OSError as error:
         raise InputError(
             f"{file}: cannot be written ({error.strerror}): choose another place"

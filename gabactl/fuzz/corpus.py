@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gabactl.errors import InputError
+from gabactl.files import write_text
 from gabactl.fuzz.cases import Case
 from gabactl.results import to_jsonable
 
@@ -86,10 +85,7 @@ def save(folder: str | Path, target: str, prop: str, case: Case, note: str = "")
     path = Path(folder) / f"{stem}-{digest}.json"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
-        os.replace(temporary, path)
+        write_text(path, text + "\n")
     except OSError as error:
         raise InputError(
             f"corpus {folder}: cannot be written ({error.strerror}): choose another with --corpus"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from importlib import resources
 from pathlib import Path
 
 import gabactl
 from gabactl.errors import InputError
+from gabactl.files import write_text
 from gabactl.report.build import Report
 from gabactl.report.pictures import data_uri, pictures
 from gabactl.results import Result, to_jsonable
@@ -66,16 +65,9 @@ def write_html(report: Report, path: str | Path) -> Path:
     """
     file = Path(path)
     text = render_html(report)
-    temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, file)
+        write_text(file, text)
     except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
         raise InputError(
             f"{file}: cannot be written ({error.strerror}): choose another place with -o"
         ) from None
