@@ -17,7 +17,8 @@ from gabactl.absolute_stability import (
 from gabactl.authority import Authority, authority, closed_loop_authority
 from gabactl.describing import LimitCycles, limit_cycles
 from gabactl.errors import InputError
-from gabactl.linear import FilterFacts, Loop, VectorLoop, filter_facts, open_loop, vector_loop
+from gabactl.filter import FilterFacts, filter_facts
+from gabactl.linear import Loop, VectorLoop, open_loop, vector_loop
 from gabactl.margins import Margins, margins
 from gabactl.noise import NoiseReport, noise_report
 from gabactl.nonlinear import Equilibria, SmallGain, equilibria, small_gain

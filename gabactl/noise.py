@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import signal
 
 from gabactl.errors import InputError
-from gabactl.linear import Loop, filter_facts
+from gabactl.filter import filter_facts
+from gabactl.linear import Loop
 from gabactl.results import Result
 from gabactl.spec import GabaSpec
 

@@ -17,7 +17,7 @@ from scipy import signal
 
 from gabactl._rational import Rational
 from gabactl.errors import InputError
-from gabactl.linear import FilterFacts, filter_facts
+from gabactl.filter import FilterFacts, filter_facts
 from gabactl.results import Result
 from gabactl.spec import GabaSpec
 

@@ -197,7 +197,7 @@ class GabaSpec:
         >>> GabaSpec(beta=0.75).to_control().poles().real.tolist()
         [0.75]
         """
-        from gabactl.linear import filter_system
+        from gabactl.filter import filter_system
 
         return filter_system(self)
 

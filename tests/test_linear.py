@@ -13,10 +13,10 @@ from scipy import signal
 from gabactl import responses
 from gabactl.controller import Controller, raw_weights, saturate, smooth
 from gabactl.errors import InputError
+from gabactl.filter import filter_facts
 from gabactl.frequency import frequency_response, root_locus
 from gabactl.linear import (
     controller_jacobian,
-    filter_facts,
     floor_slope,
     open_loop,
     vector_loop,

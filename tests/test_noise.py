@@ -10,7 +10,8 @@ from scipy import signal
 
 from gabactl.controller import Controller
 from gabactl.errors import InputError
-from gabactl.linear import filter_facts, open_loop
+from gabactl.filter import filter_facts
+from gabactl.linear import open_loop
 from gabactl.noise import autocovariance, jensen_bias, noise_gain, noise_report
 from gabactl.plants import LogRatio
 from gabactl.responses import linear_response

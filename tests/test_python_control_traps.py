@@ -14,7 +14,8 @@ import pytest
 
 from gabactl._rational import Rational
 from gabactl.describing import saturation_limit_cycle
-from gabactl.linear import filter_facts, open_loop
+from gabactl.filter import filter_facts
+from gabactl.linear import open_loop
 from gabactl.margins import confirm_witnesses, margins
 from gabactl.plants import LogRatio
 from gabactl.responses import step_response

@@ -11,7 +11,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from gabactl import Controller, GabaSpec, plots
-from gabactl.linear import filter_facts, open_loop
+from gabactl.filter import filter_facts
+from gabactl.linear import open_loop
 from gabactl.noise import jensen_bias, noise_gain, noise_report
 from gabactl.plants import LogRatio
 from gabactl.sampling import sampling_trade

@@ -10,8 +10,8 @@ from gabactl.authority import WeightBounds, weight_bounds
 from gabactl.balancers import GradNorm
 from gabactl.compare import CompareResult, compare_on_norms
 from gabactl.errors import InputError
+from gabactl.filter import FilterFacts, filter_facts
 from gabactl.fuzz import FuzzResult, fuzz_bounds
-from gabactl.linear import FilterFacts, filter_facts
 from gabactl.profiles import published_disturbance
 from gabactl.results import Result
 from gabactl.saturation import Saturation, saturation

@@ -1,0 +1,97 @@
+"""What every plant is: a frozen description that can be started, and what the starting shares."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gabactl.errors import InputError
+
+__all__ = [
+    "Array",
+    "Plant",
+    "PlantState",
+    "check_int",
+    "check_real",
+    "logits",
+    "split_disturbance",
+]
+
+Array = NDArray[np.float64]
+
+# A weight of exactly 0 has no logarithm; the smallest normal float stands in for it.
+_TINY = float(np.finfo(np.float64).tiny)
+
+
+class PlantState(Protocol):
+    """A running plant."""
+
+    def measure(self, log_disturbance: ArrayLike | None = None) -> Array:
+        """Gradient norms of this step, shape (K,).
+
+        Parameters
+        ----------
+        log_disturbance : float or array, shape (K,), optional
+            Added to the natural logarithm of the norms. With two tasks a single number is a
+            disturbance of the log ratio, split evenly.
+        """
+
+    def apply(self, weights: ArrayLike) -> None:
+        """Take the weights of this step, shape (K,), and advance by one step."""
+
+
+@runtime_checkable
+class Plant(Protocol):
+    """Anything with a number of tasks that can be started."""
+
+    @property
+    def n_tasks(self) -> int:
+        """Number of tasks K."""
+
+    def start(self, seed: int = 0) -> PlantState:
+        """A fresh running copy; the seed matters only for plants with noise."""
+
+
+def split_disturbance(log_disturbance: ArrayLike | None, n_tasks: int) -> Array:
+    """A log disturbance per task, shape (K,), from what :meth:`PlantState.measure` accepts.
+
+    Examples
+    --------
+    >>> split_disturbance(2.0, 2).tolist()
+    [1.0, -1.0]
+    """
+    if log_disturbance is None:
+        return np.zeros(n_tasks)
+    d = np.asarray(log_disturbance, dtype=np.float64)
+    if d.ndim == 0 and n_tasks == 2:
+        return np.array([0.5, -0.5]) * d
+    if d.shape != (n_tasks,):
+        raise InputError(
+            f"log_disturbance of shape {d.shape} for n_tasks = {n_tasks}: "
+            "give one number per task (or, for two tasks, one number for the log ratio)"
+        )
+    return d
+
+
+def logits(weights: ArrayLike, n_tasks: int) -> Array:
+    """``log w_i - mean_j log w_j``, shape (K,)."""
+    w = np.asarray(weights, dtype=np.float64)
+    if w.shape != (n_tasks,):
+        raise InputError(f"weights of shape {w.shape} for n_tasks = {n_tasks}: give one per task")
+    logs = np.log(np.maximum(w, _TINY))
+    return np.asarray(logs - logs.mean(), dtype=np.float64)
+
+
+def check_real(name: str, value: Any, remedy: str) -> None:
+    """Refuse what is no finite number, saying what to give instead."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise InputError(f"{name} = {value!r} is not a finite number: {remedy}")
+
+
+def check_int(name: str, value: Any, least: int, remedy: str) -> None:
+    """Refuse what is no whole number of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise InputError(f"{name} = {value!r} is not a whole number >= {least}: {remedy}")

@@ -1,0 +1,88 @@
+"""Plants from their one-line descriptions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gabactl.errors import InputError
+from gabactl.plants.bowls import QuadraticBowls
+from gabactl.plants.log_ratio import LogRatio
+from gabactl.plants.replay import Replay
+
+__all__ = ["parse_plant"]
+
+_KINDS: dict[str, tuple[str, ...]] = {
+    "log-ratio": ("rho", "a", "delay", "n_tasks"),
+    "bowls": ("curvatures", "minimisers", "noise", "step_size", "start_at"),
+    "replay": ("path",),
+}
+_INTEGERS = {"delay", "n_tasks"}
+_LISTS = {"curvatures", "minimisers", "start_at"}
+
+
+def parse_plant(text: str) -> LogRatio | QuadraticBowls | Replay:
+    """A plant from its one-line description, as the command line takes it.
+
+    Parameters
+    ----------
+    text : str
+        ``log-ratio:rho=0.5,a=0.9,delay=1``, ``bowls:curvatures=500/1,minimisers=0/1,noise=0.1``
+        (lists with slashes), or ``replay:PATH``.
+
+    Raises
+    ------
+    InputError
+        Unknown kind or key, a value that is no number, or one out of range.
+
+    Examples
+    --------
+    >>> parse_plant("log-ratio:rho=0.5,a=0.9,delay=1")
+    LogRatio(rho=0.5, a=0.9, delay=1, n_tasks=2)
+    >>> parse_plant("log-ratio:gain=2")
+    Traceback (most recent call last):
+        ...
+    gabactl.errors.InputError: plant log-ratio: unknown setting 'gain': choose from rho, a, delay, n_tasks
+    """
+    kind, _, rest = text.partition(":")
+    kind = kind.strip()
+    if kind not in _KINDS:
+        raise InputError(
+            f"plant {kind!r} is unknown: choose from {', '.join(_KINDS)}, "
+            "such as log-ratio:rho=0.5,a=0.9,delay=1"
+        )
+    if kind == "replay":
+        path = rest.removeprefix("path=").strip()
+        if not path:
+            raise InputError("plant replay: no file given: write replay:PATH")
+        return Replay.from_trace(path)
+    settings: dict[str, Any] = {}
+    for item in filter(None, (part.strip() for part in rest.split(","))):
+        key, equals, value = (part.strip() for part in item.partition("="))
+        if not equals:
+            raise InputError(f"plant {kind}: {item!r} is not of the form key=value")
+        if key not in _KINDS[kind]:
+            raise InputError(
+                f"plant {kind}: unknown setting {key!r}: choose from {', '.join(_KINDS[kind])}"
+            )
+        if key in settings:
+            raise InputError(f"plant {kind}: {key} is given twice: give it once")
+        settings[key] = _parse_value(kind, key, value)
+    required = ("rho",) if kind == "log-ratio" else ("curvatures", "minimisers")
+    missing = [key for key in required if key not in settings]
+    if missing:
+        raise InputError(f"plant {kind}: {missing[0]} is missing: add {missing[0]}=...")
+    return LogRatio(**settings) if kind == "log-ratio" else QuadraticBowls(**settings)
+
+
+def _parse_value(kind: str, key: str, text: str) -> Any:
+    try:
+        if key in _INTEGERS:
+            return int(text)
+        if key in _LISTS:
+            return tuple(float(part) for part in text.split("/"))
+        if key == "noise" and "/" in text:
+            return tuple(float(part) for part in text.split("/"))
+        return float(text)
+    except ValueError:
+        wanted = "a whole number" if key in _INTEGERS else "a number"
+        raise InputError(f"plant {kind}: {key} = {text!r} is not {wanted}") from None
