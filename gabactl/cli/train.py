@@ -39,12 +39,18 @@ def register(app: typer.Typer) -> None:
         subset: Annotated[str, typer.Option(help="FD001, FD002, FD003 or FD004.")] = "FD001",
         channels: Annotated[int, typer.Option(help="14 sensors, or 17 with the settings.")] = 14,
         model: Annotated[str, typer.Option(help="small or paper (3.5 M parameters).")] = "small",
-        balancer: Annotated[str, typer.Option(help="gaba, gradnorm or fixed.")] = "gaba",
+        balancer: Annotated[
+            str,
+            typer.Option(help="gaba, gradnorm, fixed, uncertainty, dwa, pcgrad or cagrad."),
+        ] = "gaba",
         weights: Annotated[
             str, typer.Option(help="Of fixed: RUL,health, as in 0.0476,0.9524.")
         ] = "0.5,0.5",
         measure_every: Annotated[
-            int, typer.Option(help="Of fixed: steps between readings for the record; 0 never.")
+            int,
+            typer.Option(
+                help="Of fixed, uncertainty, dwa: steps between readings for the record; 0 never."
+            ),
         ] = 1,
         normalise_to: Annotated[
             str, typer.Option(help="Of gaba: what the weights sum to, 1 or n_tasks.")
@@ -52,6 +58,12 @@ def register(app: typer.Typer) -> None:
         gradnorm: Annotated[str, typer.Option(help="chen2018 or textbook.")] = "chen2018",
         alpha: Annotated[float, typer.Option(help="Of gradnorm: restoring force.")] = 1.5,
         gradnorm_lr: Annotated[float, typer.Option(help="Of gradnorm: step size.")] = 0.025,
+        cagrad_c: Annotated[
+            float, typer.Option(help="Of cagrad: how far to leave the average, in [0, 1).")
+        ] = 0.4,
+        sample_weights: Annotated[
+            str, typer.Option(help="none or amnl; amnl with gaba is GRACE.")
+        ] = "none",
         epochs: Annotated[int, typer.Option(help="At most so many epochs.")] = 30,
         steps: Annotated[int | None, typer.Option(help="At most so many steps.")] = None,
         patience: Annotated[
@@ -72,6 +84,7 @@ def register(app: typer.Typer) -> None:
         target_scale: Annotated[
             float, typer.Option(help="RUL targets are divided by this (1: cycles).")
         ] = 1.0,
+        precision: Annotated[str, typer.Option(help="float32, tf32 or bf16.")] = "float32",
         excite: Annotated[
             str | None,
             typer.Option(
@@ -119,6 +132,8 @@ def register(app: typer.Typer) -> None:
             gradnorm_variant=gradnorm,
             gradnorm_alpha=alpha,
             gradnorm_lr=gradnorm_lr,
+            cagrad_c=cagrad_c,
+            sample_weights=sample_weights,
             epochs=epochs,
             steps=steps,
             batch_size=batch_size,
@@ -130,6 +145,7 @@ def register(app: typer.Typer) -> None:
             clip=clip,
             patience=patience,
             target_scale=target_scale,
+            precision=precision,
             excite=None if excite is None else Excitation.parse(excite),
             seed=seed,
             device=device,
@@ -145,7 +161,7 @@ def register(app: typer.Typer) -> None:
 
         if threads is not None:
             torch.set_num_threads(threads)
-        examples = cmapss.load(data, subset, channels=channels, seed=seed)
+        examples = cmapss.load(data, subset, channels=channels, seed=seed, all_test_windows=True)
         with _progress(quiet=as_json) as on_step:
             result = run(
                 examples,

@@ -35,6 +35,8 @@ _GRAMIAN = {
 _SCALAR = {"dwa": "DWA", "famo": "FAMO", "imtl_l": "IMTLL", "uncertainty": "UW"}
 #: Scalarizers that are built for a number of values.
 _SHAPED = ("famo", "imtl_l", "uncertainty")
+#: Where torchjd's DWA keeps its epochs.
+_DWA_MEMORY = ("_loss_sum", "_n_batches", "_previous_averages")
 
 
 class GramianLoss(BalancedLoss):
@@ -107,7 +109,7 @@ class GramianLoss(BalancedLoss):
 
 
 class ScalarizedLoss(BalancedLoss):
-    """Weights from the losses alone, by a torchjd scalarizer; ``shared_params`` is not used.
+    """Weights from the losses alone, by a torchjd scalarizer.
 
     ``applied_weights`` are the derivatives of the combined loss by the losses.
 
@@ -119,13 +121,15 @@ class ScalarizedLoss(BalancedLoss):
         each epoch, ``famo`` ``scalarizer.update(losses)`` with the losses after each step.
     n_tasks, task_names
         As in :class:`gabactl.nn.GABALoss`.
+    measure_every : int, at least 0
+        As in :class:`gabactl.nn.FixedLoss`: gradient norms for the record; 0 never takes them.
     **options
         For the scalarizer.
 
     Notes
     -----
-    Sources: the papers that the documentation of torchjd.scalarization names. What dwa and famo
-    remember of earlier epochs and steps is not in the ``state_dict``.
+    Sources: the papers that the documentation of torchjd.scalarization names. The ``state_dict``
+    holds what dwa remembers of earlier epochs, but not what famo does of earlier steps.
 
     Examples
     --------
@@ -141,10 +145,16 @@ class ScalarizedLoss(BalancedLoss):
         n_tasks: int = 2,
         *,
         task_names: Sequence[str] | None = None,
+        measure_every: int = 0,
         **options: Any,
     ) -> None:
+        if measure_every < 0:
+            raise InputError(
+                f"measure_every = {measure_every} is negative: 0 measures never, 1 always"
+            )
         super().__init__(n_tasks, task_names)
         self.method = method
+        self.measure_every = measure_every
         shape = (n_tasks,) if method in _SHAPED else ()
         self.scalarizer: nn.Module = _build("scalarization", _SCALAR, method, *shape, **options)
 
@@ -158,19 +168,41 @@ class ScalarizedLoss(BalancedLoss):
         losses : sequence of K scalar tensors
             Task losses; famo needs positive ones.
         shared_params : iterable of Tensor, optional
-            Ignored.
+            Used for the record only.
         """
-        self._check(losses, None)
+        parameters = self._check(losses, shared_params if self.measure_every else None)
         self.measured_this_step = False
         if self._frozen:
             return self._combine(losses, self.applied_weights.to(losses[0].device))
+        step = self._steps() + 1
+        if parameters is not None and (step - 1) % self.measure_every == 0:
+            self._last_grad_norms = self._norms(losses, parameters)
+            self.measured_this_step = True
         device = losses[0].device
         values = torch.stack([loss.reshape(()).to(device) for loss in losses])
         total: Tensor = self.scalarizer(values)
         (weights,) = torch.autograd.grad(total, [values], retain_graph=True)
         self._last_applied = weights.detach()
-        self._advance(self._steps() + 1)
+        self._advance(step)
         return total
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What dwa remembers: the sums of this epoch and the averages of the last two."""
+        if self.method != "dwa":
+            return {}
+        memory: Any = self.scalarizer
+        return {name: getattr(memory, name) for name in _DWA_MEMORY}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Back to what :meth:`get_extra_state` gave.
+
+        Parameters
+        ----------
+        state : dict
+            Of the same method.
+        """
+        for name in _DWA_MEMORY if self.method == "dwa" else ():
+            setattr(self.scalarizer, name, state[name])
 
     def _weights_of_state(self) -> Tensor:
         k = len(self.task_names)

@@ -12,9 +12,11 @@ from gabactl.errors import InputError
 from gabactl.nn.excitation import Excitation
 from gabactl.spec import GabaSpec
 
-__all__ = ["Balancer", "TrainingSettings"]
+__all__ = ["Balancer", "Precision", "SampleWeights", "TrainingSettings"]
 
-Balancer = Literal["gaba", "gradnorm", "fixed"]
+Balancer = Literal["gaba", "gradnorm", "fixed", "uncertainty", "dwa", "pcgrad", "cagrad"]
+SampleWeights = Literal["none", "amnl"]
+Precision = Literal["float32", "tf32", "bf16"]
 
 #: Choices that may differ between the first run and its resumption.
 _EXTENDABLE = ("epochs", "steps", "patience", "device")
@@ -38,8 +40,8 @@ class TrainingSettings:
         See :mod:`gabactl.nn.models`.
     dropout : float in [0, 1), optional
         Default: as published, by subset.
-    balancer : {"gaba", "gradnorm", "fixed"}
-        What weighs the two losses.
+    balancer : {"gaba", "gradnorm", "fixed", "uncertainty", "dwa", "pcgrad", "cagrad"}
+        What weighs the two losses. The last four need the extra ``peers``.
     spec : GabaSpec
         Settings of ``gaba``.
     normalise_to : 1 or "n_tasks"
@@ -47,11 +49,17 @@ class TrainingSettings:
     weights : tuple of 2 floats
         Weights of ``fixed`` (RUL, health).
     measure_every : int, at least 0
-        With ``fixed``: steps between measurements of the gradient norms, for the record only.
+        With ``fixed``, ``uncertainty`` and ``dwa``: steps between measurements of the gradient
+        norms, for the record only.
     gradnorm_variant : {"chen2018", "textbook"}
         See :class:`gabactl.nn.GradNormLoss`.
     gradnorm_alpha, gradnorm_lr : float
         Restoring force and step size of ``gradnorm``.
+    cagrad_c : float in [0, 1)
+        How far ``cagrad`` may leave the average gradient.
+    sample_weights : {"none", "amnl"}
+        ``amnl``: the RUL loss is the mean of w (prediction - y)^2 with
+        w = 1 + clip(1 - y / 125, 0, 1), y in cycles. With ``gaba`` this is GRACE.
     epochs : int, at least 1
         At most so many epochs.
     steps : int, optional
@@ -81,6 +89,9 @@ class TrainingSettings:
     target_scale : float, positive
         The RUL target is divided by this: 1 is cycles (published), 125 gives targets in [0, 1].
         Nothing else changes the ratio of the gradients as much.
+    precision : {"float32", "tf32", "bf16"}
+        ``tf32`` lets CUDA round the factors of matrix products to 10 bits, ``bf16`` runs the
+        network under autocast; ``float32`` forbids both. Losses, norms and weights are float32.
     excite : Excitation, optional
         A known perturbation of the weights.
     seed : int, at least 0
@@ -113,6 +124,8 @@ class TrainingSettings:
     gradnorm_variant: str = "chen2018"
     gradnorm_alpha: float = 1.5
     gradnorm_lr: float = 0.025
+    cagrad_c: float = 0.4
+    sample_weights: str = "none"
     epochs: int = 30
     steps: int | None = None
     batch_size: int = 256
@@ -125,6 +138,7 @@ class TrainingSettings:
     average: float = 0.999
     patience: int | None = None
     target_scale: float = 1.0
+    precision: str = "float32"
     excite: Excitation | None = None
     seed: int = 0
     device: str = "auto"
@@ -135,6 +149,8 @@ class TrainingSettings:
         self._one_of("model", ("small", "paper"))
         self._one_of("balancer", get_args(Balancer))
         self._one_of("gradnorm_variant", ("chen2018", "textbook"))
+        self._one_of("sample_weights", get_args(SampleWeights))
+        self._one_of("precision", get_args(Precision))
         self._one_of("optimizer", ("adamw", "sgd"))
         self._one_of("normalise_to", (1, "n_tasks"))
         for name, least, example in (
@@ -153,11 +169,17 @@ class TrainingSettings:
         self._real("weight_decay", 0.0, math.inf)
         self._real("gradnorm_alpha", 0.0, math.inf)
         self._real("momentum", 0.0, 1.0)
+        self._real("cagrad_c", 0.0, 1.0)
         self._real("average", 0.0, 1.0)
         if self.clip is not None:
             self._real("clip", 0.0, math.inf, low_open=True)
         if self.dropout is not None:
             self._real("dropout", 0.0, 1.0)
+        if self.excite is not None and self.balancer == "uncertainty":
+            raise InputError(
+                "excite with balancer = 'uncertainty': its log-variances would get no gradient; "
+                "excite another balancer"
+            )
         if self.spec.n_tasks != 2:
             raise InputError(
                 f"n_tasks = {self.spec.n_tasks}: training on C-MAPSS has two tasks, RUL and health"
@@ -220,9 +242,12 @@ class TrainingSettings:
             ...
         gabactl.errors.InputError: run.ckpt: was trained with seed = 0, not 1: resume with the same settings, or start afresh under another name
         """
+        # A checkpoint of an earlier release lacks what came later, and was trained with defaults.
+        defaults = TrainingSettings().to_dict()
         for name, value in self.to_dict().items():
-            if name not in _EXTENDABLE and before.get(name) != value:
+            then = before.get(name, defaults[name])
+            if name not in _EXTENDABLE and then != value:
                 raise InputError(
-                    f"{source}: was trained with {name} = {before.get(name)!r}, not {value!r}: "
+                    f"{source}: was trained with {name} = {then!r}, not {value!r}: "
                     "resume with the same settings, or start afresh under another name"
                 )

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gabactl.cmapss.metrics import nasa_score, rmse
-from gabactl.cmapss.windows import Cmapss, Windows
+from gabactl.cmapss.windows import MAX_RUL, Cmapss, Windows
 from gabactl.errors import InputError
 from gabactl.nn.base import BalancedLoss
 from gabactl.nn.checkpoint import load_checkpoint, save_checkpoint
@@ -32,6 +33,7 @@ from gabactl.nn.fixed import FixedLoss
 from gabactl.nn.gaba import GABALoss
 from gabactl.nn.gradnorm import GradNormLoss
 from gabactl.nn.models import build_model
+from gabactl.nn.peers import ScalarizedLoss, amnl_loss, peer_loss
 from gabactl.nn.recorder import TraceRecorder
 from gabactl.nn.sensors import get_shared_params
 from gabactl.nn.settings import TrainingSettings
@@ -86,6 +88,12 @@ def build_loss(settings: TrainingSettings, device: torch.device) -> BalancedLoss
         loss = GABALoss.from_spec(settings.spec, normalise_to=normalise_to)
     elif settings.balancer == "fixed":
         loss = FixedLoss(settings.weights, measure_every=settings.measure_every)
+    elif settings.balancer in ("uncertainty", "dwa"):
+        loss = peer_loss(settings.balancer, measure_every=settings.measure_every)
+    elif settings.balancer in ("pcgrad", "cagrad"):
+        loss = peer_loss(
+            settings.balancer, **({"c": settings.cagrad_c} if settings.balancer == "cagrad" else {})
+        )
     else:
         variant: Any = settings.gradnorm_variant
         loss = GradNormLoss(
@@ -115,12 +123,16 @@ def train(
     """Train, record, and test.
 
     The test uses the averaged weights of the epoch with the best validation RMSE. Ctrl-C (and
-    SIGTERM) finishes the step, saves the checkpoint and returns with ``interrupted``.
+    SIGTERM) finishes the step, saves the checkpoint and returns with ``interrupted``. The test
+    engines are looked at after every epoch too, for ``rmse_test_selected``; nothing else depends
+    on that.
 
     Parameters
     ----------
     data : Cmapss
-        From :func:`gabactl.cmapss.load`, with the subset, channels and seed of the settings.
+        From :func:`gabactl.cmapss.load`, with the subset, channels and seed of the settings. With
+        every test window, the test is on the last one of each engine all the same, and the error
+        over all is reported beside it.
     settings : TrainingSettings
         Everything else.
     record : path, optional
@@ -183,7 +195,7 @@ def train(
             )
     begin = time.perf_counter()
     try:
-        with _interrupts() as interrupted:
+        with _interrupts() as interrupted, _precision(settings.precision, run.device):
             stopped = run.loop(recorder, checkpoint, checkpoint_every, interrupted, on_step)
     except BaseException:
         if recorder is not None:
@@ -192,6 +204,12 @@ def train(
     if checkpoint is not None:
         run.save(checkpoint, recorder)
     kept = None if recorder is None else recorder.close(finish=stopped != "interrupted")
+    test, everywhere = None, math.nan
+    if stopped != "interrupted":
+        with _precision(settings.precision, run.device):
+            test = run.test(run.last_windows)
+            if len(run.last_windows) < len(data.test):
+                everywhere = run.test(data.test).rmse
     return TrainingResult(
         settings=settings,
         steps=run.step,
@@ -201,7 +219,9 @@ def train(
         seconds=time.perf_counter() - begin,
         best_epoch=run.best_epoch,
         validation_rmse=run.best_rmse,
-        test=None if stopped == "interrupted" else run.test(data.test),
+        test=test,
+        rmse_all_windows=everywhere,
+        rmse_test_selected=run.best_test_rmse,
         stopped=stopped,
         rul_output_off=run.rul_output_off(),
         record=kept,
@@ -222,16 +242,17 @@ class _Run:
         self.loss_fn = build_loss(settings, self.device)
         self.shared = get_shared_params(self.model)
         self.average = _Average(self.model, settings.average)
-        self.optimizer = _optimizer(self.model, settings)
+        self.optimizer = _optimizer(self.model, self.loss_fn, settings)
         self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(self.optimizer, **_PLATEAU)  # type: ignore[arg-type]
         self.inputs, self.rul, self.health = self._on_device(data.train)
         self.validation = data.validation
+        self.last_windows = _last_of_each(data.test)
         self.steps_per_epoch = len(data.train) // settings.batch_size
         self.total_steps = settings.epochs * self.steps_per_epoch
         if settings.steps is not None:
             self.total_steps = min(self.total_steps, settings.steps)
         self.step = 0
-        self.last_rmse = self.best_rmse = math.nan
+        self.last_rmse = self.best_rmse = self.best_test_rmse = math.nan
         self.best_epoch = 0
         self.best: dict[str, Tensor] | None = None
         self._set_lr()
@@ -278,9 +299,9 @@ class _Run:
                 )
 
     def _step(self, batch: Tensor, recorder: TraceRecorder | None) -> None:
-        predicted, logits = self.model(self.inputs[batch])
+        predicted, logits = self._forward(self.inputs[batch])
         losses = [
-            functional.mse_loss(predicted, self.rul[batch]),
+            self._rul_loss(predicted, self.rul[batch]),
             functional.cross_entropy(logits, self.health[batch]),
         ]
         total = self.loss_fn.forward_k(losses, shared_params=self.shared)
@@ -293,6 +314,19 @@ class _Run:
         self.average.update(self.step)
         if recorder is not None:
             recorder.log(losses)
+
+    def _forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        if self.settings.precision != "bf16":
+            found: tuple[Tensor, Tensor] = self.model(inputs)
+            return found
+        with torch.autocast(self.device.type, torch.bfloat16):
+            predicted, logits = self.model(inputs)
+        return predicted.float(), logits.float()
+
+    def _rul_loss(self, predicted: Tensor, rul: Tensor) -> Tensor:
+        if self.settings.sample_weights == "amnl":
+            return amnl_loss(predicted, rul, MAX_RUL / self.settings.target_scale)
+        return functional.mse_loss(predicted, rul)
 
     def _order(self) -> Tensor:
         """The order of this epoch's windows, a function of seed and epoch."""
@@ -317,6 +351,12 @@ class _Run:
         if not self.last_rmse >= self.best_rmse and not math.isnan(self.last_rmse):
             self.best_rmse, self.best_epoch = self.last_rmse, self.epoch
             self.best = copy.deepcopy(self.average.model.state_dict())
+        test_rmse = self._score(self.last_windows).rmse
+        if not test_rmse >= self.best_test_rmse and not math.isnan(test_rmse):
+            self.best_test_rmse = test_rmse
+        if self.settings.balancer == "dwa":
+            inner: Any = getattr(self.loss_fn, "inner", self.loss_fn)
+            inner.scalarizer.step()
         if self.epoch > self.settings.lr_warmup_epochs and not math.isnan(self.last_rmse):
             self.plateau.step(self.last_rmse)
         self._set_lr()
@@ -392,6 +432,7 @@ class _Run:
             "best_epoch": self.best_epoch,
             "best_rmse": self.best_rmse,
             "last_rmse": self.last_rmse,
+            "best_test_rmse": self.best_test_rmse,
             "optimizer": self.optimizer.state_dict(),
             "plateau": _plain(self.plateau.state_dict()),
             "balancer": self.loss_fn.state_dict(),
@@ -417,6 +458,7 @@ class _Run:
             self.best = saved["best"]
             self.best_epoch = int(saved["best_epoch"])
             self.best_rmse, self.last_rmse = float(saved["best_rmse"]), float(saved["last_rmse"])
+            self.best_test_rmse = float(saved.get("best_test_rmse", math.nan))
             self.optimizer.load_state_dict(saved["optimizer"])
             self.plateau.load_state_dict(dict(saved["plateau"]))
             self.loss_fn.load_state_dict(saved["balancer"])
@@ -453,17 +495,44 @@ class _Average:
                 average.copy_(value)
 
 
-def _optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+def _optimizer(
+    model: nn.Module, loss_fn: BalancedLoss, settings: TrainingSettings
+) -> torch.optim.Optimizer:
+    groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
+    inner = getattr(loss_fn, "inner", loss_fn)
+    if isinstance(inner, ScalarizedLoss) and (learned := list(inner.parameters())):
+        # Decay would pull the log-variances of uncertainty weighting towards equal weights.
+        groups.append({"params": learned, "weight_decay": 0.0})
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(
-            model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
-        )
+        return torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay)
     return torch.optim.SGD(
-        model.parameters(),
+        groups,
         lr=settings.lr,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
     )
+
+
+def _last_of_each(windows: Windows) -> Windows:
+    """The last window of each engine, which is what the published test protocol scores."""
+    last = np.append(windows.unit[1:] != windows.unit[:-1], True)
+    return Windows(**{f.name: getattr(windows, f.name)[last] for f in fields(Windows)})
+
+
+@contextmanager
+def _precision(name: str, device: torch.device) -> Iterator[None]:
+    """Whether CUDA may round the factors of products: its own default differs by operation."""
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high" if name == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = name == "tf32"
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
 
 
 @contextmanager
@@ -509,6 +578,7 @@ def _metadata(run: _Run, command: str | None) -> dict[str, Any]:
     if s.optimizer == "sgd":
         optimiser["momentum"] = s.momentum
     found: dict[str, Any] = {
+        "balancer": s.balancer,
         "model": {
             "name": s.model,
             "parameters": sum(p.numel() for p in run.model.parameters()),

@@ -66,7 +66,12 @@ class TrainingResult(Result):
     validation_rmse : float
         The best, in cycles; NaN before the first full epoch.
     test : Score or None
-        None when interrupted.
+        On the last window of each test engine; None when interrupted.
+    rmse_all_windows : float
+        Over every window of the test engines, where the data have them; else NaN.
+    rmse_test_selected : float
+        The best test RMSE of any epoch: what choosing the epoch by the test engines would have
+        reported. An optimistic bound, never used; NaN before the first full epoch.
     stopped : str
         ``finished``, ``stopped early``, ``diverged`` or ``interrupted``.
     rul_output_off : bool
@@ -84,6 +89,8 @@ class TrainingResult(Result):
     best_epoch: int
     validation_rmse: float
     test: Score | None
+    rmse_all_windows: float
+    rmse_test_selected: float
     stopped: str
     rul_output_off: bool
     record: Path | None
@@ -119,6 +126,8 @@ class TrainingResult(Result):
                 ("NASA score", f"{self.test.nasa:.1f} ({self.test.nasa_uncapped:.1f} uncapped)"),
                 ("health accuracy", f"{100 * self.test.health_accuracy:.1f} %"),
             ]
+        if math.isfinite(self.rmse_all_windows):
+            rows.append(("test RMSE, every window", f"{self.rmse_all_windows:.2f} cycles"))
         if self.rul_output_off:
             rows.append(
                 ("warning", "the final ReLU of the RUL head is off: lower --lr, or set --clip")
@@ -140,6 +149,8 @@ class TrainingResult(Result):
             "best_epoch": self.best_epoch,
             "validation_rmse": self.validation_rmse,
             "test": self.test,
+            "rmse_all_windows": self.rmse_all_windows,
+            "rmse_test_selected": self.rmse_test_selected,
             "stopped": self.stopped,
             "rul_output_off": self.rul_output_off,
             "record": self.record,

@@ -1,0 +1,148 @@
+"""``gabactl campaign``: many recorded training runs, resumable, in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gabactl.cli._output import JsonFlag, show
+
+if TYPE_CHECKING:
+    from gabactl.campaign.driver import Activity
+
+_Folder = Annotated[
+    Path, typer.Argument(help="Folder of the campaign.", metavar="DIR", show_default=False)
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    campaign = typer.Typer(
+        help="Train many runs from a plan: subsets, seeds, methods.", no_args_is_help=True
+    )
+    app.add_typer(campaign, name="campaign")
+
+    @campaign.command()
+    def run(
+        file: Annotated[Path, typer.Argument(help="The plan.", metavar="FILE.toml")],
+        output: Annotated[
+            Path, typer.Option("-o", "--output", help="Folder for everything.", metavar="DIR")
+        ],
+        data: Annotated[
+            Path,
+            typer.Option(
+                help="Folder or zip archive with the data (see `gabactl data fetch`).",
+                envvar="GABACTL_CMAPSS",
+            ),
+        ],
+        resume: Annotated[bool, typer.Option("--resume", help="Go on with what is there.")] = False,
+        workers: Annotated[int, typer.Option(help="Runs at once.")] = 1,
+        minutes: Annotated[
+            float | None,
+            typer.Option("--slice", help="Stop after so many minutes, with checkpoints."),
+        ] = None,
+        only: Annotated[
+            str | None, typer.Option(help="Only runs whose name fits, as in 'FD002-*'.")
+        ] = None,
+        as_json: JsonFlag = False,
+    ) -> None:
+        """Run a campaign, each run a process of its own.
+
+        Ctrl-C saves checkpoints and exits with code 130, as does the end of a slice with code 0;
+        the same command with --resume goes on. Exit code 1: a run failed.
+        """
+        import sys
+
+        from gabactl.campaign import run_campaign
+
+        with _progress(quiet=as_json or not sys.stderr.isatty()) as on_activity:
+            status = run_campaign(
+                file,
+                output,
+                data,
+                resume=resume,
+                workers=workers,
+                minutes=minutes,
+                only=only,
+                command=f"gabactl campaign run {file.name}",
+                on_activity=on_activity,
+            )
+        show(status, as_json)
+        if status.failed:
+            raise typer.Exit(1)
+        if status.stopped and minutes is None:
+            raise typer.Exit(130)
+
+    @campaign.command()
+    def status(folder: _Folder, as_json: JsonFlag = False) -> None:
+        """How far a campaign is."""
+        from gabactl.campaign import campaign_status
+
+        show(campaign_status(folder), as_json)
+
+    @campaign.command()
+    def table(
+        folder: Annotated[
+            Path,
+            typer.Argument(help="Folder of the campaign, or its table.", metavar="DIR"),
+        ],
+        output: Annotated[
+            Path | None,
+            typer.Option("-o", "--output", help="Write the table there.", metavar="FILE.parquet"),
+        ] = None,
+        as_json: JsonFlag = False,
+    ) -> None:
+        """What a campaign found: mean and deviation over the seeds; all rows with --json or -o."""
+        from gabactl.campaign import collect_results, load_results, save_results
+
+        results = load_results(folder)
+        if output is not None:
+            if folder.is_dir() and (folder / "runs").is_dir():
+                results = collect_results(folder, relative_to=output.absolute().parent)
+            save_results(results, output)
+        show(results, as_json)
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[Activity], None] | None]:
+    if quiet:
+        yield None
+        return
+    import math
+    import sys
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bars:
+        whole = bars.add_task("runs", total=None, note="")
+        shown: dict[str, TaskID] = {}
+
+        def on_activity(now: Activity) -> None:
+            bars.update(whole, completed=now.done, total=now.total)
+            for name in set(shown) - set(now.running):
+                bars.remove_task(shown.pop(name))
+            for name, told in now.running.items():
+                if name not in shown:
+                    shown[name] = bars.add_task(name, total=None, note="starts")
+                if len(told) == 5:
+                    step, steps, epoch, epochs, rmse = told
+                    quality = "" if math.isnan(rmse) else f", validation RMSE {rmse:.2f}"
+                    bars.update(
+                        shown[name],
+                        completed=int(step),
+                        total=int(steps),
+                        note=f"epoch {min(int(epoch) + 1, int(epochs))}/{int(epochs)}{quality}",
+                    )
+
+        yield on_activity
