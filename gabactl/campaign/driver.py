@@ -354,15 +354,16 @@ class _Worker:
         environ = dict(os.environ)
         environ["OMP_NUM_THREADS"] = str(campaign.threads)
         self._log = open(place / LOG, "ab")  # noqa: SIM115
-        # In a session of its own, so that Ctrl-C in the terminal reaches the driver alone. Its
-        # standard input stays open as long as the driver lives.
+        # In a process group of its own, so that Ctrl-C in the terminal reaches the driver alone
+        # (not in a session of its own: schedulers that share time by session would treat it as
+        # another job). Its standard input stays open as long as the driver lives.
         self.process = subprocess.Popen(
             [sys.executable, "-m", "gabactl.campaign.worker", *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             env=environ,
-            start_new_session=True,
+            process_group=0 if os.name == "posix" else None,
         )
         self.told: tuple[float, ...] = ()
         self._stopped_at: float | None = None
