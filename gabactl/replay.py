@@ -3,6 +3,9 @@
 The averages follow ``ema <- p ema + (1 - p) raw`` with p = beta**interval, which is a loop over
 floats; every other stage is vectorised. ``gabactl.Controller`` stepped by hand gives the same
 numbers, and what the other implementations are tested against.
+
+Between readings the average is held, or it coasts: under a sensor that chooses its own times it
+goes on following the last raw weights at every step.
 """
 
 from __future__ import annotations
@@ -49,7 +52,8 @@ class Replay:
         Readings that the settings call for at steps the record leaves out, from its first to its
         last step. More than 0 makes the average a guess.
     untaken_readings : int
-        Readings called for at recorded steps where nothing was measured.
+        Readings called for at recorded steps where nothing was measured. None are, where the
+        average coasts.
     """
 
     spec: GabaSpec
@@ -81,7 +85,9 @@ def replay(
     *,
     step: ArrayLike | None = None,
     start_ema: ArrayLike | None = None,
+    start_raw: ArrayLike | None = None,
     unmeasured: Literal["uniform", "hold"] = "uniform",
+    coast: bool = False,
 ) -> Replay:
     """What a GABA controller would have done on these gradient norms.
 
@@ -98,9 +104,14 @@ def replay(
         Strictly increasing, counted from 1; default 1, 2, ...
     start_ema : array, shape (K,), optional
         Average before the first row; default 1/K.
+    start_raw : array, shape (K,), optional
+        With ``coast``: raw weights of the last reading before the first row; default 1/K.
     unmeasured : {"uniform", "hold"}
         Weights at a due reading that was not taken: uniform, as the controller does when it is
         given no shared parameters, or those of the average. The average is kept either way.
+    coast : bool
+        The sensor chose its own times (those of ``measured``), and at the steps between them the
+        average goes on following the last raw weights. Needs an interval of 1.
 
     Returns
     -------
@@ -109,7 +120,8 @@ def replay(
     Raises
     ------
     InputError
-        Shapes that do not fit, steps that do not increase, a negative norm.
+        Shapes that do not fit, steps that do not increase, a negative norm, ``coast`` with an
+        interval.
 
     Examples
     --------
@@ -134,8 +146,14 @@ def replay(
     if seen.shape != (n,):
         raise InputError(f"measured has shape {seen.shape}: give ({n},)")
 
+    if coast and spec.interval != 1:
+        raise InputError(
+            f"interval = {spec.interval} with a sensor that chooses its own times: replay with "
+            "interval = 1, or as a sampled sensor (coast=False)"
+        )
+
     active = np.asarray(steps > spec.warmup, dtype=bool)
-    due = _is_due(spec, steps)
+    due = active & seen if coast else _is_due(spec, steps)
     taken = due & seen
     raw = np.full((n, k), np.nan)
     raw[taken] = raw_weights(norms[taken], spec.law, spec.guard)
@@ -144,7 +162,12 @@ def replay(
     start = [1.0 / k] * k if start_ema is None else np.asarray(start_ema, dtype=float).tolist()
     if len(start) != k:
         raise InputError(f"start_ema has {len(start)} values: give n_tasks = {k}")
-    ema = _averages(spec, raw[moves], start)[np.cumsum(moves)]
+    if coast:
+        followed = _held(raw, moves, [1.0 / k] * k if start_raw is None else start_raw)
+        moves = moves | (active & ~taken)
+    else:
+        followed = raw
+    ema = _averages(spec, followed[moves], start)[np.cumsum(moves)]
     weights = saturate(ema, spec.floor, spec.floor_mode)
     uniform = ~active if unmeasured == "hold" else ~active | (due & ~seen)
     weights[uniform] = 1.0 / k
@@ -167,7 +190,9 @@ def replay_trace(
     """:func:`replay` on a trace: its norms, step numbers and, where it starts late, its average.
 
     A trace that starts after the first reading continues from the first average it recorded, if
-    it has one; else from 1/K.
+    it has one; else from 1/K. One whose sensor coasts continues from the first reading in it: what
+    the average followed before is not in the record. A sensor that coasts coasts in the replay too,
+    unless the settings name an interval.
 
     Parameters
     ----------
@@ -189,9 +214,13 @@ def replay_trace(
             f"{trace.source}: {len(trace.tasks)} tasks ({', '.join(trace.tasks[:6])}), but "
             f"n_tasks = {spec.n_tasks}: pass --tasks {len(trace.tasks)}"
         )
+    coast = trace.coasts and spec.interval == 1
     if starts_late(trace, spec) and trace.ema is not None and not np.isnan(trace.ema[0]).any():
-        return _continued(trace, spec, trace.ema[0], unmeasured)
-    return replay(spec, trace.grad_norms, trace.measured, step=trace.step, unmeasured=unmeasured)
+        copied = _rows_to_copy(trace, spec) if coast else 1
+        return _continued(trace, spec, trace.ema[:copied], unmeasured, coast)
+    return replay(
+        spec, trace.grad_norms, trace.measured, step=trace.step, unmeasured=unmeasured, coast=coast
+    )
 
 
 def starts_late(trace: Trace, spec: GabaSpec) -> bool:
@@ -206,30 +235,53 @@ def starts_late(trace: Trace, spec: GabaSpec) -> bool:
     return len(trace) > 0 and int(trace.step[0]) > spec.warmup + 1
 
 
+def _rows_to_copy(trace: Trace, spec: GabaSpec) -> int:
+    """Rows up to the first usable reading, from which on a coasting average can be rebuilt."""
+    assert trace.ema is not None
+    known = trace.measured & usable(trace.grad_norms, spec.law) & ~np.isnan(trace.ema).any(axis=1)
+    return int(np.argmax(known)) + 1 if known.any() else len(trace)
+
+
 def _continued(
-    trace: Trace, spec: GabaSpec, start: Array, unmeasured: Literal["uniform", "hold"]
+    trace: Trace,
+    spec: GabaSpec,
+    start: Array,
+    unmeasured: Literal["uniform", "hold"],
+    coast: bool,
 ) -> Replay:
-    # The first average holds the first reading already: that row is copied, not replayed.
+    # The averages given, shape (copied, K), hold their readings already: copied, not replayed.
+    n = len(start)
     rest = replay(
         spec,
-        trace.grad_norms[1:],
-        trace.measured[1:],
-        step=trace.step[1:],
-        start_ema=start,
+        trace.grad_norms[n:],
+        trace.measured[n:],
+        step=trace.step[n:],
+        start_ema=start[-1],
+        start_raw=raw_weights(trace.grad_norms[n - 1], spec.law, spec.guard) if coast else None,
         unmeasured=unmeasured,
+        coast=coast,
     )
     first = saturate(start, spec.floor, spec.floor_mode)
     return Replay(
         spec,
         trace.step,
-        np.vstack([np.full((1, spec.n_tasks), np.nan), rest.raw]),
+        np.vstack([np.full((n, spec.n_tasks), np.nan), rest.raw]),
         np.vstack([start, rest.ema]),
         np.vstack([first, rest.weights]),
-        np.concatenate([[True], rest.active]),
+        np.concatenate([np.ones(n, dtype=bool), rest.active]),
         rest.readings,
         _unrecorded(spec, trace.step),
         rest.untaken_readings,
     )
+
+
+def _held(raw: Array, moves: NDArray[np.bool_], before: ArrayLike) -> Array:
+    """Per step, the raw weights that a coasting average follows, shape (steps, K)."""
+    finite = moves & np.isfinite(raw).all(axis=1)
+    last = np.maximum.accumulate(np.where(finite, np.arange(1, len(raw) + 1), 0))
+    held: Array = np.vstack([np.asarray(before, dtype=np.float64)[None], raw])[last]
+    held[moves] = raw[moves]
+    return held
 
 
 def _is_due(spec: GabaSpec, steps: NDArray[np.int64]) -> NDArray[np.bool_]:

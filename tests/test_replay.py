@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gabactl import Controller, GabaSpec, InputError
+from gabactl.controller import project, raw_weights, smooth, usable
 from gabactl.replay import replay, replay_trace
 from gabactl.traces import Trace
 
@@ -186,3 +187,84 @@ def _seconds(spec, norms):
     start = time.perf_counter()
     replay(spec, norms)
     return time.perf_counter() - start
+
+
+def coasted(spec, norms, measured):
+    """The average that goes on following the last raw weights, one step at a time."""
+    ema = held = np.full(spec.n_tasks, 1 / spec.n_tasks)
+    rows = []
+    for step, (reading, seen) in enumerate(zip(norms, measured, strict=True), start=1):
+        usable_now = not seen or bool(usable(reading, spec.law)) or spec.guard == "none"
+        if step > spec.warmup and usable_now:
+            if seen:
+                raw = raw_weights(reading, spec.law, spec.guard)
+                ema = smooth(ema, raw, spec.beta)
+                held = raw if np.isfinite(raw).all() else held
+            else:
+                ema = smooth(ema, held, spec.beta)
+            if spec.floor_mode == "clamp_state":
+                ema = project(ema, spec.floor)
+        rows.append(ema)
+    return np.array(rows)
+
+
+class TestCoasting:
+    """A sensor that chooses its own times, and an average that does not wait for it."""
+
+    def readings(self, k=2, steps=300):
+        norms = random_norms(3, steps, k)
+        measured = np.random.default_rng(4).random(steps) < 0.1
+        norms[~measured] = np.nan
+        return norms, measured
+
+    @pytest.mark.parametrize("floor_mode", FLOORS)
+    @pytest.mark.parametrize("k", [2, 4])
+    def test_follows_the_last_raw_weights(self, k, floor_mode):
+        norms, measured = self.readings(k)
+        measured[[150, 200]] = True
+        norms[150], norms[200] = 0.0, np.inf  # readings at which the guard holds
+        spec = GabaSpec(n_tasks=k, warmup=20, beta=0.95, floor_mode=floor_mode)
+        done = replay(spec, norms, measured, coast=True)
+        np.testing.assert_allclose(done.ema, coasted(spec, norms, measured), rtol=0, atol=1e-13)
+        assert done.readings == measured[20:].sum()
+        assert done.unrecorded_readings == done.untaken_readings == 0
+        held = replay(spec, norms, measured, unmeasured="hold")
+        assert np.abs(held.ema - done.ema).max() > 0.05
+
+    def test_a_trace_says_whether_it_coasts(self):
+        norms, measured = self.readings()
+        spec = GabaSpec(warmup=20)
+        sensor = {"name": "event", "coasts": True, "interval": 1, "budget": 0.03}
+        trace = Trace.from_arrays(norms, metadata={"sensor": sensor, "spec": spec.to_dict()})
+        assert trace.coasts
+        assert trace.sensor == sensor
+        whole = replay(spec, norms, measured, coast=True)
+        np.testing.assert_array_equal(replay_trace(trace, spec).ema, whole.ema)
+        # Other settings coast too; with an interval it is a sampled sensor that is asked about.
+        assert replay_trace(trace, GabaSpec(beta=0.9)).untaken_readings == 0
+        assert replay_trace(trace, GabaSpec(warmup=20, interval=5)).untaken_readings > 0
+        assert not Trace.from_arrays(norms).coasts
+
+    def test_a_trace_that_starts_late_goes_on_from_its_first_reading(self):
+        norms, measured = self.readings()
+        spec = GabaSpec(warmup=20)
+        whole = replay(spec, norms, measured, coast=True)
+        sensor = {"sensor": {"name": "event", "coasts": True}}
+        for first in (60, 61, 62, 63, 75):
+            late = Trace.from_arrays(
+                norms[first:], step=range(first + 1, 301), ema=whole.ema[first:], metadata=sensor
+            )
+            done = replay_trace(late, spec)
+            np.testing.assert_array_equal(done.ema, whole.ema[first:])
+            np.testing.assert_array_equal(done.weights, whole.weights[first:])
+        nothing = Trace.from_arrays(norms[:0].reshape(0, 2), metadata=sensor)
+        assert len(replay_trace(nothing, spec).ema) == 0
+        last = np.flatnonzero(measured)[-1] + 1
+        silent = Trace.from_arrays(
+            norms[last:], step=range(last + 1, 301), ema=whole.ema[last:], metadata=sensor
+        )
+        np.testing.assert_array_equal(replay_trace(silent, spec).ema, whole.ema[last:])
+
+    def test_an_interval_is_refused(self):
+        with pytest.raises(InputError, match="interval = 5 with a sensor that chooses"):
+            replay(GabaSpec(interval=5), [[1.0, 2.0]], coast=True)

@@ -91,6 +91,10 @@ class BalancedLoss(nn.Module):
         """The weighted sum of K losses."""
         raise NotImplementedError
 
+    def describe_sensor(self) -> dict[str, Any] | None:
+        """Which sensor made the gradient norms, for records; None where none are measured."""
+        return None
+
     @property
     def applied_weights(self) -> Tensor:
         """Weights of the last call, shape (K,), detached."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -84,6 +85,12 @@ class FixedLoss(BalancedLoss):
                 self.measured_this_step = True
             self._advance(step)
         return self._combine(losses, self.task_weights)
+
+    def describe_sensor(self) -> dict[str, Any] | None:
+        """Exact norms every ``measure_every`` steps, or none."""
+        if not self.measure_every:
+            return None
+        return {"name": "full", "coasts": False, "interval": self.measure_every}
 
     def _weights_of_state(self) -> Tensor:
         return self.task_weights

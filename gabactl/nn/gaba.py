@@ -329,6 +329,17 @@ class GABALoss(BalancedLoss):
         self._pending = None if pending.calls == micro_batches else pending
         return total * micro_batches if micro_batches > 1 else total
 
+    def describe_sensor(self) -> dict[str, Any]:
+        """Name and settings of the sensor, for records.
+
+        Examples
+        --------
+        >>> GABALoss(interval=10).describe_sensor()
+        {'name': 'full', 'coasts': False, 'interval': 10}
+        """
+        found = {**self.sensor.describe(), "interval": self.spec.interval}
+        return found if self.reduce is None else {**found, "reduce": self.reduce}
+
     @property
     def accumulating(self) -> bool:
         """Whether :meth:`backward` waits for more micro-batches of a step."""

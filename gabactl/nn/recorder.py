@@ -8,12 +8,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from gabactl.errors import InputError
 from gabactl.nn.base import BalancedLoss
+from gabactl.nn.pending import PendingRows, Row
 from gabactl.nn.sensors import norm_of
 from gabactl.traces.metadata import describe_environment
 from gabactl.traces.writer import TraceWriter, stream_path
@@ -28,7 +28,7 @@ class TraceRecorder:
 
     What is recorded stays on the device until the next flush; there is one transfer per
     ``every`` steps and no synchronisation in between. A killed run keeps everything up to the
-    last flush.
+    last flush, and a program that ends without :meth:`close` everything.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class TraceRecorder:
         What combines the losses. Its settings, task names and dtype decide the columns.
     metadata : mapping, optional
         Documented keys ``model``, ``data``, ``optimiser``, ``seed``, ``command``, and any others
-        that are plain JSON. Spec, balancer, device, versions and start time are filled in.
+        that are plain JSON. Spec, balancer, sensor, device, versions and start time are filled in.
     every : int, at least 1
         Steps between flushes.
     param_norms : mapping of str to Tensor, or pairs, or False
@@ -99,7 +99,6 @@ class TraceRecorder:
         self._excited = excitation
         self._has_ema = _ema(loss_fn) is not None
         self._double = _buffer(loss_fn).dtype == torch.float64
-        self._clear()
         if resume and (stream_path(path).exists() or Path(path).exists()):
             self._writer = TraceWriter.resume(path, after_step=loss_fn._steps())
             self._refuse_other_run()
@@ -112,6 +111,15 @@ class TraceRecorder:
             self._writer = self._new_writer(path, metadata or {}, overwrite)
         self._started = time.monotonic() - self._writer.last_wall_time
         self._last_step = loss_fn._steps()
+        tasks = loss_fn.task_names
+        self._pending = PendingRows(
+            self._writer,
+            [f"{group}_{task}" for group in self._groups() for task in tasks],
+            tasks,
+            self._excited,
+            len(self._parameters),
+        )
+        self._finalizer = self._pending.write_when_forgotten(self)
 
     def _new_writer(
         self, path: str | Path, metadata: Mapping[str, Any], overwrite: bool
@@ -126,6 +134,9 @@ class TraceRecorder:
         if inner.spec is not None:
             header["spec"] = inner.spec.to_dict()
             header["normalise_to"] = getattr(inner, "normalise_to", 1)
+        sensor = inner.describe_sensor()
+        if sensor is not None:
+            header["sensor"] = sensor
         kind = "float64" if self._double else "float32"
         groups = self._groups()
         return TraceWriter(
@@ -146,10 +157,13 @@ class TraceRecorder:
     def _refuse_other_run(self) -> None:
         """A resumed recording must be of the same loss: tasks, columns and settings."""
         before, columns = self._writer.metadata, self._writer.columns
-        spec = getattr(self._loss_fn, "inner", self._loss_fn).spec
+        inner = getattr(self._loss_fn, "inner", self._loss_fn)
+        spec, sensor = inner.spec, inner.describe_sensor()
         expected = {
             "tasks": (list(self._loss_fn.task_names), before["tasks"]),
             "settings": (None if spec is None else spec.to_dict(), before.get("spec")),
+            # A recording of before sensors were named goes on as it is.
+            "sensor": (sensor, before.get("sensor", sensor)),
             "columns": (
                 [self._has_ema, self._excited, list(self._parameters)],
                 [
@@ -212,15 +226,9 @@ class TraceRecorder:
         now = float(getattr(loss_fn, "excitation_now", 0.0) if excitation is None else excitation)
         # Nothing below can fail: a step is recorded whole, or not at all.
         self._last_step = step
-        self._rows.append(row)
-        self._steps.append(step)
-        self._measured.append(measured)
-        self._walls.append(time.monotonic() - self._started)
-        if self._excited:
-            self._excitations.append(now)
-        if self._parameters:
-            self._param_rows.append(norms)
-        if len(self._rows) >= self._every:
+        wall = time.monotonic() - self._started
+        self._pending.add(Row(step, measured, wall, row, now, norms))
+        if len(self._pending) >= self._every:
             self.flush()
 
     @torch.no_grad()
@@ -273,33 +281,7 @@ class TraceRecorder:
         InputError
             The disk is full, or the file is gone. The rows stay pending.
         """
-        if not self._rows:
-            return
-        tasks = self._loss_fn.task_names
-        values = torch.stack(self._rows).cpu().numpy()
-        measured = np.array(self._measured)
-        columns: dict[str, Any] = {
-            "step": np.array(self._steps, dtype=np.int64),
-            "wall_time": np.array(self._walls),
-        }
-        valid: dict[str, Any] = {}
-        names = [f"{group}_{task}" for group in self._groups() for task in tasks]
-        for i, name in enumerate(names):
-            columns[name] = values[:, i]
-            # NaN says "not finite", null says "not measured": only the mask can tell.
-            if name.startswith(("grad_norm_", "raw_")):
-                valid[name] = measured
-        if self._excited:
-            columns["excitation"] = np.array(self._excitations)
-        if self._parameters:
-            blank = torch.full((len(tasks), len(self._parameters)), torch.nan)
-            rows = [blank if row is None else row.cpu() for row in self._param_rows]
-            table = torch.stack([row.double() for row in rows]).numpy()
-            for i, task in enumerate(tasks):
-                columns[f"param_norms_{task}"] = table[:, i]
-                valid[f"param_norms_{task}"] = measured
-        self._writer.append(columns, valid)
-        self._clear()
+        self._pending.write()
 
     def close(self, finish: bool = True) -> Path:
         """Flush, end the recording, and return the file that holds it.
@@ -309,6 +291,7 @@ class TraceRecorder:
         finish : bool
             True: the Parquet file that was asked for. False: leave the stream open for a resume.
         """
+        self._finalizer.detach()
         try:
             self.flush()
         except BaseException:
@@ -332,14 +315,6 @@ class TraceRecorder:
             self.close(finish=False)
         except InputError as second:
             error.add_note(f"and the recording: {second}")
-
-    def _clear(self) -> None:
-        self._rows: list[Tensor] = []
-        self._steps: list[int] = []
-        self._measured: list[bool] = []
-        self._walls: list[float] = []
-        self._excitations: list[float] = []
-        self._param_rows: list[Tensor | None] = []
 
 
 def _balancer(loss_fn: BalancedLoss) -> str:

@@ -35,6 +35,7 @@ _KNOWN_KEYS: dict[str, type | tuple[type, ...]] = {
     "tasks": list,
     "spec": dict,
     "balancer": str,
+    "sensor": dict,
     "normalise_to": (int, float, str),
     "model": (str, dict),
     "data": (str, dict),
@@ -173,6 +174,36 @@ def check_metadata(metadata: Mapping[str, Any], source: str) -> None:
                 f"{source}: the spec says n_tasks = {spec.n_tasks}, but there are {len(tasks)} "
                 "tasks: the metadata contradicts itself"
             )
+    if metadata.get("sensor") is not None:
+        _check_sensor(metadata["sensor"], settings, source)
     parameters = metadata.get("param_names")
     if parameters is not None and not all(isinstance(name, str) for name in parameters):
         raise InputError(f"{source}: metadata 'param_names' must be a list of strings")
+
+
+def _check_sensor(sensor: Mapping[str, Any], settings: Any, source: str) -> None:
+    """Refuse what a replay could not act on; keys that it does not look at may be anything."""
+    name, coasts = sensor.get("name"), sensor.get("coasts", False)
+    interval, budget = sensor.get("interval"), sensor.get("budget")
+    whole = isinstance(interval, int) and not isinstance(interval, bool)
+    real = isinstance(budget, (int, float)) and not isinstance(budget, bool)
+    for key, value, good, allowed in (
+        ("name", name, isinstance(name, str) and bool(name.strip()), "a name, such as 'full'"),
+        ("coasts", coasts, isinstance(coasts, bool), "true or false"),
+        ("interval", interval, interval is None or (whole and interval >= 1), "an integer >= 1"),
+        ("budget", budget, budget is None or (real and 0 < budget <= 1), "a number in (0, 1]"),
+    ):
+        if not good:
+            raise InputError(
+                f"{source}: sensor {key} = {value!r} must be {allowed}: the file is damaged, or not "
+                "a gabactl trace"
+            )
+    if settings is None:
+        return
+    stated = settings.get("interval", 1)
+    if interval not in (None, stated) or (coasts and stated != 1):
+        what = f"interval = {interval}" if interval not in (None, stated) else "coasts"
+        raise InputError(
+            f"{source}: the sensor {what}, the spec says interval = {stated}: the metadata "
+            "contradicts itself"
+        )

@@ -126,6 +126,16 @@ class Trace:
         """Which balancer made the weights: "gaba", "gradnorm", "fixed", or None if not said."""
         return self.metadata.get("balancer")
 
+    @property
+    def sensor(self) -> dict[str, Any] | None:
+        """Name and settings of what measured the norms, or None if not said."""
+        return self.metadata.get("sensor")
+
+    @property
+    def coasts(self) -> bool:
+        """Whether the average went on following the last raw weights between readings."""
+        return bool((self.sensor or {}).get("coasts", False))
+
     def replace(self, **changes: Any) -> Trace:
         """A copy with some attributes changed.
 

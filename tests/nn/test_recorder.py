@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -12,6 +14,12 @@ torch = pytest.importorskip("torch")
 
 from gabactl import GabaSpec, InputError  # noqa: E402
 from gabactl.nn import FixedLoss, GABALoss, GradNormLoss, TraceRecorder  # noqa: E402
+from gabactl.nn.sensors import (  # noqa: E402
+    EventSensor,
+    LastLayerSensor,
+    RepresentationSensor,
+    SubsetSensor,
+)
 from gabactl.traces import finish, read_trace  # noqa: E402
 from gabactl.validate import validate  # noqa: E402
 
@@ -282,3 +290,151 @@ def test_excitation_is_recorded_and_replayed(tmp_path, w):
     assert trace.spec.warmup == 3
     assert validate(trace).ok is True
     assert validate(trace.replace(excitation=None)).ok is False
+
+
+class TestSensor:
+    """The record names its sensor, and a replay acts on it."""
+
+    @pytest.mark.parametrize(
+        ("make", "expected"),
+        [
+            (lambda m: GABALoss(interval=7), {"name": "full", "coasts": False, "interval": 7}),
+            (
+                lambda m: GABALoss(sensor=EventSensor(0.05)),
+                {
+                    "name": "event",
+                    "coasts": True,
+                    "budget": 0.05,
+                    "reading_cost": 1.2,
+                    "tolerance": 0.02,
+                    "interval": 1,
+                },
+            ),
+            (
+                lambda m: GABALoss(sensor=RepresentationSensor(m), reduce="mean_of_norms"),
+                {
+                    "name": "representation",
+                    "coasts": False,
+                    "recalibrate_every": 10,
+                    "interval": 1,
+                    "reduce": "mean_of_norms",
+                },
+            ),
+            (
+                lambda m: GABALoss(sensor=LastLayerSensor(m.parameters(), recalibrate_every=None)),
+                {"name": "last_layer", "coasts": False, "recalibrate_every": None, "interval": 1},
+            ),
+            (
+                lambda m: GABALoss(sensor=SubsetSensor(lambda x: [x, x], 0.5)),
+                {"name": "subset", "coasts": False, "fraction": 0.5, "of": "batch", "interval": 1},
+            ),
+            (
+                lambda m: FixedLoss(measure_every=3),
+                {"name": "full", "coasts": False, "interval": 3},
+            ),
+            (lambda m: GradNormLoss(), {"name": "full", "coasts": False, "interval": 1}),
+            (lambda m: FixedLoss(), None),
+        ],
+    )
+    def test_named(self, tmp_path, make, expected):
+        loss_fn = make(torch.nn.Linear(2, 2))
+        with TraceRecorder(tmp_path / "run.parquet", loss_fn) as recorder:
+            assert recorder._writer.metadata.get("sensor") == expected
+
+    @pytest.mark.parametrize("floor_mode", ["renormalise", "clamp_state"])
+    @pytest.mark.parametrize("double", [True, False])
+    def test_an_event_run_is_replayed(self, tmp_path, floor_mode, double):
+        rng = np.random.default_rng(0)
+        loss_fn = GABALoss(warmup_steps=10, floor_mode=floor_mode, sensor=EventSensor(0.05))
+        kind = torch.float64 if double else torch.float32
+        loss_fn = loss_fn.to(kind)
+        with TraceRecorder(tmp_path / "run.parquet", loss_fn) as recorder:
+            for step in range(600):
+                v = torch.ones(2, dtype=kind, requires_grad=True)
+                g = rng.lognormal([0.004 * step, 0.0], 0.4)
+                if step == 300:
+                    g[0] = np.nan
+                losses = [g[0] * v[0], g[1] * v[1]]
+                loss_fn.forward_k(losses, [v])
+                recorder.log(losses)
+        trace = read_trace(tmp_path / "run.parquet")
+        assert 10 < trace.measured.sum() < 60
+        found = validate(trace)
+        assert found.ok is True
+        assert found.readings == trace.measured.sum()
+        assert found.max_abs_error_ema < (1e-12 if double else 5e-6)
+        # What happens without the sensor's name: the average would stand still in between.
+        nameless = trace.replace(metadata={**trace.metadata, "sensor": None})
+        assert validate(nameless).ok is False
+
+    def test_an_interval_run_is_replayed(self, tmp_path):
+        loss_fn = GABALoss(warmup_steps=3, interval=5).double()
+        v = torch.ones(2, dtype=torch.float64, requires_grad=True)
+        with TraceRecorder(tmp_path / "run.parquet", loss_fn) as recorder:
+            run(recorder, loss_fn, v, 60)
+        found = validate(read_trace(tmp_path / "run.parquet"))
+        assert found.ok is True
+        assert found.readings == 12
+
+    def test_a_resume_with_another_sensor_is_refused(self, tmp_path, w):
+        path = tmp_path / "run.arrows"
+        loss_fn = GABALoss(warmup_steps=2, sensor=EventSensor(0.05))
+        with TraceRecorder(path, loss_fn) as recorder:
+            run(recorder, loss_fn, w, 4)
+        other = GABALoss(warmup_steps=2, sensor=EventSensor(0.1))
+        other.load_state_dict(loss_fn.state_dict())
+        with pytest.raises(InputError, match="other sensor"):
+            TraceRecorder(path, other, resume=True)
+        TraceRecorder(path, loss_fn, resume=True).close()
+
+
+UNCLOSED = """
+import os, sys, torch
+from gabactl.nn import GABALoss, TraceRecorder
+
+w = torch.ones(2, requires_grad=True)
+
+def train(path):
+    loss_fn = GABALoss(warmup_steps=2)
+    recorder = TraceRecorder(path, loss_fn, every=1000)
+    for _ in range(25):
+        losses = [3.0 * w[0], w[1] * w[1]]
+        loss_fn(*losses, shared_params=[w])
+        recorder.log(losses)
+    return recorder
+
+folder = sys.argv[1]
+kept = train(folder + "/kept.arrows")
+dropped = train(folder + "/dropped.arrows")
+del dropped
+if os.fork() == 0:
+    sys.exit()
+os.wait()
+raise SystemExit("an error of the user's")
+"""
+
+
+def test_a_program_that_ends_without_closing_loses_nothing(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", UNCLOSED, str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr == "an error of the user's\n"
+    for name in ("kept", "dropped"):
+        trace = read_trace(tmp_path / f"{name}.arrows")
+        assert trace.step.tolist() == list(range(1, 26))
+        assert trace.truncated  # nobody said that this was the end
+        assert validate(trace).ok is True
+
+
+def test_rows_that_cannot_be_written_at_the_end_are_counted(tmp_path, w, capsys, monkeypatch):
+    loss_fn = GABALoss()
+    recorder = TraceRecorder(tmp_path / "run.parquet", loss_fn)
+    run(recorder, loss_fn, w, 3)
+
+    def full(*args):
+        raise InputError("the disk is full")
+
+    monkeypatch.setattr(recorder._writer, "append", full)
+    del recorder
+    assert capsys.readouterr().err == "3 steps were not recorded: the disk is full\n"

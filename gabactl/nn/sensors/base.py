@@ -80,14 +80,21 @@ class Sensor(nn.Module):
 
     Attributes
     ----------
+    name : str
+        What records call it.
     exact : bool
         The reading needs the tasks' whole gradients, so ``GABALoss.backward`` can use them.
     coasts : bool
         Between readings the average goes on following the last raw weights.
     """
 
+    name = "custom"
     exact = False
     coasts = False
+
+    def describe(self) -> dict[str, Any]:
+        """Name and settings, as plain values: what a recorded trace says of its sensor."""
+        return {"name": self.name, "coasts": self.coasts}
 
     def check(self, spec: GabaSpec) -> None:
         """Refuse settings this sensor cannot serve."""

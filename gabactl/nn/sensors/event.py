@@ -53,6 +53,7 @@ class EventSensor(Sensor):
     [1, 13, 25]
     """
 
+    name = "event"
     exact = True
     coasts = True
 
@@ -140,6 +141,16 @@ class EventSensor(Sensor):
         self._fetching = None
         if before is not None:
             self._fetching = (torch.tensor(before, dtype=torch.float64), None)
+
+    def describe(self) -> dict[str, Any]:
+        """Name, budget, what a reading is taken to cost (plain steps), tolerance."""
+        cost = self.reading_cost if self._trigger is None else self._trigger.reading_cost
+        return {
+            **super().describe(),
+            "budget": self.budget,
+            "reading_cost": cost,
+            "tolerance": self.tolerance,
+        }
 
     def extra_repr(self) -> str:
         """The settings."""

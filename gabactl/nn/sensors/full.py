@@ -29,6 +29,7 @@ class FullSensor(Sensor):
     tensor([3., 4.])
     """
 
+    name = "full"
     exact = True
 
     def read(

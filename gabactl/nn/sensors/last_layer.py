@@ -37,6 +37,8 @@ class LastLayerSensor(ProxySensor):
     tensor([3., 1.])
     """
 
+    name = "last_layer"
+
     def __init__(
         self, layer: Iterable[Tensor], n_tasks: int = 2, recalibrate_every: int | None = 10
     ) -> None:

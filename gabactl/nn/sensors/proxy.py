@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -89,6 +90,10 @@ class ProxySensor(Sensor):
             self.log_bias.copy_(torch.where(torch.isfinite(bias).all(), bias, self.log_bias))
             return exact
         return cheap * self.log_bias.exp().to(cheap.device)
+
+    def describe(self) -> dict[str, Any]:
+        """Name, and steps between exact readings (None: never)."""
+        return {**super().describe(), "recalibrate_every": self.recalibrate_every}
 
     def extra_repr(self) -> str:
         """The settings."""

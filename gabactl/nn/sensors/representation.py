@@ -52,6 +52,8 @@ class RepresentationSensor(ProxySensor):
     True
     """
 
+    name = "representation"
+
     def __init__(
         self, features: nn.Module, n_tasks: int = 2, recalibrate_every: int | None = 10
     ) -> None:

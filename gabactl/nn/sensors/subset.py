@@ -53,6 +53,8 @@ class SubsetSensor(Sensor):
     tensor([1., 2.])
     """
 
+    name = "subset"
+
     def __init__(
         self,
         losses_of: Callable[..., Sequence[Tensor]],
@@ -128,6 +130,10 @@ class SubsetSensor(Sensor):
         """Estimated norms, shape (K,); NaN where an estimate of a square is negative."""
         squares = self.squares(parameters)
         return context.agree(torch.where(squares >= 0, squares, torch.nan).sqrt())
+
+    def describe(self) -> dict[str, Any]:
+        """Name, fraction, and which norm is estimated."""
+        return {**super().describe(), "fraction": self.fraction, "of": self.of}
 
     def _gradients(self, part: list[Tensor], parameters: Sequence[Tensor]) -> list[Any]:
         losses = list(self.losses_of(*part))
