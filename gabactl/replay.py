@@ -50,7 +50,7 @@ class Replay:
         Readings replayed, those at which the guard held included.
     unrecorded_readings : int
         Readings that the settings call for at steps the record leaves out, from its first to its
-        last step. More than 0 makes the average a guess.
+        last step. More than 0 makes the average an estimate.
     untaken_readings : int
         Readings called for at recorded steps where nothing was measured. None are, where the
         average coasts.
@@ -77,6 +77,31 @@ class Replay:
         low = (self.ema[self.active] < self.spec.floor).any(axis=1)
         return float(low.mean())
 
+    def combined_loss(self, losses: ArrayLike) -> Array:
+        """What training would minimise with these weights: sum_i w_i L_i per step.
+
+        Parameters
+        ----------
+        losses : array, shape (steps, K)
+            Task losses; NaN where none was recorded.
+
+        Returns
+        -------
+        array, shape (steps,)
+
+        Examples
+        --------
+        >>> replay(GabaSpec(), [[250.0, 0.5]]).combined_loss([[10.0, 2.0]]).tolist()
+        [6.0]
+        """
+        values = np.asarray(losses, dtype=np.float64)
+        if values.shape != self.weights.shape:
+            raise InputError(
+                f"losses have shape {values.shape}, the weights {self.weights.shape}: give one "
+                "loss per weight"
+            )
+        return np.asarray((self.weights * values).sum(axis=1))
+
 
 def replay(
     spec: GabaSpec,
@@ -90,6 +115,10 @@ def replay(
     coast: bool = False,
 ) -> Replay:
     """What a GABA controller would have done on these gradient norms.
+
+    A log may hold every 50th step only. Readings that fell on steps it leaves out are then taken
+    to be as the next one recorded, which keeps the average's pace; it is an estimate, and
+    ``unrecorded_readings`` counts them.
 
     Parameters
     ----------
@@ -154,7 +183,8 @@ def replay(
 
     active = np.asarray(steps > spec.warmup, dtype=bool)
     due = active & seen if coast else _is_due(spec, steps)
-    taken = due & seen
+    counts = _readings_up_to(spec, steps)
+    taken = (due if coast else counts > 0) & seen
     raw = np.full((n, k), np.nan)
     raw[taken] = raw_weights(norms[taken], spec.law, spec.guard)
     moves = taken if spec.guard == "none" else taken & usable(norms, spec.law)
@@ -167,7 +197,7 @@ def replay(
         moves = moves | (active & ~taken)
     else:
         followed = raw
-    ema = _averages(spec, followed[moves], start)[np.cumsum(moves)]
+    ema = _averages(spec, followed[moves], counts[moves], start)[np.cumsum(moves)]
     weights = saturate(ema, spec.floor, spec.floor_mode)
     uniform = ~active if unmeasured == "hold" else ~active | (due & ~seen)
     weights[uniform] = 1.0 / k
@@ -290,26 +320,29 @@ def _is_due(spec: GabaSpec, steps: NDArray[np.int64]) -> NDArray[np.bool_]:
     return np.asarray((since >= 0) & (since % spec.interval == 0), dtype=bool)
 
 
+def _readings_up_to(spec: GabaSpec, steps: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each row, the readings due since the row before; for the first, its own alone."""
+    until = np.maximum(0, -(-(steps - spec.warmup) // spec.interval)).astype(np.int64)
+    counts = np.diff(until, prepend=until[:1])
+    if len(steps):
+        counts[0] = int(_is_due(spec, steps[:1])[0])
+    return np.asarray(counts)
+
+
 def _unrecorded(spec: GabaSpec, steps: NDArray[np.int64]) -> int:
     """Steps with a reading due, between the first and the last, that have no row."""
-    if len(steps) == 0:
-        return 0
-
-    def until(last: int) -> int:
-        return max(0, -(-(last - spec.warmup) // spec.interval))
-
-    due = until(int(steps[-1])) - until(int(steps[0]) - 1)
-    return due - int(_is_due(spec, steps).sum())
+    return int(_readings_up_to(spec, steps).sum() - _is_due(spec, steps).sum())
 
 
-def _averages(spec: GabaSpec, raw: Array, start: list[float]) -> Array:
+def _averages(spec: GabaSpec, raw: Array, counts: NDArray[np.int64], start: list[float]) -> Array:
     """Average before the first reading and after each, shape (readings + 1, K)."""
-    pole = spec.beta**spec.interval
-    gain = 1 - pole
     clamp = spec.floor_mode == "clamp_state"
+    one = spec.beta**spec.interval
     ema = start
     rows = [ema]
-    for reading in raw.tolist():
+    for reading, count in zip(raw.tolist(), counts.tolist(), strict=True):
+        pole = one if count == 1 else one**count
+        gain = 1 - pole
         ema = [pole * e + gain * r for e, r in zip(ema, reading, strict=True)]
         if clamp:
             ema = _project(ema, spec.floor)

@@ -47,6 +47,9 @@ class Saturation(Result):
         Median of the largest over the smallest contribution w_i g_i at the readings: 1 is balance.
     floor_needed : float
         Largest floor with authority over ``ratio_high`` (two tasks; for more, one loud task).
+    unrecorded_readings : int
+        Readings at steps that the record leaves out. More than 0 makes the average an estimate:
+        each is taken to be as the next one recorded.
     """
 
     spec: GabaSpec
@@ -60,6 +63,7 @@ class Saturation(Result):
     ratio_high: float
     residual_ratio_median: float
     floor_needed: float
+    unrecorded_readings: int = 0
 
     title = "Is the floor saturated?"
 
@@ -91,6 +95,11 @@ class Saturation(Result):
             ("imbalance the floor allows", f"{self.saturation_ratio:.4g}"),
             ("residual contribution ratio", f"{self.residual_ratio_median:.4g} (1 is balance)"),
             ("floor it would take", f"{self.floor_needed:.3g} (now {self.spec.floor:g})"),
+            *(
+                [("note", f"an estimate: {self.unrecorded_readings} readings were not logged")]
+                if self.unrecorded_readings
+                else []
+            ),
         ]
 
 
@@ -157,4 +166,5 @@ def saturation(trace: Trace, spec: GabaSpec | None = None) -> Saturation:
             np.median(contributions.max(axis=1) / contributions.min(axis=1))
         ),
         floor_needed=float(required_floor(high, spec.n_tasks, spec.law)),
+        unrecorded_readings=run.unrecorded_readings,
     )

@@ -25,7 +25,8 @@ def report(
     trace: Annotated[
         str | None,
         typer.Argument(
-            help="A recorded run (Parquet, Arrow stream or CSV), or the name of a bundled one."
+            help="A recorded run (Parquet, Arrow stream, CSV, TensorBoard folder or W&B export), "
+            "or the name of a bundled one."
         ),
     ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Where to write the page.")] = Path(

@@ -50,14 +50,38 @@ def finish(
 
 
 def convert(
-    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="Trace file.")],
+    trace: Annotated[
+        Path, typer.Argument(metavar="TRACE", help="Trace, event file, run folder or export.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="A .parquet or .csv file.")],
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column",
+            metavar="COLUMN=NAME",
+            help="What a column was logged as: grad_norm_rul=train/gn0. Give one for each.",
+        ),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Rewrite a trace as Parquet or CSV (which drops the metadata)."""
+    """Rewrite a trace, or the log of another tool, as Parquet or CSV (which drops the metadata)."""
     from gabactl.traces import convert as run
 
-    _say(as_json, output, len(run(trace, output)))
+    _say(as_json, output, len(run(trace, output, columns=_columns(columns or []))))
+
+
+def _columns(pairs: list[str]) -> dict[str, str]:
+    from gabactl.errors import InputError
+
+    found: dict[str, str] = {}
+    for pair in pairs:
+        column, equals, name = pair.partition("=")
+        if not equals or not column or not name:
+            raise InputError(f"--column {pair!r} is no COLUMN=NAME: as grad_norm_rul=train/gn0")
+        if column in found:
+            raise InputError(f"--column {column} is there twice: give each column one name")
+        found[column] = name
+    return found
 
 
 def list_bundled(as_json: JsonFlag = False) -> None:

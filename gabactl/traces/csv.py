@@ -14,7 +14,7 @@ from gabactl.errors import InputError
 from gabactl.traces.metadata import MAX_TASKS, SCHEMA_VERSION, check_metadata
 from gabactl.traces.schema import GROUPS, MAX_CELLS, Columns, Precision
 
-__all__ = ["CsvSource"]
+__all__ = ["CsvSource", "CsvTable"]
 
 _ROWS = 1 << 14
 _MAX_LINE = 1 << 20
@@ -22,43 +22,38 @@ _MAX_STEP = 1 << 62
 _MISSING = {"", "na", "n/a", "null", "none"}
 
 
-class CsvSource:
-    """A CSV file: a header line, then one row per step.
+class CsvTable:
+    """The cells of a CSV file, whatever its columns mean.
 
-    Columns ``grad_norm_<task>`` for two or more tasks; optionally ``step`` (default 1, 2, ...),
-    ``wall_time``, ``excitation``, and ``loss_``, ``raw_``, ``ema_``, ``weight_`` of every task.
-    Other columns are ignored. A byte-order mark, CRLF, blank lines, ``;`` or tab as the separator
-    are taken as they come; an empty cell, NA, null or None is a missing value.
+    A byte-order mark, CRLF, blank lines, ``;`` or tab as the separator are taken as they come; an
+    empty cell, NA, null or None is a missing value.
 
     Parameters
     ----------
     file : binary file
         Open for reading.
-    size : int
-        Bytes in it.
     source : str
         File name, for messages.
+
+    Attributes
+    ----------
+    names : list of str
+        The header.
 
     Raises
     ------
     InputError
-        One line that names the row (line of the file) and the column.
+        One line that names the line of the file.
 
     Examples
     --------
     >>> import io
-    >>> data = b"grad_norm_a,grad_norm_b\\n1,two\\n"
-    >>> list(CsvSource(io.BytesIO(data), len(data), "run.csv").chunks())
-    Traceback (most recent call last):
-        ...
-    gabactl.errors.InputError: run.csv: line 2, column grad_norm_b: 'two' is no number: write a number such as 0.5, or leave the cell empty
+    >>> table = CsvTable(io.BytesIO(b"a;b\\n1;\\n"), "run.csv")
+    >>> table.names, table.rows(10)
+    (['a', 'b'], [(2, ['1', ''])])
     """
 
-    format = "csv"
-    precision: Precision = "unknown"
-    truncated = False
-
-    def __init__(self, file: BinaryIO, size: int, source: str) -> None:
+    def __init__(self, file: BinaryIO, source: str) -> None:
         self.source = source
         self._file = file
         self._lines_read = 0
@@ -77,10 +72,112 @@ class CsvSource:
             names = next(csv.reader([header], delimiter=separator, strict=True))
         except csv.Error as error:
             raise InputError(f"{source}: line 1 is no CSV header ({error}): mend it") from None
-        self._names = [name.strip() for name in names]
+        self.names = [name.strip() for name in names]
+
+    def rows(self, count: int) -> list[tuple[int, list[str]]]:
+        """The next rows, at most so many, each with its line in the file."""
+        rows: list[tuple[int, list[str]]] = []
+        width = len(self.names)
+        try:
+            for cells in self._reader:
+                if not cells or (len(cells) == 1 and not cells[0].strip()):
+                    continue
+                if len(cells) != width:
+                    raise InputError(
+                        f"{self.source}: line {self._lines_read} has {len(cells)} cells, the "
+                        f"header {width}: mend the line"
+                    )
+                rows.append((self._lines_read, cells))
+                if len(rows) == count:
+                    break
+        except csv.Error as error:
+            raise InputError(
+                f"{self.source}: line {self._lines_read} is no CSV ({error}): mend the line"
+            ) from None
+        return rows
+
+    def number(self, cell: str, line: int, column: str) -> float | None:
+        """A cell as a number; None where the value is missing."""
+        text = cell.strip()
+        try:
+            if "_" not in text:
+                return float(text)
+        except ValueError:
+            if text.lower() in _MISSING:
+                return None
+        hint = " with a decimal point" if "," in text else " such as 0.5"
+        raise InputError(
+            f"{self.source}: line {line}, column {column}: {text[:40]!r} is no number: write a "
+            f"number{hint}, or leave the cell empty"
+        )
+
+    def step(self, value: float | None, line: int) -> int:
+        """A cell's number as a step."""
+        if value is None:
+            raise InputError(f"{self.source}: line {line} has no step: give every row its step")
+        if not math.isfinite(value) or value != int(value) or abs(value) > _MAX_STEP:
+            raise InputError(
+                f"{self.source}: line {line}, column step: {value!r} is no whole number: count "
+                "the optimisation steps 1, 2, ..."
+            )
+        return int(value)
+
+    def _lines(self) -> Iterator[str]:
+        while data := self._file.readline(_MAX_LINE):
+            self._lines_read += 1
+            if len(data) == _MAX_LINE and not data.endswith(b"\n"):
+                raise InputError(
+                    f"{self.source}: line {self._lines_read} is longer than 1 MiB: no CSV trace"
+                )
+            try:
+                text = data.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise InputError(
+                    f"{self.source}: line {self._lines_read} is not UTF-8 (byte "
+                    f"{error.start + 1}): save the file as UTF-8"
+                ) from None
+            # Old Mac line ends arrive as one line.
+            yield from text.replace("\r\n", "\n").replace("\r", "\n").splitlines(keepends=True)
+
+
+class CsvSource:
+    """A CSV file: a header line, then one row per step.
+
+    Columns ``grad_norm_<task>`` for two or more tasks; optionally ``step`` (default 1, 2, ...),
+    ``wall_time``, ``excitation``, and ``loss_``, ``raw_``, ``ema_``, ``weight_`` of every task.
+    Other columns are ignored.
+
+    Parameters
+    ----------
+    table : CsvTable
+        The file.
+
+    Raises
+    ------
+    InputError
+        One line that names the row (line of the file) and the column.
+
+    Examples
+    --------
+    >>> import io
+    >>> data = b"grad_norm_a,grad_norm_b\\n1,two\\n"
+    >>> list(CsvSource(CsvTable(io.BytesIO(data), "run.csv")).chunks())
+    Traceback (most recent call last):
+        ...
+    gabactl.errors.InputError: run.csv: line 2, column grad_norm_b: 'two' is no number: write a number such as 0.5, or leave the cell empty
+    """
+
+    format = "csv"
+    precision: Precision = "unknown"
+    truncated = False
+
+    def __init__(self, table: CsvTable) -> None:
+        self.source = table.source
+        self._table = table
+        self._names = table.names
         tasks = self._find_tasks()
         self.metadata: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "tasks": tasks}
-        check_metadata(self.metadata, source)
+        check_metadata(self.metadata, self.source)
         self._wanted = self._find_columns(tasks)
 
     def _find_tasks(self) -> list[str]:
@@ -113,7 +210,7 @@ class CsvSource:
         """See :class:`gabactl.traces.reader.Source`."""
         first, total = 1, 0
         while True:
-            rows = self._rows(_ROWS)
+            rows = self._table.rows(_ROWS)
             total += len(rows) * max(1, len(self._wanted))
             if total > MAX_CELLS:
                 raise InputError(
@@ -125,34 +222,15 @@ class CsvSource:
             if len(rows) < _ROWS:
                 return
 
-    def _rows(self, count: int) -> list[tuple[int, list[str]]]:
-        rows: list[tuple[int, list[str]]] = []
-        width = len(self._names)
-        try:
-            for cells in self._reader:
-                if not cells or (len(cells) == 1 and not cells[0].strip()):
-                    continue
-                if len(cells) != width:
-                    raise InputError(
-                        f"{self.source}: line {self._lines_read} has {len(cells)} cells, the "
-                        f"header {width}: mend the line"
-                    )
-                rows.append((self._lines_read, cells))
-                if len(rows) == count:
-                    break
-        except csv.Error as error:
-            raise InputError(
-                f"{self.source}: line {self._lines_read} is no CSV ({error}): mend the line"
-            ) from None
-        return rows
-
     def _columns(self, rows: list[tuple[int, list[str]]], first: int) -> Columns:
         columns: Columns = {}
         for name, i in self._wanted.items():
-            values = [self._number(cells[i], line, name) for line, cells in rows]
+            values = [self._table.number(cells[i], line, name) for line, cells in rows]
             valid = np.array([value is not None for value in values], dtype=bool)
             if name == "step":
-                steps = [self._step(v, line) for v, (line, _) in zip(values, rows, strict=True)]
+                steps = [
+                    self._table.step(v, line) for v, (line, _) in zip(values, rows, strict=True)
+                ]
                 columns[name] = (np.array(steps, dtype=np.int64), valid)
             else:
                 filled = [math.nan if value is None else value for value in values]
@@ -161,47 +239,6 @@ class CsvSource:
             steps = list(range(first, first + len(rows)))
             columns["step"] = (np.array(steps, dtype=np.int64), np.ones(len(rows), dtype=bool))
         return columns
-
-    def _number(self, cell: str, line: int, column: str) -> float | None:
-        text = cell.strip()
-        try:
-            if "_" not in text:
-                return float(text)
-        except ValueError:
-            if text.lower() in _MISSING:
-                return None
-        hint = " with a decimal point" if "," in text else " such as 0.5"
-        raise InputError(
-            f"{self.source}: line {line}, column {column}: {text[:40]!r} is no number: write a "
-            f"number{hint}, or leave the cell empty"
-        )
-
-    def _step(self, value: float | None, line: int) -> int:
-        if value is None:
-            raise InputError(f"{self.source}: line {line} has no step: give every row its step")
-        if not math.isfinite(value) or value != int(value) or abs(value) > _MAX_STEP:
-            raise InputError(
-                f"{self.source}: line {line}, column step: {value!r} is no whole number: count "
-                "the optimisation steps 1, 2, ..."
-            )
-        return int(value)
-
-    def _lines(self) -> Iterator[str]:
-        while data := self._file.readline(_MAX_LINE):
-            self._lines_read += 1
-            if len(data) == _MAX_LINE and not data.endswith(b"\n"):
-                raise InputError(
-                    f"{self.source}: line {self._lines_read} is longer than 1 MiB: no CSV trace"
-                )
-            try:
-                text = data.decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise InputError(
-                    f"{self.source}: line {self._lines_read} is not UTF-8 (byte "
-                    f"{error.start + 1}): save the file as UTF-8"
-                ) from None
-            # Old Mac line ends arrive as one line.
-            yield from text.replace("\r\n", "\n").replace("\r", "\n").splitlines(keepends=True)
 
     def close(self) -> None:
         """See :class:`gabactl.traces.reader.Source`."""

@@ -95,7 +95,8 @@ def trace_info(path: str | Path) -> TraceInfo:
     if not Path(path).exists():
         return TraceInfo(trace, "bundled", None)
     with open_source(path) as source:
-        return TraceInfo(trace, source.format, Path(path).stat().st_size)
+        folder = Path(path).is_dir()
+        return TraceInfo(trace, source.format, None if folder else Path(path).stat().st_size)
 
 
 def _text(value: Any) -> str:

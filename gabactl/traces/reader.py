@@ -1,11 +1,15 @@
-"""Reading traces, whoever wrote them: Parquet, the Arrow stream of a running or killed run, CSV."""
+"""Reading traces, whoever wrote them.
+
+Ours are Parquet and the Arrow stream of a running or killed run; others' are CSV, TensorBoard
+event files and histories exported from Weights & Biases.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -13,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gabactl.errors import InputError
-from gabactl.traces.csv import CsvSource
+from gabactl.traces.csv import CsvSource, CsvTable
 from gabactl.traces.metadata import MAX_HEADER_BYTES, METADATA_KEY, parse_metadata
 from gabactl.traces.schema import (
     MAX_CELLS,
@@ -25,6 +29,8 @@ from gabactl.traces.schema import (
     trace_from_columns,
 )
 from gabactl.traces.stream import CONTINUATION, StreamReader
+from gabactl.traces.tensorboard import is_event_file, read_events
+from gabactl.traces.wandb import is_export, read_json, read_parquet, read_table
 
 __all__ = ["Source", "iter_trace", "open_source", "open_stream", "read_trace"]
 
@@ -52,15 +58,22 @@ class Source(Protocol):
         ...
 
 
-def read_trace(path: str | Path, *, salvage: bool = False) -> Trace:
+def read_trace(
+    path: str | Path, *, salvage: bool = False, columns: Mapping[str, str] | None = None
+) -> Trace:
     """Read a trace.
 
     Parameters
     ----------
     path : path
-        ``.parquet``, ``.arrows`` (running and killed runs too) or CSV; told apart by content.
+        ``.parquet``, ``.arrows`` (running and killed runs too), CSV, a TensorBoard event file or
+        its folder, or a history exported from Weights & Biases (CSV, JSON, JSON lines, Parquet);
+        told apart by content.
     salvage : bool
         From a stream with a damaged batch in the middle, return what precedes it.
+    columns : mapping of str to str, optional
+        For the logs of others: column of the trace schema (``grad_norm_rul``) to the name it was
+        logged under. Default: found by their names, as ``grad_norm/rul`` is.
 
     Returns
     -------
@@ -81,23 +94,23 @@ def read_trace(path: str | Path, *, salvage: bool = False) -> Trace:
     >>> read_trace(file).grad_norms.tolist()
     [[250.0, 0.5], [300.0, 0.4]]
     """
-    with open_source(path, salvage=salvage) as source:
+    with open_source(path, salvage=salvage, columns=columns) as source:
         parts: list[Chunk] = []
         cells = 0
-        for columns, norms in source.chunks():
-            parts.append((columns, norms))
-            cells += sum(v.size for v, _ in columns.values()) + sum(v.size for v in norms.values())
+        for piece, norms in source.chunks():
+            parts.append((piece, norms))
+            cells += sum(v.size for v, _ in piece.values()) + sum(v.size for v in norms.values())
             if cells > MAX_CELLS:
                 raise InputError(
                     f"{short_name(path)}: more than {MAX_CELLS} numbers, too many to hold at "
                     "once: read it in pieces with iter_trace"
                 )
-        if not sum(len(columns["step"][0]) for columns, _ in parts):
+        if not sum(len(part["step"][0]) for part, _ in parts):
             raise InputError(f"{short_name(path)}: the trace has no rows yet: nothing was recorded")
         joined: Columns = {
             name: (
-                np.concatenate([columns[name][0] for columns, _ in parts]),
-                np.concatenate([columns[name][1] for columns, _ in parts]),
+                np.concatenate([part[name][0] for part, _ in parts]),
+                np.concatenate([part[name][1] for part, _ in parts]),
             )
             for name in parts[0][0]
         }
@@ -112,14 +125,16 @@ def read_trace(path: str | Path, *, salvage: bool = False) -> Trace:
         )
 
 
-def iter_trace(path: str | Path, *, salvage: bool = False) -> Iterator[Trace]:
+def iter_trace(
+    path: str | Path, *, salvage: bool = False, columns: Mapping[str, str] | None = None
+) -> Iterator[Trace]:
     """Read a trace a piece at a time, for runs that do not fit into memory.
 
     Parameters
     ----------
     path : path
         As for :func:`read_trace`.
-    salvage : bool
+    salvage, columns
         As for :func:`read_trace`.
 
     Yields
@@ -137,15 +152,15 @@ def iter_trace(path: str | Path, *, salvage: bool = False) -> Iterator[Trace]:
     [2]
     """
     last = 0
-    with open_source(path, salvage=salvage) as source:
+    with open_source(path, salvage=salvage, columns=columns) as source:
         pending: Trace | None = None
-        for columns, norms in source.chunks():
-            if not len(columns["step"][0]):
+        for piece, norms in source.chunks():
+            if not len(piece["step"][0]):
                 continue
             if pending is not None:
                 yield pending
             pending = trace_from_columns(
-                columns,
+                piece,
                 source.metadata,
                 source=short_name(path),
                 precision=source.precision,
@@ -158,8 +173,17 @@ def iter_trace(path: str | Path, *, salvage: bool = False) -> Iterator[Trace]:
 
 
 @contextlib.contextmanager
-def open_source(path: str | Path, *, salvage: bool = False) -> Iterator[Source]:
+def open_source(
+    path: str | Path, *, salvage: bool = False, columns: Mapping[str, str] | None = None
+) -> Iterator[Source]:
     """Open a trace of any format; what pyarrow raises on the way becomes one line.
+
+    Parameters
+    ----------
+    path : path
+        As for :func:`read_trace`.
+    salvage, columns
+        As for :func:`read_trace`.
 
     Examples
     --------
@@ -170,31 +194,55 @@ def open_source(path: str | Path, *, salvage: bool = False) -> Iterator[Source]:
     gabactl.errors.InputError: nowhere.parquet: cannot be read (No such file or directory): check the path
     """
     source = short_name(path)
+    if os.path.isdir(path):
+        with _one_line(source):
+            yield read_events(path, columns)
+        return
     with _open(path) as file, _one_line(source):
         size = os.fstat(file.fileno()).st_size
-        start = file.read(8)
+        start = file.read(64)
         if size == 0:
             raise InputError(f"{source}: the file is empty: nothing was recorded")
-        opened: Source
-        if start.startswith(_PARQUET):
-            opened = ParquetSource(file, size, source)
-        elif CONTINUATION.startswith(start[:4]):
-            opened = StreamSource(file, size, source, salvage)
-        elif start.startswith(b"ARROW1"):
-            raise InputError(
-                f"{source}: an Arrow file (Feather), which traces are not: rewrite it as CSV"
-            )
-        else:
-            suffix = Path(path).suffix.lower()
-            wide = start[:2] in (b"\xff\xfe", b"\xfe\xff")  # UTF-16, which the CSV reader names
-            if suffix in (".parquet", ".arrows") or (b"\0" in start and not wide):
-                raise InputError(
-                    f"{source}: neither Parquet, an Arrow stream nor CSV: the file is damaged, or "
-                    "no trace"
-                )
-            opened = CsvSource(file, size, source)
-        with contextlib.closing(opened):
+        with contextlib.closing(_opened(path, file, size, start, salvage, columns)) as opened:
             yield opened
+
+
+def _opened(
+    path: str | Path,
+    file: BinaryIO,
+    size: int,
+    start: bytes,
+    salvage: bool,
+    columns: Mapping[str, str] | None,
+) -> Source:
+    """The reader for what the file begins with."""
+    source = short_name(path)
+    if start.startswith(_PARQUET):
+        parquet = _open_parquet(file, size, source)
+        known = METADATA_KEY in (parquet.schema_arrow.metadata or {})
+        if known or not is_export(parquet.schema_arrow.names, columns):
+            return ParquetSource(parquet, source)
+        _check_sizes(parquet.metadata, parquet.schema_arrow, source)
+        return read_parquet(parquet, source, columns)
+    if CONTINUATION.startswith(start[:4]):
+        return StreamSource(file, size, source, salvage)
+    if start.startswith(b"ARROW1"):
+        raise InputError(
+            f"{source}: an Arrow file (Feather), which traces are not: rewrite it as CSV"
+        )
+    if is_event_file(start):
+        return read_events(path, columns)
+    suffix = Path(path).suffix.lower()
+    wide = start[:2] in (b"\xff\xfe", b"\xfe\xff")  # UTF-16, which the CSV reader names
+    if suffix in (".parquet", ".arrows") or (b"\0" in start[:8] and not wide):
+        raise InputError(
+            f"{source}: neither Parquet, an Arrow stream, an event file nor text: the file is "
+            "damaged, or no trace"
+        )
+    if start.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
+        return read_json(file, size, source, columns)
+    table = CsvTable(file, source)
+    return read_table(table, columns) if is_export(table.names, columns) else CsvSource(table)
 
 
 @contextlib.contextmanager
@@ -236,31 +284,11 @@ class ParquetSource:
 
     format = "parquet"
 
-    def __init__(self, file: BinaryIO, size: int, source: str) -> None:
+    def __init__(self, parquet: Any, source: str) -> None:
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         self.source = source
-        file.seek(max(0, size - 8))
-        tail = file.read(8)
-        if size < 12 or tail[4:] != _PARQUET:
-            raise InputError(
-                f"{source}: the Parquet file stops before its end: copy it again, or finish its "
-                ".arrows stream if that is still there"
-            )
-        footer = int.from_bytes(tail[:4], "little")
-        if footer > min(size - 12, MAX_HEADER_BYTES):
-            raise InputError(
-                f"{source}: the Parquet footer declares {footer} bytes (the file has {size}, a "
-                f"trace at most {MAX_HEADER_BYTES}): the file is damaged"
-            )
-        file.seek(0)
-        self._file = pq.ParquetFile(
-            pa.PythonFile(file, mode="r"),
-            thrift_string_size_limit=MAX_HEADER_BYTES,
-            thrift_container_size_limit=1 << 20,
-            page_checksum_verification=True,
-        )
+        self._file = parquet
         self.schema = self._file.schema_arrow
         self.metadata = parse_metadata((self.schema.metadata or {}).get(METADATA_KEY), source)
         self.precision = check_schema(self.schema, self.metadata, source)
@@ -269,23 +297,7 @@ class ParquetSource:
             [field for field in self.schema if field.name in known], self.schema.metadata
         )
         self.truncated = self.metadata.get("complete") is False
-        self._check_sizes()
-
-    def _check_sizes(self) -> None:
-        # Of the groups as a whole: asking pyarrow 26 for one column's metadata ends the process
-        # when its level histogram is damaged (an exception nobody catches).
-        footer = self._file.metadata
-        cells = footer.num_rows * sum(getattr(kind, "list_size", 1) for kind in self.schema.types)
-        groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
-        size = sum(group.total_byte_size for group in groups)
-        if min([cells, size, *(group.num_rows for group in groups)]) < 0:
-            raise InputError(f"{self.source}: declares a negative size: the file is damaged")
-        # Flat numbers need 8 bytes each at most; the headers of the pages come on top.
-        if cells > MAX_CELLS or size > 16 * MAX_CELLS:
-            raise InputError(
-                f"{self.source}: declares {cells} numbers in {size} bytes, more than the "
-                f"{MAX_CELLS} a trace may hold: damaged, or to be split"
-            )
+        _check_sizes(self._file.metadata, self.schema, source)
 
     def batches(self) -> Iterator[Any]:
         """Record batches of the columns that the schema documents."""
@@ -308,6 +320,50 @@ class ParquetSource:
     def close(self) -> None:
         """See :class:`Source`."""
         self._file.close()
+
+
+def _open_parquet(file: BinaryIO, size: int, source: str) -> Any:
+    """The file under pyarrow's reader, once its end has been looked at."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file.seek(max(0, size - 8))
+    tail = file.read(8)
+    if size < 12 or tail[4:] != _PARQUET:
+        raise InputError(
+            f"{source}: the Parquet file stops before its end: copy it again, or finish its "
+            ".arrows stream if that is still there"
+        )
+    footer = int.from_bytes(tail[:4], "little")
+    if footer > min(size - 12, MAX_HEADER_BYTES):
+        raise InputError(
+            f"{source}: the Parquet footer declares {footer} bytes (the file has {size}, a "
+            f"trace at most {MAX_HEADER_BYTES}): the file is damaged"
+        )
+    file.seek(0)
+    return pq.ParquetFile(
+        pa.PythonFile(file, mode="r"),
+        thrift_string_size_limit=MAX_HEADER_BYTES,
+        thrift_container_size_limit=1 << 20,
+        page_checksum_verification=True,
+    )
+
+
+def _check_sizes(footer: Any, schema: Any, source: str) -> None:
+    """Hold what a Parquet file declares to hold against what a trace may."""
+    # Of the groups as a whole: asking pyarrow 26 for one column's metadata ends the process
+    # when its level histogram is damaged (an exception nobody catches).
+    cells = footer.num_rows * sum(getattr(kind, "list_size", 1) for kind in schema.types)
+    groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
+    size = sum(group.total_byte_size for group in groups)
+    if min([cells, size, *(group.num_rows for group in groups)]) < 0:
+        raise InputError(f"{source}: declares a negative size: the file is damaged")
+    # Flat numbers need 8 bytes each at most; the headers of the pages come on top.
+    if cells > MAX_CELLS or size > 16 * MAX_CELLS:
+        raise InputError(
+            f"{source}: declares {cells} numbers in {size} bytes, more than the "
+            f"{MAX_CELLS} a trace may hold: damaged, or to be split"
+        )
 
 
 def check_schema(schema: Any, metadata: dict[str, Any], source: str) -> Precision:

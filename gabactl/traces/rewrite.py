@@ -7,7 +7,7 @@ import csv
 import io
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -86,7 +86,9 @@ def finish(
     return target, rows
 
 
-def convert(path: str | Path, output: str | Path) -> Trace:
+def convert(
+    path: str | Path, output: str | Path, *, columns: Mapping[str, str] | None = None
+) -> Trace:
     """Rewrite a trace of any format as Parquet or CSV, by the ending of ``output``.
 
     CSV drops the metadata.
@@ -95,6 +97,8 @@ def convert(path: str | Path, output: str | Path) -> Trace:
     ----------
     path, output : path
         From, to.
+    columns : mapping of str to str, optional
+        As for :func:`gabactl.traces.read_trace`.
 
     Returns
     -------
@@ -121,7 +125,7 @@ def convert(path: str | Path, output: str | Path) -> Trace:
         raise InputError(
             f"{short_name(target)}: traces are converted to .parquet or .csv: choose one"
         )
-    trace = read_trace(path)
+    trace = read_trace(path, columns=columns)
     writer(trace, target)
     return trace
 
