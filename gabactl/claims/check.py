@@ -248,9 +248,24 @@ def _settle(claim: Claim, table: ProofTable | None, number: Evidence | None) -> 
             return Evidence("unknown", tuple(findings), "proof and computation disagree")
         return Evidence("proved", tuple(findings))
     if number is not None:
-        return Evidence(number.verdict, tuple(findings), number.reason)
+        return _with_record(claim, Evidence(number.verdict, tuple(findings), number.reason))
     recorded = from_records(claim)
     return Evidence(recorded.verdict, (*findings, *recorded.findings), recorded.reason)
+
+
+def _with_record(claim: Claim, number: Evidence) -> Evidence:
+    """A computation, and a recorded campaign beside it: one that differs overrules agreement."""
+    recorded = from_records(claim) if claim.criteria else None
+    if recorded is None or not recorded.findings:
+        return number
+    verdict = number.verdict
+    open_still = verdict in ("not_run", "unknown") and recorded.verdict == "reproduced"
+    if open_still or (
+        verdict in ("not_run", "unknown", "reproduced") and recorded.verdict == "not_reproduced"
+    ):
+        verdict = recorded.verdict
+    reason = number.reason if verdict == number.verdict else ""
+    return Evidence(verdict, (*number.findings, *recorded.findings), reason)
 
 
 def _part_verdict(negated: bool, verdict: str) -> ClaimVerdict:

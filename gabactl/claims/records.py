@@ -32,12 +32,18 @@ class Record:
         At least command, date, device and versions.
     note : str
         What differs from the published protocol.
+    decides : bool
+        False for figures of another protocol than the claim's: they are shown, and settle nothing.
+    reason : str
+        Why they do not.
     """
 
     claim: str
     values: dict[str, float]
     provenance: dict[str, str]
     note: str = ""
+    decides: bool = True
+    reason: str = ""
 
 
 def read_record(text: str, name: str) -> Record:
@@ -86,11 +92,16 @@ def read_record(text: str, name: str) -> Record:
     missing = [key for key in _PROVENANCE if not provenance.get(key)]
     if missing:
         raise InputError(f"{name}: provenance lacks {missing[0]!r}: say {', '.join(_PROVENANCE)}")
+    decides, reason = found.get("decides", True), str(found.get("reason", ""))
+    if not isinstance(decides, bool) or not (decides or reason):
+        raise InputError(f"{name}: decides is true, or false with a reason")
     return Record(
         str(found["claim"]),
         {str(k): float(v) for k, v in values.items()},
         {str(k): str(v) for k, v in provenance.items()},
         str(found.get("note", "")),
+        decides,
+        reason,
     )
 
 
@@ -110,19 +121,38 @@ def records() -> tuple[Record, ...]:
 
 
 def from_records(claim: Claim) -> Evidence:
-    """Evidence from the last record of a claim: ``not_run`` where there is none."""
+    """Evidence from the last record of a claim: ``not_run`` where there is none that decides.
+
+    Parameters
+    ----------
+    claim : Claim
+        Its criteria say which values agree; values without one are shown for context.
+
+    Examples
+    --------
+    >>> from gabactl.claims.ledger import ledger
+    >>> from_records(ledger()[0]).verdict
+    'not_run'
+    """
     found = [record for record in records() if record.claim == claim.id]
     if not found:
         return Evidence("not_run", reason="no recorded result: it needs a device or long training")
     record = found[-1]
     findings = []
-    for criterion in claim.criteria:
-        if criterion.value not in record.values:
-            return Evidence("not_run", reason=f"the record lacks {criterion.value!r}")
-        value = record.values[criterion.value]
-        agrees = criterion.low <= value <= criterion.high
-        findings.append(Finding(criterion.value, criterion.says, f"{value:.6g}", agrees))
+    judged_by = {criterion.value: criterion for criterion in claim.criteria}
+    missing = [name for name in judged_by if name not in record.values]
+    if missing and record.decides:
+        return Evidence("not_run", reason=f"the record lacks {missing[0]!r}")
+    for name, value in record.values.items():
+        criterion = judged_by.get(name)
+        says = criterion.says if criterion else ""
+        agrees = None
+        if criterion and record.decides:
+            agrees = criterion.low <= value <= criterion.high
+        findings.append(Finding(name.replace("_", " "), says, f"{value:.6g}", agrees))
     findings += [Finding("recorded", key, text) for key, text in record.provenance.items()]
     if record.note:
         findings.append(Finding("protocol", "as published", record.note))
+    if not record.decides:
+        return Evidence("not_run", tuple(findings), record.reason)
     return judged(findings)
