@@ -96,6 +96,18 @@ class StreamReader:
             ) from None
         self.good_end = len(message)
 
+    def grow(self, file: BinaryIO, size: int) -> None:
+        """Go on from :attr:`good_end` in a file that has become longer.
+
+        Parameters
+        ----------
+        file : binary file
+            The same file, open for reading.
+        size : int
+            Bytes of it that may be looked at now.
+        """
+        self._file, self._size, self.closed = file, size, False
+
     def __iter__(self) -> Iterator[Any]:
         while True:
             try:
