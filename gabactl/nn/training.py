@@ -91,9 +91,8 @@ def build_loss(settings: TrainingSettings, device: torch.device) -> BalancedLoss
     elif settings.balancer in ("uncertainty", "dwa"):
         loss = peer_loss(settings.balancer, measure_every=settings.measure_every)
     elif settings.balancer in ("pcgrad", "cagrad"):
-        loss = peer_loss(
-            settings.balancer, **({"c": settings.cagrad_c} if settings.balancer == "cagrad" else {})
-        )
+        options: dict[str, Any] = {"c": settings.cagrad_c} if settings.balancer == "cagrad" else {}
+        loss = peer_loss(settings.balancer, **options)
     else:
         variant: Any = settings.gradnorm_variant
         loss = GradNormLoss(
