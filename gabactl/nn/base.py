@@ -53,6 +53,9 @@ class BalancedLoss(nn.Module):
         Steps taken; in the ``state_dict``.
     measured_this_step : bool
         Whether the last call took gradient norms.
+    keep_graph : bool
+        Keep the losses' graphs where they would be freed with the last pass through them, because
+        something else wants them. False, to save memory.
     """
 
     step_count: Tensor
@@ -74,6 +77,7 @@ class BalancedLoss(nn.Module):
         if not self.step_count.is_meta:
             self._steps()
         self.measured_this_step = False
+        self.keep_graph = False
 
     def forward(
         self,

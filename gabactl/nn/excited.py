@@ -45,6 +45,7 @@ class ExcitedLoss(BalancedLoss):
     def __init__(self, inner: BalancedLoss, excitation: Excitation) -> None:
         super().__init__(len(inner.task_names), inner.task_names)
         self.inner = inner
+        inner.keep_graph = True  # the losses are summed again, under other weights
         self.excitation = excitation
         self.excitation_now = 0.0
         self._sequence = excitation.sequence(excitation.period)

@@ -283,6 +283,8 @@ class GABALoss(BalancedLoss):
 
         Notes
         -----
+        The losses' graphs are freed, as by any backward pass; set ``keep_graph`` to keep them.
+
         With more than one rank this method averages the gradients itself, after the weights are
         known (norms, weights, sum of w_i g_i, all-reduce): DistributedDataParallel's own reduction
         never starts, and the model may as well be a bare one.
@@ -390,7 +392,7 @@ class GABALoss(BalancedLoss):
         """Each task's gradients, summed up; at the last micro-batch the reading and the update."""
         own = {id(p) for p in shared}
         every = [*shared, *(p for p in wanted if id(p) not in own)]
-        gradients = reuse.gradients_of_tasks(losses, every, context)
+        gradients = reuse.gradients_of_tasks(losses, every, context, retain_last=self.keep_graph)
         if pending.gradients is not None and len(pending.gradients[0]) != len(every):
             raise InputError(
                 "the micro-batches of one step reach different parameters: pass parameters="

@@ -6,7 +6,7 @@ Needs the extra ``peers`` for the former. GradNorm is :class:`gabactl.nn.GradNor
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from gabactl.errors import InputError
 from gabactl.nn.base import BalancedLoss
-from gabactl.nn.sensors.norms import task_gradients
+from gabactl.nn.sensors import reuse
+from gabactl.nn.sensors.base import Context
+from gabactl.nn.sensors.norms import inner_product
 
 __all__ = [
     "GramianLoss",
@@ -35,20 +37,46 @@ _GRAMIAN = {
 _SCALAR = {"dwa": "DWA", "famo": "FAMO", "imtl_l": "IMTLL", "uncertainty": "UW"}
 #: Scalarizers that are built for a number of values.
 _SHAPED = ("famo", "imtl_l", "uncertainty")
-#: Where torchjd's DWA keeps its epochs.
-_DWA_MEMORY = ("_loss_sum", "_n_batches", "_previous_averages")
+#: Where torchjd's scalarizers keep what they remember, beside their parameters.
+_MEMORY = {"dwa": ("_loss_sum", "_n_batches", "_previous_averages"), "famo": ("_prev_losses",)}
+_ABSENT = object()
 
 
-class GramianLoss(BalancedLoss):
+class _TorchjdLoss(BalancedLoss):
+    """What both kinds of torchjd's methods share: a part of it, built by name, and uniform weights."""
+
+    _part: str
+    _names: Mapping[str, str]
+
+    def __init__(
+        self, method: str, n_tasks: int, task_names: Sequence[str] | None, **options: Any
+    ) -> None:
+        super().__init__(n_tasks, task_names)
+        self.method = method
+        shape = (n_tasks,) if method in _SHAPED else ()
+        self._built(_build(self._part, self._names, method, *shape, **options))
+
+    def _built(self, engine: nn.Module) -> None:
+        """Keep the part of torchjd that was built, under its name."""
+        raise NotImplementedError
+
+    def _weights_of_state(self) -> Tensor:
+        k = len(self.task_names)
+        return torch.full((k,), 1.0 / k)
+
+
+class GramianLoss(_TorchjdLoss):
     """Weights from the inner products of the tasks' gradients, by a torchjd weighting.
 
-    Weighs the losses, so the heads' gradients are scaled too, as they are by GABA. torchjd's own
-    ``mtl_backward`` leaves the heads alone; on the shared parameters the two agree.
+    Costs K backbone passes, as torchjd does: the gradients that were compared become the update,
+    which the total's ``backward()`` writes without another pass. Weighs the losses, so the heads'
+    gradients are scaled too, as they are by GABA. torchjd's own ``mtl_backward`` leaves the heads
+    alone; on the shared parameters the two agree.
 
     Parameters
     ----------
     method : {"cagrad", "imtl_g", "mgda", "pcgrad", "upgrad"}
-        The weighting.
+        The weighting, then in ``weighting``.
     n_tasks, task_names
         As in :class:`gabactl.nn.GABALoss`.
     **options
@@ -59,14 +87,21 @@ class GramianLoss(BalancedLoss):
     Sources: the papers that the documentation of torchjd.aggregation names. cagrad needs cvxpy,
     solved on the host; upgrad qpsolvers and quadprog.
 
+    ``forward_k`` frees the losses' graphs, as a backward pass does. Where something else needs them,
+    say another loss from the same forward pass, set ``keep_graph``.
+
     Examples
     --------
     >>> w = torch.tensor([1.0, 1.0], requires_grad=True)
     >>> loss_fn = GramianLoss("imtl_g")
-    >>> _ = loss_fn.forward_k([3.0 * w[0], 1.0 * w[1]], [w])
-    >>> loss_fn.applied_weights
-    tensor([0.2500, 0.7500])
+    >>> loss_fn.forward_k([3.0 * w[0], 1.0 * w[1]], [w]).backward()
+    >>> loss_fn.applied_weights, w.grad
+    (tensor([0.2500, 0.7500]), tensor([0.7500, 0.7500]))
     """
+
+    _part = "aggregation"
+    _names = _GRAMIAN
+    weighting: nn.Module
 
     def __init__(
         self,
@@ -76,12 +111,17 @@ class GramianLoss(BalancedLoss):
         task_names: Sequence[str] | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(n_tasks, task_names)
-        self.method = method
-        self.weighting: nn.Module = _build("aggregation", _GRAMIAN, method, **options)
+        super().__init__(method, n_tasks, task_names, **options)
+
+    def _built(self, engine: nn.Module) -> None:
+        self.weighting = engine
 
     def forward_k(
-        self, losses: Sequence[Tensor], shared_params: Iterable[Tensor] | None = None
+        self,
+        losses: Sequence[Tensor],
+        shared_params: Iterable[Tensor] | None = None,
+        *,
+        grad_scaler: Any = None,
     ) -> Tensor:
         """The weighted sum; uniform weights without ``shared_params`` and in evaluation.
 
@@ -90,25 +130,47 @@ class GramianLoss(BalancedLoss):
         losses : sequence of K scalar tensors
             Task losses.
         shared_params : iterable of Tensor, optional
-            What the inner products are taken on.
+            What the inner products are taken on. Features that are no parameters are allowed, and
+            cost a pass through the heads per task; the update is then a backward pass of its own.
+        grad_scaler : torch.amp.GradScaler, optional
+            As for :meth:`gabactl.nn.GABALoss.forward_k`.
+
+        Raises
+        ------
+        InputError
+            Bad losses or parameters; parameters that are sharded.
         """
         parameters = self._check(losses, shared_params)
         self.measured_this_step = False
         if self._frozen or parameters is None:
             return self._combine(losses, self._weights_of_state().to(losses[0].device))
-        gramian = _gramian(losses, parameters)
+        leaves = [p for p in reuse.leaves_of(losses) if p.requires_grad]
+        _refuse_sharded([*parameters, *leaves])
+        own = {id(p) for p in parameters}
+        reusing = all(p.is_leaf for p in parameters)
+        others = [p for p in leaves if id(p) not in own] if reusing else []
+        context = Context(grad_scaler)
+        gradients = reuse.gradients_of_tasks(
+            losses, [*parameters, *others], context, retain_last=self.keep_graph or not reusing
+        )
+        one = context.unscale(torch.ones((), device=parameters[0].device))
+        gramian = _gramian([task[: len(parameters)] for task in gradients]) * one * one
         weights = self.weighting(gramian).detach()
         self._last_grad_norms = gramian.diagonal().sqrt()
         self.measured_this_step = True
         self._advance(self._steps() + 1)
-        return self._combine(losses, weights)
+        total = self._combine(losses, weights)
+        if not reusing:
+            return total
+        update = reuse.combine_gradients(gradients, weights * one)
+        return reuse.total_with_gradients(total.detach(), [*parameters, *others], update)
 
-    def _weights_of_state(self) -> Tensor:
-        k = len(self.task_names)
-        return torch.full((k,), 1.0 / k)
+    def describe_sensor(self) -> dict[str, Any]:
+        """Exact norms at every step."""
+        return {"name": "full", "coasts": False, "interval": 1}
 
 
-class ScalarizedLoss(BalancedLoss):
+class ScalarizedLoss(_TorchjdLoss):
     """Weights from the losses alone, by a torchjd scalarizer.
 
     ``applied_weights`` are the derivatives of the combined loss by the losses.
@@ -129,7 +191,8 @@ class ScalarizedLoss(BalancedLoss):
     Notes
     -----
     Sources: the papers that the documentation of torchjd.scalarization names. The ``state_dict``
-    holds what dwa remembers of earlier epochs, but not what famo does of earlier steps.
+    holds what dwa remembers of earlier epochs and famo of earlier steps, so a resumed run goes on
+    bit for bit.
 
     Examples
     --------
@@ -138,6 +201,10 @@ class ScalarizedLoss(BalancedLoss):
     >>> loss_fn.applied_weights
     tensor([0.5000, 0.5000])
     """
+
+    _part = "scalarization"
+    _names = _SCALAR
+    scalarizer: nn.Module
 
     def __init__(
         self,
@@ -152,11 +219,11 @@ class ScalarizedLoss(BalancedLoss):
             raise InputError(
                 f"measure_every = {measure_every} is negative: 0 measures never, 1 always"
             )
-        super().__init__(n_tasks, task_names)
-        self.method = method
+        super().__init__(method, n_tasks, task_names, **options)
         self.measure_every = measure_every
-        shape = (n_tasks,) if method in _SHAPED else ()
-        self.scalarizer: nn.Module = _build("scalarization", _SCALAR, method, *shape, **options)
+
+    def _built(self, engine: nn.Module) -> None:
+        self.scalarizer = engine
 
     def forward_k(
         self, losses: Sequence[Tensor], shared_params: Iterable[Tensor] | None = None
@@ -186,27 +253,63 @@ class ScalarizedLoss(BalancedLoss):
         self._advance(step)
         return total
 
-    def get_extra_state(self) -> dict[str, Any]:
-        """What dwa remembers: the sums of this epoch and the averages of the last two."""
-        if self.method != "dwa":
-            return {}
-        memory: Any = self.scalarizer
-        return {name: getattr(memory, name) for name in _DWA_MEMORY}
+    def describe_sensor(self) -> dict[str, Any] | None:
+        """Exact norms every ``measure_every`` steps, or none."""
+        if not self.measure_every:
+            return None
+        return {"name": "full", "coasts": False, "interval": self.measure_every}
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
+    def get_extra_state(self) -> dict[str, Any]:
+        """What dwa remembers of its epochs, famo of the losses before its last step; else nothing."""
+        found = {name: self._remembered(name) for name in _MEMORY.get(self.method, ())}
+        if self.method == "famo":
+            optimizer = self._remembered("_optimizer")
+            found["_optimizer"] = None if optimizer is None else optimizer.state_dict()
+        return found
+
+    def set_extra_state(self, state: Mapping[str, Any]) -> None:
         """Back to what :meth:`get_extra_state` gave.
 
         Parameters
         ----------
-        state : dict
+        state : mapping
             Of the same method.
-        """
-        for name in _DWA_MEMORY if self.method == "dwa" else ():
-            setattr(self.scalarizer, name, state[name])
 
-    def _weights_of_state(self) -> Tensor:
+        Raises
+        ------
+        InputError
+            Of another method, or of another number of tasks.
+        """
         k = len(self.task_names)
-        return torch.full((k,), 1.0 / k)
+        for name in _MEMORY.get(self.method, ()):
+            value = state.get(name, _ABSENT)
+            several = value if isinstance(value, list) else [value]
+            fits = all(not isinstance(x, Tensor) or x.shape == (k,) for x in several)
+            if value is _ABSENT or not fits:
+                raise InputError(
+                    f"the saved history is not one of {self.method} with {k} tasks: load the "
+                    "checkpoint of the same balancer"
+                )
+            setattr(self.scalarizer, name, value)
+        if self.method == "famo":
+            saved = state.get("_optimizer")
+            engine: Any = self.scalarizer
+            engine._optimizer = None
+            if saved is not None:
+                # As FAMO builds it, at its first update.
+                engine._optimizer = torch.optim.Adam(
+                    [engine._w], lr=engine.lr, weight_decay=engine.weight_decay
+                )
+                engine._optimizer.load_state_dict(saved)
+
+    def _remembered(self, name: str) -> Any:
+        value = getattr(self.scalarizer, name, _ABSENT)
+        if value is _ABSENT:
+            raise InputError(
+                f"this torchjd keeps the history of {self.method} elsewhere, so it cannot be saved: "
+                "install torchjd 0.18"
+            )
+        return value
 
 
 def peer_loss(method: str, n_tasks: int = 2, **options: Any) -> BalancedLoss:
@@ -322,21 +425,27 @@ def grace_losses(
     ]
 
 
-def _gramian(losses: Sequence[Tensor], parameters: list[Tensor]) -> Tensor:
-    rows = [
-        torch.cat(
-            [
-                (torch.zeros_like(p) if g is None else g).reshape(-1)
-                for g, p in zip(task_gradients(loss, parameters), parameters, strict=True)
-            ]
+def _gramian(gradients: Sequence[Sequence[Tensor | None]]) -> Tensor:
+    """Inner products of the tasks' gradients, shape (K, K)."""
+    k = len(gradients)
+    table: dict[tuple[int, int], Tensor] = {}
+    for i in range(k):
+        for j in range(i, k):
+            table[i, j] = table[j, i] = inner_product(gradients[i], gradients[j])
+    device = table[0, 0].device
+    rows = [torch.stack([table[i, j].to(device) for j in range(k)]) for i in range(k)]
+    return torch.stack(rows)
+
+
+def _refuse_sharded(parameters: Sequence[Tensor]) -> None:
+    if any(hasattr(p, "device_mesh") for p in parameters):
+        raise InputError(
+            "the parameters are sharded, and torchjd's methods need whole gradients: use "
+            "DistributedDataParallel, or GABALoss(reduce='norm_of_mean', sharded=model)"
         )
-        for loss in losses
-    ]
-    jacobian = torch.stack(rows)
-    return jacobian @ jacobian.T
 
 
-def _build(part: str, names: dict[str, str], method: str, *args: Any, **options: Any) -> Any:
+def _build(part: str, names: Mapping[str, str], method: str, *args: Any, **options: Any) -> Any:
     if method not in names:
         raise InputError(_unknown(method, list(names)))
     try:

@@ -96,6 +96,8 @@ class TraceRecorder:
         self._loss_fn = loss_fn
         self._every = every
         self._parameters = dict(param_norms or {})  # type: ignore[arg-type]
+        if self._parameters:
+            getattr(loss_fn, "inner", loss_fn).keep_graph = True
         self._excited = excitation
         self._has_ema = _ema(loss_fn) is not None
         self._double = _buffer(loss_fn).dtype == torch.float64

@@ -128,6 +128,18 @@ class TestEqualsFull:
         assert total.item() == pytest.approx(expected.item())
         assert not total.requires_grad
 
+    def test_the_graph_is_freed_as_by_any_backward_pass_unless_kept(self):
+        model, data = toy()
+        loss_fn = GABALoss(warmup_steps=0).double()
+        losses = model.losses(*data)
+        loss_fn.backward(losses, get_shared_params(model))
+        with pytest.raises(RuntimeError, match="second time"):
+            losses[0].backward()
+        loss_fn.keep_graph = True
+        losses = model.losses(*data)
+        loss_fn.backward(losses, get_shared_params(model))
+        losses[0].backward()
+
 
 class TestAccumulation:
     """One reading per optimiser step, on the gradient of the whole batch."""

@@ -13,6 +13,7 @@ __all__ = [
     "compute_task_grad_norm",
     "fused_norm_of",
     "get_shared_params",
+    "inner_product",
     "norm_of",
     "task_gradients",
 ]
@@ -191,3 +192,36 @@ def fused_norm_of(gradients: Iterable[Tensor | None], device: torch.device | Non
         return norm_of(present, device)
     norms = torch._foreach_norm(present)
     return torch.linalg.vector_norm(torch.stack(list(norms)))
+
+
+def inner_product(a: Sequence[Tensor | None], b: Sequence[Tensor | None]) -> Tensor:
+    """Inner product of two gradients, a None entry counting as zero.
+
+    Parameters
+    ----------
+    a, b : sequence of P Tensors or None
+        Per parameter, of equal shapes.
+
+    Returns
+    -------
+    Tensor, 0-dimensional
+        In float32, or float64 where a gradient is.
+
+    Examples
+    --------
+    >>> inner_product([torch.ones(3), None], [torch.full((3,), 2.0), torch.ones(1)])
+    tensor(6.)
+    """
+    total: Tensor | None = None
+    for x, y in zip(a, b, strict=True):
+        if x is None or y is None:
+            continue
+        left, right = (_dense(x).reshape(-1), _dense(y).reshape(-1))
+        product = torch.dot(left, right)
+        total = product if total is None else total + product.to(total.device)
+    return torch.zeros(()) if total is None else total
+
+
+def _dense(gradient: Tensor) -> Tensor:
+    dense = gradient.to_dense() if gradient.is_sparse else gradient
+    return dense.float() if dense.dtype in (torch.float16, torch.bfloat16) else dense

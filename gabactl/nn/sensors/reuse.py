@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from gabactl.errors import InputError
 from gabactl.nn.sensors.base import Context, norm_of_task
@@ -19,6 +21,7 @@ __all__ = [
     "leaves_of",
     "norms_of_tasks",
     "refuse_hooked",
+    "total_with_gradients",
 ]
 
 TaskGradients = list[list[Tensor | None]]
@@ -90,7 +93,7 @@ def gradients_of_tasks(
     losses: Sequence[Tensor],
     parameters: Sequence[Tensor],
     context: Context,
-    retain_last: bool = True,
+    retain_last: bool,
 ) -> TaskGradients:
     """Each task's gradients, scaled as the context says, None where it does not reach.
 
@@ -197,3 +200,49 @@ def add_to_grad(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]
             parameter.grad = gradient
         else:
             parameter.grad.add_(gradient)
+
+
+def total_with_gradients(
+    total: Tensor, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]
+) -> Tensor:
+    """A total whose ``backward()`` gives these gradients, without passing through the network.
+
+    Hooks of the parameters run, and scaling the total scales the gradients, as in any backward pass.
+
+    Parameters
+    ----------
+    total : Tensor, 0-dimensional
+        The value, detached.
+    parameters : sequence of P Tensors
+        Leaves.
+    gradients : sequence of P Tensors or None
+        Their derivatives.
+
+    Examples
+    --------
+    >>> w = torch.zeros(2, requires_grad=True)
+    >>> (2 * total_with_gradients(torch.tensor(7.0), [w], [torch.tensor([1.0, 3.0])])).backward()
+    >>> w.grad
+    tensor([2., 6.])
+    """
+    result: Tensor = _KnownGradients.apply(total, gradients, *parameters)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _KnownGradients(torch.autograd.Function):
+    """Saved as autograd saves its own, so that a backward pass frees them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, total: Tensor, gradients: Sequence[Tensor | None], *parameters: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(*(g for g in gradients if g is not None))
+        ctx.there = [g is not None for g in gradients]
+        return total.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        saved = iter(ctx.saved_tensors)
+        scale = outer[0]
+        return None, None, *(next(saved) * scale if there else None for there in ctx.there)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gabactl.errors import InputError
 from gabactl.nn.sensors.base import Context, Sensor
-from gabactl.nn.sensors.norms import task_gradients
+from gabactl.nn.sensors.norms import inner_product, task_gradients
 
 __all__ = ["SubsetSensor"]
 
@@ -117,9 +117,9 @@ class SubsetSensor(Sensor):
         second = self._gradients([t[half : 2 * half] for t in batch], parameters)
         squares = []
         for g, h in zip(first, second, strict=True):
-            signal = _dot(g, h)
+            signal = inner_product(g, h)
             if self.of == "batch":
-                noise = (_dot(g, g) + _dot(h, h)) / 2 - signal  # tr(S) / half
+                noise = (inner_product(g, g) + inner_product(h, h)) / 2 - signal  # tr(S) / half
                 signal = signal + noise * (half / size)
             squares.append(signal)
         return torch.stack(squares)
@@ -139,17 +139,3 @@ class SubsetSensor(Sensor):
         losses = list(self.losses_of(*part))
         last = len(losses) - 1
         return [task_gradients(loss, parameters, i < last) for i, loss in enumerate(losses)]
-
-
-def _dot(a: Sequence[Tensor | None], b: Sequence[Tensor | None]) -> Tensor:
-    products = [
-        (x.float() * y.float() if x.dtype in (torch.float16, torch.bfloat16) else x * y).sum()
-        for x, y in zip(a, b, strict=True)
-        if x is not None and y is not None
-    ]
-    if not products:
-        return torch.zeros(())
-    total = products[0]
-    for product in products[1:]:
-        total = total + product.to(total.device)
-    return total
