@@ -1,0 +1,127 @@
+"""Where the curves cross: contributions of both tasks over the weight of the first."""
+
+from __future__ import annotations
+
+import numpy as np
+import panel as pn
+
+from gabactl.app.figures import COLOURS, MUTED, Board, plain_powers
+from gabactl.app.session import Session
+from gabactl.app.text import number, pane, paragraph, table
+from gabactl.authority import residual_ratio, saturation_ratio, weight_bounds
+
+__all__ = ["CrossingTab"]
+
+#: Weights at which the contributions are drawn: fine near both ends, where they matter.
+_ENDS = np.geomspace(1e-5, 0.5, 150)
+_WEIGHTS = np.concatenate([_ENDS, 1.0 - _ENDS[::-1]])
+_RATIOS = np.geomspace(0.1, 10_000.0, 301)
+
+
+class CrossingTab:
+    """lambda g_1 against (1 - lambda) g_2, and what the floor leaves.
+
+    Parameters
+    ----------
+    session : Session
+    """
+
+    controls = ("ratio", "step")
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.curves = Board(
+            "Contributions over the weight λ of task 1",
+            "weight λ of task 1",
+            "contribution",
+            height=340,
+            x_range=(0.0, 1.0),
+            y_axis_type="log",
+        )
+        self.left = Board(
+            "Contribution ratio that a settled imbalance leaves (1 is balance)",
+            "imbalance g₁/g₂",
+            "left over",
+            height=260,
+            x_axis_type="log",
+            y_axis_type="log",
+        )
+        self.boards = [self.curves, self.left]
+        for axis in (self.curves.figure.yaxis, self.left.figure.yaxis, self.left.figure.xaxis):
+            axis.formatter = plain_powers()
+        self._first = self.curves.line("λ g₁", COLOURS[0])
+        self._second = self.curves.line("(1 − λ) g₂", COLOURS[1])
+        self._cross = self.curves.dots("crossing: the raw weight", COLOURS[2], size=12)
+        self._applied = self.curves.dots("applied weight", COLOURS[3], "diamond", 14)
+        self._mark = self.curves.upright(colour=COLOURS[3])
+        self._bands = [self.curves.band(left=0.0), self.curves.band(right=1.0)]
+        self._left = self.left.line("left over", COLOURS[0])
+        self._here = self.left.dots("now", COLOURS[3], "diamond", 14)
+        self._knee = self.left.upright("dashed", COLOURS[1])
+        self._balance = self.left.level("dotted", MUTED)
+        self._balance.location = 1.0
+        self.note = pane()
+        self.readout = pane()
+        self.view = pn.Column(
+            self.note,
+            *(pn.pane.Bokeh(b.figure, sizing_mode="stretch_width") for b in self.boards),
+            self.readout,
+            sizing_mode="stretch_width",
+        )
+
+    def update(self) -> None:
+        """Draw the crossing at the imbalance looked at."""
+        session = self.session
+        now, spec = session.stages(), session.pair_spec
+        bounds = weight_bounds(spec)
+        self._bands[0].right, self._bands[1].left = bounds.lower, bounds.upper
+        self._left.set(_RATIOS, residual_ratio(spec, _RATIOS))
+        knee = saturation_ratio(spec)
+        self._knee.visible = bool(np.isfinite(knee))
+        self._knee.location = knee if self._knee.visible else 1.0
+        norms = now.grad_norms[:2]
+        if session.n_tasks != 2 and session.view.ratio == 0.0:
+            self._blank("This picture is for two tasks, and the run has more: set an imbalance.")
+            return
+        if not (np.isfinite(norms).all() and (norms > 0).all()):
+            self._blank(
+                f"No reading to draw at {now.where} (warm-up, or between readings): choose a "
+                "later step, or set an imbalance."
+            )
+            return
+        self._first.set(_WEIGHTS, _WEIGHTS * norms[0])
+        self._second.set(_WEIGHTS, (1.0 - _WEIGHTS) * norms[1])
+        crossing = now.raw[0]
+        self._cross.set([crossing], [crossing * norms[0]])
+        self._applied.set([now.weights[0]] * 2, now.contributions)
+        self._mark.location, self._mark.visible = now.weights[0], True
+        ratio = norms[0] / norms[1]
+        left = now.contributions[0] / now.contributions[1]
+        self._here.set([ratio], [left])
+        first, second = now.tasks[:2]
+        self.note.object = paragraph(
+            f"{now.where}. The raw weight is where both contributions are equal. Grey: weights "
+            "that the floor keeps out of reach. The imbalance slider at its left end follows the run."
+        )
+        self.readout.object = table(
+            [
+                (
+                    "gradient norms",
+                    f"{first} {number(norms[0])}, {second} {number(norms[1])}: "
+                    f"ratio {number(ratio)}",
+                ),
+                ("raw weight (crossing)", number(crossing, 6)),
+                ("average", number(now.ema[0], 6)),
+                ("applied weight", number(now.weights[0], 6)),
+                ("weights within reach", f"{bounds.lower:.6f} to {bounds.upper:.6f}"),
+                ("imbalance the floor allows", number(knee)),
+                ("contribution ratio left over", f"{number(left, 5)} (1 is balance)"),
+            ]
+        )
+
+    def _blank(self, why: str) -> None:
+        for line in (self._first, self._second, self._cross, self._applied, self._here):
+            line.clear()
+        self._mark.visible = False
+        self.note.object = paragraph(why)
+        self.readout.object = ""

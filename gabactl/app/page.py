@@ -1,0 +1,295 @@
+"""The dashboard as one object: sidebar, tabs, and the plumbing between them."""
+
+from __future__ import annotations
+
+import importlib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import panel as pn
+from bokeh.events import DocumentReady
+from bokeh.models import CustomJS, Toggle
+
+from gabactl.app.controls import Choice, Control
+from gabactl.app.session import Session
+from gabactl.app.state import GIVEN, TABS, View
+from gabactl.app.text import pane, paragraph
+from gabactl.errors import InputError
+from gabactl.traces import Trace, bundled, load_trace
+
+__all__ = ["Dashboard", "dashboard", "template"]
+
+#: Class of each tab, by key; loaded when it is opened first.
+_CLASSES = {
+    "live": "LiveTab",
+    "crossing": "CrossingTab",
+    "frequency": "FrequencyTab",
+}
+
+_SIDEBAR = ("beta", "floor", "warmup", "interval")
+_CHOICES: dict[str, tuple[str, dict[str, str]]] = {
+    "floor_mode": (
+        "What the floor does",
+        {
+            "renormalise (published)": "renormalise",
+            "affine": "affine",
+            "project": "project",
+            "clamp state (anti-windup)": "clamp_state",
+        },
+    ),
+    "law": ("Law", {"complement (published)": "complement", "inverse": "inverse"}),
+    "guard": ("Guard", {"hold": "hold", "none (published)": "none"}),
+    "theme": ("Page colours", {"as the system": "auto", "light": "light", "dark": "dark"}),
+}
+
+#: Milliseconds of rest before the address follows the view.
+_REST_MS = 300
+
+
+class Dashboard(pn.viewable.Viewer):  # type: ignore[misc]
+    """Sidebar, tabs and message line of one visitor.
+
+    Parameters
+    ----------
+    session : Session
+        What is looked at.
+    """
+
+    def __init__(self, session: Session, **params: Any) -> None:
+        super().__init__(**params)
+        self.session = session
+        self._doc: Any = pn.state.curdoc if _served() else None
+        self._pending: dict[str, Any] = {}
+        # An unseen field whose text the browser copies into the address.
+        self._address = pn.widgets.TextInput(visible=False, css_classes=["address"])
+        self._address.jscallback(
+            value="history.replaceState(null, '', cb_obj.value || location.pathname)"
+        )
+        self._following = self._address_due = False
+        # Unseen too: pressed where the system's pages are dark.
+        self._system_dark = Toggle(visible=False)
+        self._tabs: dict[str, Any] = {}
+        self._stale: set[str] = set()
+        self._of_tasks = session.trace.tasks
+        self._css = (resources.files("gabactl.app") / "widget.css").read_text(encoding="utf-8")
+        self._build()
+        session.watch(self._changed)
+
+    # -- what is on the page ---------------------------------------------------------------------
+
+    def _build(self) -> None:
+        self._controls: dict[str, Any] = {
+            name: Control(self.session, name, self.request) for name in _SIDEBAR
+        }
+        for name, (label, options) in _CHOICES.items():
+            self._controls[name] = Choice(self.session, name, label, options, self.request)
+        self._controls["source"] = Choice(
+            self.session, "source", "Run", self._sources(), self.request
+        )
+        self._controls["theme"].panel.jscallback(
+            value="document.documentElement.dataset.theme = cb_obj.value"
+        )
+        order = ("source", *_SIDEBAR, "floor_mode", "law", "guard", "theme")
+        self._sidebar = pn.Column(
+            *(self._controls[name].panel for name in order),
+            styles={"flex": "1 1 230px", "max-width": "min(100%, 720px)"},
+            css_classes=["sidebar"],
+            margin=(8, 8),
+        )
+        self._buttons = {
+            key: pn.widgets.Button(name=title, css_classes=[f"tab-{key}"], margin=3)
+            for key, title in TABS.items()
+            if key in _CLASSES
+        }
+        for key, button in self._buttons.items():
+            button.on_click(lambda _, key=key: self.request(tab=key))
+        self._message = pane("", css_classes=["message"], visible=False)
+        self._content = pn.Column(sizing_mode="stretch_width")
+        self._layout = pn.Column(
+            pn.FlexBox(*self._buttons.values(), margin=(4, 4)),
+            self._message,
+            pn.FlexBox(
+                self._sidebar,
+                pn.Column(
+                    self._content,
+                    styles={"flex": "999 1 560px", "min-width": "min(100%, 320px)"},
+                    margin=0,
+                ),
+                align_items="flex-start",
+            ),
+            self._address,
+            pn.pane.Bokeh(self._system_dark, visible=False),
+            sizing_mode="stretch_width",
+        )
+        self._style(self._layout)
+        self._changed()
+
+    def __panel__(self) -> Any:
+        return self._layout
+
+    def _sources(self) -> dict[str, str]:
+        names = {name: name for name in bundled()}
+        given = self.session.given
+        return ({f"yours: {given.source}": GIVEN} if given is not None else {}) | names
+
+    def _style(self, layout: Any) -> None:
+        """Give every widget below the page's style."""
+        for widget in layout.select(pn.widgets.Widget):
+            if self._css not in widget.stylesheets:
+                widget.stylesheets = [*widget.stylesheets, self._css]
+
+    # -- changes ---------------------------------------------------------------------------------
+
+    def request(self, **changes: Any) -> None:
+        """Change the view; a burst of requests (a dragged slider) is answered once."""
+        if self._doc is None:
+            self.session.change(**changes)
+            self._push()
+            return
+        first = not self._pending
+        self._pending |= changes
+        if first:
+            self._doc.add_next_tick_callback(self._flush)
+
+    def _flush(self) -> None:
+        changes, self._pending = self._pending, {}
+        self.session.change(**changes)
+
+    def _changed(self) -> None:
+        session = self.session
+        with pn.io.hold():
+            if session.trace.tasks != self._of_tasks:
+                self._of_tasks = session.trace.tasks
+                self._tabs.clear()
+            self._controls["source"].panel.options = self._sources()
+            self._message.object = paragraph(session.message, "bad") if session.message else ""
+            self._message.visible = bool(session.message)
+            for control in self._controls.values():
+                control.show()
+            self._stale = set(self._tabs)
+            self._open(session.view.tab)
+        self._schedule_address()
+
+    def _open(self, key: str) -> None:
+        """Show a tab, built when it is needed first and drawn when something changed."""
+        key = key if key in _CLASSES else "live"
+        if key not in self._tabs:
+            module = importlib.import_module(f"gabactl.app.{key}")
+            tab = getattr(module, _CLASSES[key])(self.session)
+            controls = [Control(self.session, name, self.request) for name in tab.controls]
+            if hasattr(tab, "connect"):
+                tab.connect(self)
+            head = pn.FlexBox(
+                *(
+                    pn.Column(c.panel, styles={"flex": "1 1 200px", "max-width": "420px"})
+                    for c in controls
+                )
+            )
+            column = pn.Column(head, tab.view, sizing_mode="stretch_width")
+            self._style(column)
+            self._tabs[key] = (tab, controls, column)
+            self._stale.add(key)
+        tab, controls, column = self._tabs[key]
+        for control in controls:
+            control.show()
+        if key in self._stale:
+            self._stale.discard(key)
+            for board in tab.boards:
+                board.paint(self._dark)
+            try:
+                tab.update()
+            except InputError as refused:
+                self._message.object = paragraph(str(refused), "bad")
+                self._message.visible = True
+        if list(self._content) != [column]:
+            self._content[:] = [column]
+            for name, button in self._buttons.items():
+                button.button_type = "primary" if name == key else "default"
+
+    @property
+    def _dark(self) -> bool:
+        theme = self.session.view.theme
+        return bool(self._system_dark.active) if theme == "auto" else theme == "dark"
+
+    def _push(self) -> None:
+        """In a notebook, send what was changed in the figures."""
+        key = self.session.view.tab
+        if key in self._tabs:
+            panes = self._tabs[key][2].select(pn.pane.Bokeh)
+            pn.io.push_notebook(*panes)
+
+    # -- the address -----------------------------------------------------------------------------
+
+    def follow(self) -> None:
+        """Keep the address of the page that of the view, and its colours those of the system."""
+        self._following = True
+        self._system_dark.on_change("active", lambda attr, old, new: self._changed())
+        self._doc.js_on_event(
+            DocumentReady,
+            CustomJS(
+                args={"system": self._system_dark},
+                code="const query = matchMedia('(prefers-color-scheme: dark)');"
+                "const tell = () => { system.active = query.matches };"
+                "query.addEventListener('change', tell); tell();",
+            ),
+        )
+
+    def _schedule_address(self) -> None:
+        if not self._following or self._address_due:
+            return
+        self._address_due = True
+        self._doc.add_timeout_callback(self._write_address, _REST_MS)
+
+    def _write_address(self) -> None:
+        self._address_due = False
+        self._address.value = self.session.to_query()
+
+
+def dashboard(trace: Trace | str | Path | None = None, view: View | None = None) -> Dashboard:
+    """The dashboard as a Panel object, for a notebook or an app of one's own.
+
+    Parameters
+    ----------
+    trace : Trace, path or str, optional
+        The run to look at: a trace, its file, or the name of a bundled one.
+    view : View, optional
+        What to show first.
+
+    Returns
+    -------
+    Dashboard
+        Shown by a notebook as it is; ``.servable()`` for ``panel serve``.
+
+    Raises
+    ------
+    InputError
+        The trace cannot be read, or does not fit the page.
+
+    Examples
+    --------
+    >>> page = dashboard("fd001-equal")
+    >>> page.session.trace.source
+    'fd001-equal'
+    """
+    run = trace if trace is None or isinstance(trace, Trace) else load_trace(trace)
+    return Dashboard(Session(run, view))
+
+
+def template(trace: Trace | None = None, view: View | None = None) -> Any:
+    """The whole web page for one visitor; the address of the request decides the view."""
+    session = Session(trace, view)
+    session.restore(pn.state.session_args or {})
+    page = Dashboard(session)
+    page.follow()
+    folder = resources.files("gabactl.app")
+    html = pn.Template((folder / "page.html").read_text(encoding="utf-8"))
+    html.add_variable("css", (folder / "page.css").read_text(encoding="utf-8"))
+    html.add_panel("dashboard", page)
+    return html
+
+
+def _served() -> bool:
+    """Whether this is a visit to a server (and not a notebook or a test)."""
+    doc = pn.state.curdoc
+    return bool(doc is not None and doc.session_context)

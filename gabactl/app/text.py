@@ -1,0 +1,81 @@
+"""Pieces of HTML. Everything that comes from a file or the address is escaped here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import panel as pn
+
+__all__ = ["number", "pane", "paragraph", "table"]
+
+_TABLE = (
+    "<style>"
+    "table{border-collapse:collapse;font:13px/1.45 var(--sans,system-ui,sans-serif);width:100%}"
+    "th,td{text-align:left;padding:3px 10px 3px 0;border-bottom:1px solid var(--line,#8884);"
+    "vertical-align:top;overflow-wrap:anywhere}"
+    "td.n{font-variant-numeric:tabular-nums;white-space:nowrap}"
+    "th{font-weight:600}caption{text-align:left;font-weight:600;padding:2px 0}"
+    "div.wide{overflow-x:auto}"
+    "</style>"
+)
+
+
+def number(value: Any, digits: int = 4) -> str:
+    """A number for people: NaN as a dash.
+
+    Examples
+    --------
+    >>> number(0.047619), number(2400.0), number(float("nan")), number(None)
+    ('0.04762', '2,400', '–', '–')
+    """
+    if value is None or math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    size = abs(value)
+    if size >= 1e6 or 0 < size < 1e-4:
+        return f"{value:.{digits - 1}e}"
+    return f"{value:,.{digits}g}" if size < 10**digits else f"{value:,.0f}"
+
+
+def table(
+    rows: Sequence[Sequence[str]], header: Sequence[str] = (), caption: str = "", heads: bool = True
+) -> str:
+    """Rows of text as an HTML table, escaped; the first column are headings if ``heads``.
+
+    Examples
+    --------
+    >>> "<td>&lt;b&gt;</td>" in table([("a", "<b>")])
+    True
+    """
+    width = max((len(row) for row in rows), default=0)
+    lines = []
+    if caption:
+        lines.append(f"<caption>{escape(caption)}</caption>")
+    if header:
+        cells = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in header)
+        lines.append(f"<thead><tr>{cells}</tr></thead>")
+    for row in rows:
+        first = f'<th scope="row">{escape(row[0])}</th>' if heads else f"<td>{escape(row[0])}</td>"
+        rest = "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
+        pad = "<td></td>" * (width - len(row))
+        lines.append(f"<tr>{first}{rest}{pad}</tr>")
+    return f'{_TABLE}<div class="wide"><table>{"".join(lines)}</table></div>'
+
+
+def paragraph(text: str, kind: str = "") -> str:
+    """A paragraph, escaped; ``kind`` is "" or "bad"."""
+    colour = "color:var(--bad,#b3261e);" if kind == "bad" else ""
+    return (
+        f'<p style="font:14px/1.5 var(--sans,system-ui,sans-serif);{colour}margin:4px 0;'
+        f'max-width:75ch">{escape(text)}</p>'
+    )
+
+
+def pane(html: str = "", **options: Any) -> Any:
+    """A piece of HTML on the page."""
+    settings = {"sizing_mode": "stretch_width", "margin": (4, 8)} | options
+    return pn.pane.HTML(html, sanitize_html=False, **settings)

@@ -1,0 +1,36 @@
+"""One server and one browser for all the journeys."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browser import Page, need_browser, start_server
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """The address of a running ``gabactl dashboard``."""
+    pytest.importorskip("panel", reason="panel is not installed: pip install 'gabactl[app]'")
+    process, address = start_server()
+    yield address
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert "Traceback" not in errors, errors
+
+
+@pytest.fixture(scope="session")
+def page(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """The dashboard in a browser; pictures go to GABACTL_SCREENSHOTS or a temporary folder."""
+    kept = os.environ.get("GABACTL_SCREENSHOTS")
+    shots = Path(kept) if kept else tmp_path_factory.mktemp("screenshots")
+    shots.mkdir(parents=True, exist_ok=True)
+    browser = need_browser()
+    browser.execute_cdp_cmd(
+        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(shots)}
+    )
+    yield Page(browser, server, shots)
+    browser.quit()
