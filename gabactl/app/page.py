@@ -23,8 +23,12 @@ __all__ = ["Dashboard", "dashboard", "template"]
 #: Class of each tab, by key; loaded when it is opened first.
 _CLASSES = {
     "live": "LiveTab",
+    "diagram": "DiagramTab",
     "crossing": "CrossingTab",
+    "gradnorm": "GradNormTab",
+    "sensor": "SensorTab",
     "frequency": "FrequencyTab",
+    "trace": "TraceTab",
 }
 
 _SIDEBAR = ("beta", "floor", "warmup", "interval")
@@ -40,6 +44,10 @@ _CHOICES: dict[str, tuple[str, dict[str, str]]] = {
     ),
     "law": ("Law", {"complement (published)": "complement", "inverse": "inverse"}),
     "guard": ("Guard", {"hold": "hold", "none (published)": "none"}),
+    "variant": (
+        "GradNorm variant",
+        {"chen2018 (original)": "chen2018", "textbook": "textbook"},
+    ),
     "theme": ("Page colours", {"as the system": "auto", "light": "light", "dark": "dark"}),
 }
 
@@ -79,20 +87,16 @@ class Dashboard(pn.viewable.Viewer):  # type: ignore[misc]
     # -- what is on the page ---------------------------------------------------------------------
 
     def _build(self) -> None:
-        self._controls: dict[str, Any] = {
-            name: Control(self.session, name, self.request) for name in _SIDEBAR
-        }
-        for name, (label, options) in _CHOICES.items():
-            self._controls[name] = Choice(self.session, name, label, options, self.request)
+        names = (*_SIDEBAR, "floor_mode", "law", "guard", "theme")
+        self._controls: dict[str, Any] = {name: self._control(name) for name in names}
         self._controls["source"] = Choice(
             self.session, "source", "Run", self._sources(), self.request
         )
         self._controls["theme"].panel.jscallback(
             value="document.documentElement.dataset.theme = cb_obj.value"
         )
-        order = ("source", *_SIDEBAR, "floor_mode", "law", "guard", "theme")
         self._sidebar = pn.Column(
-            *(self._controls[name].panel for name in order),
+            *(self._controls[name].panel for name in ("source", *names)),
             styles={"flex": "1 1 230px", "max-width": "min(100%, 720px)"},
             css_classes=["sidebar"],
             margin=(8, 8),
@@ -124,6 +128,11 @@ class Dashboard(pn.viewable.Viewer):  # type: ignore[misc]
         )
         self._style(self._layout)
         self._changed()
+
+    def _control(self, name: str) -> Any:
+        if name in _CHOICES:
+            return Choice(self.session, name, *_CHOICES[name], self.request)
+        return Control(self.session, name, self.request)
 
     def __panel__(self) -> Any:
         return self._layout
@@ -161,7 +170,11 @@ class Dashboard(pn.viewable.Viewer):  # type: ignore[misc]
         with pn.io.hold():
             if session.trace.tasks != self._of_tasks:
                 self._of_tasks = session.trace.tasks
-                self._tabs.clear()
+                self._tabs = {
+                    key: parts
+                    for key, parts in self._tabs.items()
+                    if getattr(parts[0], "lasting", False)
+                }
             self._controls["source"].panel.options = self._sources()
             self._message.object = paragraph(session.message, "bad") if session.message else ""
             self._message.visible = bool(session.message)
@@ -177,7 +190,7 @@ class Dashboard(pn.viewable.Viewer):  # type: ignore[misc]
         if key not in self._tabs:
             module = importlib.import_module(f"gabactl.app.{key}")
             tab = getattr(module, _CLASSES[key])(self.session)
-            controls = [Control(self.session, name, self.request) for name in tab.controls]
+            controls = [self._control(name) for name in tab.controls]
             if hasattr(tab, "connect"):
                 tab.connect(self)
             head = pn.FlexBox(

@@ -1,0 +1,289 @@
+"""Your trace: load a run, judge its floor, identify the plant, get settings, take them away."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import panel as pn
+
+from gabactl.app.export import python_source
+from gabactl.app.figures import COLOURS, Board
+from gabactl.app.session import Session
+from gabactl.app.text import pane, paragraph, table
+from gabactl.errors import InputError
+from gabactl.results import Result
+from gabactl.saturation import saturation
+from gabactl.spec import GabaSpec
+from gabactl.traces import Trace, read_trace
+from gabactl.units import unit_advice
+
+__all__ = ["MAX_UPLOAD_MB", "TraceTab", "read_upload"]
+
+#: Largest file that is taken.
+MAX_UPLOAD_MB = 32
+
+#: Simulated data sets behind the identification's critical values, as `gabactl tune` takes.
+_DRAWS = 399
+
+#: Endings that mean something to the readers; everything else is told apart by content.
+_ENDINGS = (".parquet", ".arrows", ".csv", ".json", ".jsonl")
+
+
+def read_upload(name: str, content: bytes) -> Trace:
+    """Check and read an uploaded file, which is never run and not kept.
+
+    Parameters
+    ----------
+    name : str
+        As the browser calls it; used in messages, and for its ending.
+    content : bytes
+        The file.
+
+    Raises
+    ------
+    InputError
+        Too large, or no trace.
+
+    Examples
+    --------
+    >>> read_upload("../run.csv", b"grad_norm_a,grad_norm_b\\n250,0.5\\n").source
+    'run.csv'
+    """
+    plain = re.sub(r"[^A-Za-z0-9._ -]", "_", name.replace("\\", "/").rsplit("/", 1)[-1]).strip(". ")
+    shown = plain[-80:] or "upload"
+    if len(content) > MAX_UPLOAD_MB << 20:
+        raise InputError(
+            f"{shown}: {len(content) / 2**20:.0f} MB are more than the {MAX_UPLOAD_MB} MB taken "
+            "here: give the file to `gabactl dashboard` on the command line instead"
+        )
+    with tempfile.TemporaryDirectory(prefix="gabactl-") as folder:
+        file = Path(folder) / shown
+        file.write_bytes(content)
+        try:
+            return read_trace(file).replace(source=shown)
+        except InputError as refused:
+            # Where it lay for a moment is nobody's business.
+            raise InputError(str(refused).replace(str(file), shown)) from None
+
+
+class TraceTab:
+    """A run of one's own.
+
+    Parameters
+    ----------
+    session : Session
+    """
+
+    controls: tuple[str, ...] = ()
+    #: Kept when a run with other tasks is loaded: the answer to the upload is in here.
+    lasting = True
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.drop = pn.widgets.FileDropper(
+            max_file_size=f"{MAX_UPLOAD_MB}MB",
+            multiple=False,
+            previews=[],
+            height=90,
+            sizing_mode="stretch_width",
+            css_classes=["upload"],
+        )
+        self.drop.param.watch(self._dropped, "value")
+        self.message = pane("", css_classes=["upload-message"])
+        self.replay = Board(
+            "Replay: averages and applied weights under the settings at the left",
+            "step",
+            "weight",
+            height=260,
+            y_range=(-0.02, 1.02),
+        )
+        self.boards = [self.replay]
+        self._lines: list[Any] = []
+        self.findings = pane()
+        self.identify_button = pn.widgets.Button(
+            name="Identify the plant", css_classes=["identify"]
+        )
+        self.recommend_button = pn.widgets.Button(
+            name="Recommend settings", css_classes=["recommend"]
+        )
+        self.use_button = pn.widgets.Button(
+            name="Use the recommended settings", css_classes=["use"], visible=False
+        )
+        self.identify_button.on_click(self._identify)
+        self.recommend_button.on_click(self._recommend)
+        self.use_button.on_click(self._use)
+        self.identified = pane("", css_classes=["identified"])
+        self.recommended = pane("", css_classes=["recommended"])
+        self._found: Any = None
+        self._advice: GabaSpec | None = None
+        self._of: Trace | None = None
+        self._request: Callable[..., None] = session.change
+        self.downloads = [
+            pn.widgets.FileDownload(
+                callback=lambda write=write: io.BytesIO(write(self.session.spec).encode()),
+                filename=name,
+                label=label,
+                button_type="default",
+                css_classes=[css],
+                embed=False,
+                auto=True,
+            )
+            for name, label, css, write in (
+                ("gaba.toml", "Settings as TOML", "export-toml", GabaSpec.to_toml),
+                ("gaba_settings.py", "Settings as Python", "export-python", python_source),
+            )
+        ]
+        self.view = pn.Column(
+            pane(
+                paragraph(
+                    "Drop a recorded run here: Parquet, Arrow stream or CSV of gabactl, a "
+                    "TensorBoard event file, or a history exported from Weights & Biases; at most "
+                    f"{MAX_UPLOAD_MB} MB. It stays on this machine and is not kept."
+                )
+            ),
+            self.drop,
+            self.message,
+            pn.pane.Bokeh(self.replay.figure, sizing_mode="stretch_width"),
+            self.findings,
+            pn.FlexBox(self.identify_button, self.recommend_button, self.use_button),
+            self.identified,
+            self.recommended,
+            pane(paragraph("Take the settings at the left away:")),
+            pn.FlexBox(*self.downloads),
+            sizing_mode="stretch_width",
+        )
+
+    def connect(self, page: Any) -> None:
+        """Have changes of the settings go through the page."""
+        self._request = page.request
+
+    def update(self) -> None:
+        """Replay the run and judge it under the present settings."""
+        session = self.session
+        trace, spec = session.trace, session.spec
+        if trace is not self._of:
+            if self._of is None or self._of.tasks != trace.tasks:
+                self._draw_lines(trace)
+            self._of, self._found, self._advice = trace, None, None
+            self.identified.object = self.recommended.object = ""
+            self.use_button.visible = False
+        run = session.replayed
+        for i, (average, applied) in enumerate(self._lines):
+            average.set(trace.step, run.ema[:, i])
+            applied.set(trace.step, run.weights[:, i])
+        excited = trace.excitation is not None and session.n_tasks == 2
+        self.identify_button.disabled = not excited
+        about = [
+            (
+                "run",
+                trace.source + (" (not closed: killed, or still going)" if trace.truncated else ""),
+            ),
+            ("tasks", ", ".join(trace.tasks[:12])),
+            ("steps", f"{len(trace):,}, from {trace.step[0]:,} to {trace.step[-1]:,}"),
+            ("readings", f"{int(trace.measured.sum()):,}"),
+            ("losses", "no" if trace.losses is None else "yes"),
+            ("excitation", "yes" if excited else "no: identification needs one"),
+        ]
+        self.findings.object = (
+            table(about, caption="The run")
+            + _or_why(lambda: saturation(trace, spec))
+            + _or_why(lambda: unit_advice(trace.grad_norms, spec, trace.tasks))
+        )
+
+    def _draw_lines(self, trace: Trace) -> None:
+        self._lines = []
+        self.replay.figure.renderers = []
+        if self.replay.legend is not None:
+            self.replay.legend.items = []
+        for name, colour in zip(trace.tasks, COLOURS, strict=False):
+            self._lines.append(
+                (
+                    self.replay.line(f"{name}: average", colour, "dotted"),
+                    self.replay.line(f"{name}: weight", colour),
+                )
+            )
+
+    # -- upload ----------------------------------------------------------------------------------
+
+    def _dropped(self, event: Any) -> None:
+        if not event.new:
+            return
+        name, content = next(reversed(event.new.items()))
+        self.load(name, content.encode() if isinstance(content, str) else content)
+
+    def load(self, name: str, content: bytes) -> bool:
+        """Look at an uploaded file; False where it was refused (the page says why)."""
+        try:
+            trace = read_upload(name, content)
+        except InputError as refused:
+            self.message.object = paragraph(f"Not loaded. {refused}", "bad")
+            return False
+        if not self.session.take(trace):
+            self.message.object = paragraph(f"Not loaded. {self.session.message}", "bad")
+            return False
+        self.message.object = paragraph(f"Loaded {trace.source}: {len(trace):,} steps.")
+        return True
+
+    # -- what takes seconds ----------------------------------------------------------------------
+
+    async def _identify(self, _: Any) -> None:
+        await self._busy(self.identify_button, self.identified, self.identify)
+
+    async def _recommend(self, _: Any) -> None:
+        await self._busy(self.recommend_button, self.recommended, self.recommend)
+        self.use_button.visible = self._advice is not None
+
+    async def _busy(self, button: Any, place: Any, work: Callable[[], Result]) -> None:
+        button.loading, place.object = True, paragraph("Computing ...")
+        trace = self.session.trace
+        try:
+            result = await asyncio.to_thread(work)
+            # Another run may have been loaded meanwhile.
+            done = table(result.rows(), caption=result.title) if trace is self.session.trace else ""
+        except InputError as refused:
+            done = paragraph(str(refused), "bad")
+        place.object, button.loading = done, False
+
+    def identify(self) -> Result:
+        """Identify the plant behind the run."""
+        from gabactl.identify import identify
+
+        self._found = identify(self.session.trace, spec=self.session.spec, draws=_DRAWS)
+        result: Result = self._found
+        return result
+
+    def recommend(self) -> Result:
+        """Recommend settings for the run; its plant counts if it was identified."""
+        from gabactl.tune import tune, workload_of
+
+        trace = self.session.trace
+        work = workload_of(
+            trace.grad_norms,
+            first_step=int(trace.step[0]),
+            identified=self._found,
+            source=f"{trace.source}, {'identified' if self._found else 'plant not identified'}",
+        )
+        advice = tune(work)
+        self._advice = advice.spec
+        return advice
+
+    def _use(self, _: Any) -> None:
+        if self._advice is not None:
+            values = self._advice.to_dict()
+            values.pop("n_tasks")
+            self._request(**values)
+
+
+def _or_why(judge: Callable[[], Result]) -> str:
+    """A result as a table; or, where there is none, why."""
+    try:
+        result = judge()
+    except InputError as refused:
+        return paragraph(str(refused), "bad")
+    return table(result.rows(), caption=result.title)
