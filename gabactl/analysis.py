@@ -78,6 +78,10 @@ class Analysis(Result):
             return self.rests.verdict
         return self.loop.verdict if isinstance(self.loop, VectorLoop) else None
 
+    def plot(self, ax: Any | None = None) -> Any:
+        """The step response where the loop has one, else the poles or the reach; returns the axes."""
+        return (self.response or self.loop or self.reach).plot(ax)
+
     def to_dict(self) -> dict[str, Any]:
         """Filter facts, bounds, poles, margins, ... as one flat table of the documented keys."""
         result: dict[str, Any] = {"spec": self.spec.to_dict(), "plant": repr(self.plant)}

@@ -124,6 +124,23 @@ class WeightBounds(Result):
         """Whether every weight stays at or below the stated upper bound 1 - m."""
         return self.upper <= self.stated_upper + 1e-15
 
+    def plot(self, ax: Any | None = None) -> Any:
+        """The true range of a weight beside the stated one; returns the axes."""
+        from gabactl import plots
+
+        with plots.style():
+            ax = plots.axes(ax)
+            ranges = {
+                "stated": (self.stated_lower, self.stated_upper),
+                "true": (self.lower, self.upper),
+            }
+            for i, (low, high) in enumerate(ranges.values()):
+                ax.plot([low, high], [i, i], lw=8, solid_capstyle="butt", color=plots.PALETTE[i])
+                ax.annotate(f"{low:.6g}  to  {high:.6g}", (0.5, i - 0.18), ha="center")
+            ax.set_yticks([0, 1], list(ranges))
+            ax.set(xlim=(0, 1), ylim=(1.6, -0.6), xlabel="applied weight", title=self.title)
+        return ax
+
     def to_dict(self) -> dict[str, Any]:
         """Keys: bounds, stated_bounds, promised_upper, lower_attained, upper_attained, ..."""
         return {
@@ -492,7 +509,7 @@ class Authority(Result):
             )
             ax.plot(self.ratios, self.residuals, "o", color=plots.PALETTE[1])
             if 1.0 < self.saturation_ratio < math.inf:
-                ax.axvline(self.saturation_ratio, color="0.3", linewidth=0.8)
+                ax.axvline(self.saturation_ratio, color="0.5", linewidth=0.8)
                 ax.annotate(
                     f" knee at {self.saturation_ratio:.3g}x",
                     (self.saturation_ratio, ax.get_ylim()[1]),

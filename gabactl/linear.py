@@ -185,6 +185,12 @@ class Loop(Result):
             "product": -slope,
         }
 
+    def plot(self, ax: Any | None = None) -> Any:
+        """Closed-loop poles and the unit circle; returns the axes."""
+        from gabactl import plots
+
+        return plots.unit_circle(self.closed.poles, f"closed loop: {self.closed.verdict}", ax)
+
     def to_dict(self) -> dict[str, Any]:
         """Keys: interval, slope, poles, zeros, dc_gain, closed_loop_poles, stable, verdict."""
         return {
@@ -348,6 +354,12 @@ class VectorLoop(Result):
     def stable(self) -> bool:
         """All poles strictly inside the unit circle."""
         return self.verdict == "stable"
+
+    def plot(self, ax: Any | None = None) -> Any:
+        """Closed-loop poles and the unit circle; returns the axes."""
+        from gabactl import plots
+
+        return plots.unit_circle(self.poles, f"closed loop: {self.verdict}", ax)
 
     def to_dict(self) -> dict[str, Any]:
         """Keys: grad_norms, slopes, poles, spectral_radius, stable, verdict."""

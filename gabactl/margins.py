@@ -110,6 +110,35 @@ class Margins(Result):
         """Whether the loop is strictly stable, so that it has margins."""
         return self.stability.stable
 
+    def plot(self, ax: Any | None = None) -> Any:
+        """Gain and phase errors that the loop stands at once, and each alone; returns the axes."""
+        from gabactl import plots
+
+        if not self.stable or self.disk_margin is None:
+            return plots.unit_circle(
+                self.stability.poles, f"no margins: the loop is {self.stability.verdict}", ax
+            )
+        with plots.style():
+            ax = plots.axes(ax)
+            turn = np.exp(1j * np.linspace(0, 2 * np.pi, 721)[:-1])
+            radius = min(self.disk_margin, 0.999 * 2 / (1 + abs(self.skew)))
+            edge = (1 + (1 - self.skew) / 2 * radius * turn) / (
+                1 - (1 + self.skew) / 2 * radius * turn
+            )
+            gain, phase = 20 * np.log10(np.abs(edge)), np.degrees(np.angle(edge))
+            ax.fill(gain, phase, alpha=0.25, color=plots.PALETTE[0], label="disk margin")
+            for value in (self.gain_margin_down, self.gain_margin_up):
+                if value is not None and 0 < value < math.inf:
+                    ax.plot(20 * np.log10(value), 0, "o", color=plots.PALETTE[1])
+            turns = self.phase_margin_deg
+            if turns is not None and math.isfinite(turns):
+                ax.plot([0, 0], [turns, -turns], "s", color=plots.PALETTE[2])
+            ax.plot([], [], "o", color=plots.PALETTE[1], label="gain margins")
+            ax.plot([], [], "s", color=plots.PALETTE[2], label="phase margin")
+            ax.set(xlabel="gain error, dB", ylabel="phase error, degrees", title=self.title)
+            ax.legend()
+        return ax
+
     def to_dict(self) -> dict[str, Any]:
         """Keys as the attributes, each gain also in dB (``_db``), ``reasons`` beside nulls."""
         result: dict[str, Any] = {

@@ -240,6 +240,25 @@ class NoiseReport(Result):
 
     title = "Noise that reaches the weights"
 
+    def plot(self, ax: Any | None = None) -> Any:
+        """Standard deviations from the reading to the weights; returns the axes."""
+        from gabactl import plots
+
+        with plots.style():
+            ax = plots.axes(ax)
+            names = ("on the readings", "after the filter alone", "on the weights")
+            values = (
+                self.noise_std,
+                self.noise_std * math.sqrt(self.filter_gain),
+                self.weights_std,
+            )
+            bars = ax.barh(names, values, color=plots.PALETTE[:3])
+            ax.bar_label(bars, [f" {value:.3g}" for value in values])
+            ax.invert_yaxis()
+            ax.margins(x=0.15)
+            ax.set(xlabel="standard deviation, nats", title=self.title)
+        return ax
+
     def to_dict(self) -> dict[str, Any]:
         """Keys: noise_std, noise_power_gain (and _db), filter_noise_power_gain, weights_std, jensen."""
         return {

@@ -46,6 +46,22 @@ class Result:
         """Strict JSON: an infinite or undefined number becomes null."""
         return json.dumps(to_jsonable(self.to_dict()), indent=indent, allow_nan=False)
 
+    def plot(self, ax: Any | None = None) -> Any:
+        """Draw it; a result without a picture of its own draws its table.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Axes to draw on; default: new ones.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
+        from gabactl import plots
+
+        return plots.table(self.title, self.rows(), ax)
+
     def __str__(self) -> str:
         return "\n".join([self.title, *("  " + line for line in format_table(self.rows()))])
 

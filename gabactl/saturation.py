@@ -80,6 +80,14 @@ class Saturation(Result):
             f"contributions stay {self.residual_ratio_median:.3g} to 1 apart."
         )
 
+    def plot(self, ax: Any | None = None) -> Any:
+        """What the floor leaves of an imbalance, and where this run is; returns the axes."""
+        from gabactl.authority import authority
+
+        ax = authority(self.spec, [self.ratio_median, self.ratio_high]).plot(ax)
+        ax.set_title(f"{self.title} {self.verdict.split(':')[0].split('.')[0]}", loc="left")
+        return ax
+
     def to_dict(self) -> dict[str, Any]:
         """Keys as the attributes, and the verdict."""
         return dict(self.__dict__) | {"spec": self.spec.to_dict(), "verdict": self.verdict}

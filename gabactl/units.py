@@ -56,6 +56,38 @@ class UnitAdvice(Result):
 
     title = "Units first"
 
+    def plot(self, ax: Any | None = None) -> Any:
+        """Range of the ratio as recorded, and after the factor; returns the axes."""
+        from gabactl import plots
+
+        with plots.style():
+            ax = plots.axes(ax)
+            rows = (
+                ("as recorded", self.ratio_range, self.median_ratio),
+                (f"{self.loud} loss x {self.factor:.2g}", self.ratio_range_after, None),
+            )
+            for i, (_, (low, high), _median) in enumerate(rows):
+                ax.plot([low, high], [i, i], lw=8, solid_capstyle="butt", color=plots.PALETTE[i])
+            ax.plot(
+                [self.median_ratio, self.median_ratio * self.factor],
+                [0, 1],
+                "|",
+                ms=16,
+                mew=2,
+                color="0.5",
+                label="median",
+            )
+            ax.axvline(1.0, color="0.5", ls="--", lw=0.8, label="equal norms")
+            ax.set_yticks([0, 1], [name for name, _, _ in rows])
+            ax.set(
+                xscale="log",
+                ylim=(1.6, -0.6),
+                xlabel=f"ratio of the gradient norms, {self.loud} / {self.quiet} (5 to 95 %)",
+                title=self.title,
+            )
+            ax.legend()
+        return ax
+
     def to_dict(self) -> dict[str, Any]:
         """Keys as the attributes."""
         return dict(self.__dict__) | {"advice": self.advice}

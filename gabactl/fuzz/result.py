@@ -192,7 +192,7 @@ class FuzzResult(Result):
             ax.plot(steps, weights[:, task], color=PALETTE[task % 8], label=f"task {task}")
         for end in self.bound or ():
             if np.isfinite(end):
-                ax.axhline(end, color=PALETTE[7], linestyle="--", linewidth=0.8)
+                ax.axhline(end, color="0.5", linestyle="--", linewidth=0.8)
         ax.set(xlabel="step", ylabel="applied weight", title=self.title)
         ax.legend()
         return ax

@@ -57,6 +57,10 @@ class Report(Result):
         """Which run."""
         return f"Report on {self.trace.source}"
 
+    def plot(self, ax: Any | None = None) -> Any:
+        """What the floor leaves of the run's imbalance; returns the axes."""
+        return self.saturation.plot(ax)
+
     def to_dict(self) -> dict[str, Any]:
         """One key per section."""
         return {

@@ -27,6 +27,21 @@ class TraceInfo(Result):
         """Heading of the table."""
         return f"Trace {self.trace.source}"
 
+    def plot(self, ax: Any | None = None) -> Any:
+        """Gradient norm of each task over the steps; returns the axes."""
+        import numpy as np
+
+        from gabactl import plots
+
+        with plots.style():
+            ax = plots.axes(ax)
+            norms = np.where(self.trace.grad_norms > 0, self.trace.grad_norms, np.nan)
+            for i, task in enumerate(self.trace.tasks):
+                ax.semilogy(self.trace.step, norms[:, i], lw=0.8, label=task)
+            ax.set(xlabel="step", ylabel="gradient norm", title=self.title)
+            ax.legend()
+        return ax
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         trace = self.trace

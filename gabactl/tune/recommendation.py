@@ -175,7 +175,7 @@ class Tuning(Result):
             ax.loglog(tau, values, color=color, label=label)
         ax.axhline(self.noise_target, color=PALETTE[0], ls=":", lw=1, label="limit of the jitter")
         ax.axvline(
-            -1.0 / math.log(self.spec.beta), color="black", lw=1, label=f"beta = {self.spec.beta:g}"
+            -1.0 / math.log(self.spec.beta), color="0.5", lw=1, label=f"beta = {self.spec.beta:g}"
         )
         ax.set_xlabel("time constant, steps")
         ax.set_ylabel("error of log(w_1/w_2), nats")

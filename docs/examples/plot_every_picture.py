@@ -1,0 +1,103 @@
+"""
+Every kind of picture
+=====================
+
+Each result object has ``plot(ax=None)``: it draws on your axes, or on new ones, and returns them.
+``gabactl.plots.style(dark=True)`` around it is for dark pages; ``gabactl.plots.save`` writes SVG
+and PDF. A result that is words and figures draws its table.
+"""
+
+import matplotlib.pyplot as plt
+
+from gabactl import GabaSpec, plots
+from gabactl.authority import authority, weight_bounds
+from gabactl.compare import compare
+from gabactl.filter import filter_facts
+from gabactl.frequency import frequency_response, root_locus
+from gabactl.fuzz import fuzz_bounds
+from gabactl.linear import open_loop
+from gabactl.margins import margins
+from gabactl.noise import noise_report
+from gabactl.nonlinear import equilibria, region_of_attraction
+from gabactl.plants import LogRatio
+from gabactl.profiles import levels, published_disturbance
+from gabactl.responses import step_response
+from gabactl.sampling import sampling_trade
+from gabactl.saturation import saturation
+from gabactl.simulate import simulate
+from gabactl.traces import load_bundled
+from gabactl.traces.info import trace_info
+from gabactl.tune import Workload, tune
+from gabactl.units import unit_advice
+from gabactl.validate import validate
+
+spec = GabaSpec()
+trace = load_bundled("fd001-gaba")
+
+
+def show(*results):
+    """Each result on a pair of axes: light above, dark below."""
+    for dark in (False, True):
+        with plots.style(dark=dark):
+            _, axes = plt.subplots(
+                1, len(results), figsize=(5.4 * len(results), 3.9), layout="constrained"
+            )
+            for ax, result in zip(axes, results, strict=True):
+                result.plot(ax)
+
+
+# %%
+# A recorded run
+# --------------
+
+show(trace_info("fd001-gaba"), saturation(trace))
+
+# %%
+
+show(unit_advice(trace.grad_norms, spec, trace.tasks), validate(trace))
+
+# %%
+# The controller alone
+# --------------------
+
+show(weight_bounds(spec), authority(spec))
+
+# %%
+
+show(filter_facts(spec), sampling_trade(spec))
+
+# %%
+# The loop
+# --------
+
+loop = open_loop(spec, LogRatio(rho=-20.0, delay=5))
+show(frequency_response(loop), margins(loop))
+
+# %%
+
+show(loop, root_locus(spec, LogRatio(rho=-2.0, delay=5), "rho"))
+
+# %%
+
+show(step_response(loop), noise_report(open_loop(spec, LogRatio(rho=-0.2)), 0.5))
+
+# %%
+# Where it rests, and what leads there
+# ------------------------------------
+
+low = GabaSpec(floor=0.01, beta=0.9, warmup=0)
+show(equilibria(low, LogRatio(rho=1.1), 0.0), region_of_attraction(low, LogRatio(rho=1.1), 0.0))
+
+# %%
+# Simulation, comparison, search
+# ------------------------------
+
+disturbance = published_disturbance()
+show(
+    simulate(spec, disturbance),
+    compare({"GABA": spec, "equal": "fixed"}, levels([4, 2], [800, 800]), noise=0.1),
+)
+
+# %%
+
+show(tune(Workload(50.0, 2400.0, noise_std=0.5)), fuzz_bounds(spec, steps=100_000, seed=0))
