@@ -38,7 +38,8 @@ PUBLISHED_LEVELS = (50.0, 2400.0, 500.0)
 #: Gradient norm of the quiet tasks where none is given: 500x is then the published (250, 0.5).
 _QUIET = 0.5
 
-_MAX_STEPS = 100_000_000
+#: Steps times tasks: with the copies that building takes, some 2 GiB.
+_MAX_NUMBERS = 1 << 25
 
 
 @dataclass(frozen=True, eq=False)
@@ -294,7 +295,7 @@ class Profile:
         return slice(at, at + width)
 
     def _task(self, task: int) -> int:
-        if not 0 <= task < self.n_tasks:
+        if not isinstance(task, int) or not 0 <= task < self.n_tasks:
             raise InputError(f"task = {task} is not in 0 to {self.n_tasks - 1}: tasks count from 0")
         return task
 
@@ -334,11 +335,10 @@ def levels(
     for level, hold in zip(ratios, holds, strict=True):
         if int(hold) != hold or hold < 1:
             raise InputError(f"hold = {hold} is not a whole number of steps >= 1")
+        _refuse_size(total + int(hold), n_tasks)
         rows.append(np.tile(_log_level(level, n_tasks, quiet_norm), (int(hold), 1)))
         events.append(total)
         total += int(hold)
-        if total > _MAX_STEPS:
-            raise InputError(f"holds add up to more than {_MAX_STEPS:,} steps: shorten them")
     named = title or " → ".join(_level_name(level) for level in ratios)
     return Profile(np.concatenate(rows), events=tuple(events), title=named)
 
@@ -436,6 +436,7 @@ def ramp(
     _positive("stop", stop)
     if steps < 1 or before < 0 or after < 0:
         raise InputError(f"ramp of {steps} steps, {before} before, {after} after: give at least 1")
+    _refuse_size(before + steps + after, n_tasks)
     rise = math.log(start) + math.log(stop / start) * np.arange(1, steps + 1) / steps
     y = np.concatenate([np.full(before, math.log(start)), rise, np.full(after, math.log(stop))])
     logs = np.full((len(y), n_tasks), math.log(quiet_norm))
@@ -475,6 +476,7 @@ def prbs(
     _positive("high", high)
     if block < 1 or blocks < 1:
         raise InputError(f"prbs of {blocks} blocks of {block} steps: give at least 1 of each")
+    _refuse_size(block * blocks, n_tasks)
     choice = np.random.default_rng(seed).integers(0, 2, blocks)
     y = np.repeat(np.where(choice == 1, math.log(high), math.log(low)), block)
     logs = np.full((len(y), n_tasks), math.log(quiet_norm))
@@ -583,6 +585,14 @@ def _per_task(value: ArrayLike, k: int) -> NDArray[np.float64]:
     if array.ndim and array.shape != (k,):
         raise InputError(f"got {array.size} values for {k} tasks: give one number, or one per task")
     return np.broadcast_to(array, (k,))
+
+
+def _refuse_size(steps: int, n_tasks: int) -> None:
+    if steps * n_tasks > _MAX_NUMBERS:
+        raise InputError(
+            f"{steps:,} steps of {n_tasks} tasks are more than the {_MAX_NUMBERS:,} numbers a "
+            "profile may hold: shorten it"
+        )
 
 
 def _positive(name: str, value: float) -> None:

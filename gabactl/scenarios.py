@@ -43,7 +43,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -53,6 +52,7 @@ from typing import Any
 from gabactl import profiles
 from gabactl.balancers import Balancer, make
 from gabactl.errors import InputError
+from gabactl.files import read_toml
 from gabactl.plants import LogRatio, Plant, QuadraticBowls
 from gabactl.profiles import Profile
 
@@ -62,12 +62,10 @@ __all__ = [
     "bundled_scenarios",
     "find_scenario",
     "load_scenario",
-    "read_toml",
     "simulation_files",
     "where",
 ]
 
-_MAX_BYTES = 1 << 20
 _MAX_SEEDS = 100_000
 
 _TOP = ("title", "description", "tasks", "disturbance", "losses", "plant", "balancers", "run")
@@ -151,7 +149,8 @@ def bundled_scenarios() -> dict[str, Path]:
     >>> "published" in bundled_scenarios()
     True
     """
-    return {file.stem: file for file in simulation_files() if not file.stem.startswith("sweep")}
+    other = ("sweep", "cmapss_campaign")
+    return {file.stem: file for file in simulation_files() if not file.stem.startswith(other)}
 
 
 def simulation_files() -> list[Path]:
@@ -240,31 +239,6 @@ def load_scenario(name: str | Path) -> Scenario:
         tolerance=tolerance,
         source=str(file),
     )
-
-
-def read_toml(file: Path) -> dict[str, Any]:
-    """A TOML file as a table, or one line that says what is wrong with it.
-
-    Parameters
-    ----------
-    file : path
-        At most 1 MiB.
-
-    Examples
-    --------
-    >>> read_toml(Path("nowhere.toml"))
-    Traceback (most recent call last):
-        ...
-    gabactl.errors.InputError: nowhere.toml: cannot be read (No such file or directory): check the path
-    """
-    try:
-        if file.stat().st_size > _MAX_BYTES:
-            raise InputError(f"{file}: larger than 1 MiB, which no scenario is: check the path")
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror}): check the path") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{file}: not valid TOML ({error}): mend the file") from None
 
 
 def build_profile(file: Path, table: Mapping[str, Any], tasks: int) -> Profile:

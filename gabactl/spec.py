@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import operator
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from numbers import Integral, Real
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from gabactl.errors import InputError
+from gabactl.files import read_toml
 
 __all__ = ["FloorMode", "GabaSpec", "Guard", "Law"]
 
@@ -24,7 +24,6 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "floor_mode": get_args(FloorMode),
     "guard": get_args(Guard),
 }
-_MAX_TOML_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -218,21 +217,13 @@ class GabaSpec:
         >>> GabaSpec.from_toml(file) == GabaSpec(floor=0.01)
         True
         """
-        file = Path(path)
-        try:
-            if file.stat().st_size > _MAX_TOML_BYTES:
-                raise InputError(f"{file}: larger than 1 MiB, which no settings file is")
-            table: Any = tomllib.loads(file.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(f"{file}: cannot be read ({error.strerror}): check the path") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise InputError(f"{file}: not valid TOML ({error}): mend the file") from None
+        table: Any = read_toml(path)
         table = table.get("gaba", table)
         if not isinstance(table, dict):
             raise InputError(
-                f"{file}: 'gaba' must be a table of settings, such as [gaba] beta = 0.99"
+                f"{path}: 'gaba' must be a table of settings, such as [gaba] beta = 0.99"
             )
-        return cls.from_dict(table, source=str(file))
+        return cls.from_dict(table, source=str(path))
 
 
 def _refuse_unknown(settings: Mapping[str, Any], source: str) -> None:

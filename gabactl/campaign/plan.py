@@ -29,9 +29,10 @@ from typing import Any
 
 from gabactl.cmapss.files import SUBSETS
 from gabactl.errors import InputError
+from gabactl.files import read_toml
 from gabactl.nn.excitation import Excitation
 from gabactl.nn.settings import TrainingSettings
-from gabactl.scenarios import read_toml, where
+from gabactl.scenarios import where
 from gabactl.spec import GabaSpec
 
 __all__ = ["Campaign", "PlannedRun", "load_campaign"]

@@ -63,7 +63,11 @@ ZIP_DAMAGE = (
     ValueError,
     NotImplementedError,
     RuntimeError,
+    MemoryError,  # a dictionary of up to 4 GiB, as an entry may declare
 )
+#: Memory that unpacking an xz file may take; NASA's files need 10 MB of it.
+_XZ_MEMORY = 128 << 20
+_CHUNK = 1 << 16
 
 #: SHA-256 of the originals, uncompressed.
 CHECKSUMS: Mapping[str, str] = MappingProxyType(
@@ -261,9 +265,9 @@ def _from_folder(folder: Path, name: str) -> tuple[str, bytes]:
             return str(plain), _capped(stream, str(plain))
     if packed.is_file():
         try:
-            with lzma.open(packed) as stream:
-                return str(packed), _capped(stream, str(packed))
-        except (lzma.LZMAError, EOFError) as error:
+            with packed.open("rb") as stream:
+                return str(packed), _unxz(stream, str(packed))
+        except (lzma.LZMAError, EOFError, MemoryError) as error:
             raise InputError(f"{packed}: damaged xz file ({error}): fetch it again") from None
     raise InputError(
         f"{folder}: has neither {name} nor {name}.xz: get the data with "
@@ -282,10 +286,17 @@ def _from_zip(file: Any, name: str, nested: bool) -> bytes | None:
                 if member.filename.rpartition("/")[2] == name:
                     with archive.open(member) as stream:
                         return _capped(stream, f"{label}:{name}")
+            unpacked = 0
             for member in members:
                 if nested and member.filename.lower().endswith(".zip"):
                     with archive.open(member) as stream:
                         inner = _capped(stream, f"{label}:{member.filename}")
+                    unpacked += len(inner)
+                    if unpacked > _MAX_ARCHIVE_BYTES:
+                        raise InputError(
+                            f"{label}: the archives in it unpack to more than "
+                            f"{_MAX_ARCHIVE_BYTES >> 20} MiB, which C-MAPSS does not"
+                        )
                     found = _from_zip(io.BytesIO(inner), name, nested=False)
                     if found is not None:
                         return found
@@ -303,6 +314,29 @@ def _capped(stream: Any, label: str) -> bytes:
             f"{label}: larger than {MAX_FILE_BYTES >> 20} MiB, which no C-MAPSS file is"
         )
     return data
+
+
+def _unxz(stream: Any, label: str) -> bytes:
+    """An xz file, of one stream or several, in bounded memory."""
+    parts: list[bytes] = []
+    size, data = 0, stream.read(_CHUNK)
+    while data:
+        packed = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+        while not packed.eof:
+            if packed.needs_input and not data:
+                raise EOFError("it stops before its end")
+            parts.append(packed.decompress(data, _CHUNK))
+            size += len(parts[-1])
+            data = stream.read(_CHUNK) if packed.needs_input else b""
+            if size > MAX_FILE_BYTES:
+                raise InputError(
+                    f"{label}: larger than {MAX_FILE_BYTES >> 20} MiB, which no C-MAPSS file is"
+                )
+        data = packed.unused_data + data
+        while data and not (data := data.lstrip(b"\0")):  # padding between streams
+            data = stream.read(_CHUNK)
+        data = data or stream.read(_CHUNK)
+    return b"".join(parts)
 
 
 def _table(label: str, data: bytes, columns: Sequence[str]) -> NDArray[np.float64]:

@@ -299,7 +299,12 @@ class _Worker:
         if not answer:
             self.stop()
             return Outcome("unknown", reason="the proving process ended")
-        return Outcome.from_dict(json.loads(answer))
+        try:
+            return Outcome.from_dict(json.loads(answer))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            # What wrote past our stream into the answers may do so again.
+            self.stop()
+            return Outcome("unknown", reason=f"the proving process answered no verdict ({error})")
 
     def _running(self) -> subprocess.Popen[str]:
         if self._process is None:

@@ -189,7 +189,8 @@ def theorem(
     Raises
     ------
     InputError
-        No mutant, or an unknown method or verdict.
+        No mutant, an unknown method or verdict, a budget outside (0, 1e6] s, or text that is
+        none.
 
     Examples
     --------
@@ -200,8 +201,24 @@ def theorem(
     >>> odd.prove().verdict, odd.prove("even").verdict
     ('proved', 'refuted')
     """
+    texts = {"id": id, "statement": statement, "source": source}
+    for name, text in texts.items():
+        if not isinstance(text, str) or not (text or name == "source") or not text.isprintable():
+            raise InputError(f"theorem {id!r}: {name} = {text!r} is not one line of text")
+    lines = list(given) if isinstance(given, (list, tuple)) else [given]
+    if not all(isinstance(line, str) and line.isprintable() for line in lines) or lines == [given]:
+        raise InputError(f"theorem {id!r}: given = {given!r}: give a list of lines of text")
     if not mutants:
         raise InputError(f"theorem {id!r} has no mutant: give one planted error that turns it")
+    if not isinstance(mutants, Mapping) or not all(
+        isinstance(name, str) and name.isprintable() and isinstance(changes, Mapping)
+        for name, changes in mutants.items()
+    ):
+        raise InputError(
+            f"theorem {id!r}: mutants = {mutants!r}: give names and the arguments that plant them"
+        )
+    if isinstance(budget, bool) or not isinstance(budget, (int, float)) or not 0 < budget <= 1e6:
+        raise InputError(f"theorem {id!r}: budget = {budget!r} is not in (0, 1e6] s: such as 60")
     if method not in get_args(Method):
         raise InputError(f"method = {method!r}: choose one of {', '.join(get_args(Method))}")
     if expect not in ("proved", "refuted"):

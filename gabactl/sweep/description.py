@@ -44,8 +44,9 @@ from numpy.typing import NDArray
 
 from gabactl.batch import LOOP_PARAMETERS, complete_parameters, run_batch
 from gabactl.errors import InputError
+from gabactl.files import read_toml
 from gabactl.profiles import Profile
-from gabactl.scenarios import build_profile, read_toml, simulation_files, where
+from gabactl.scenarios import build_profile, simulation_files, where
 
 __all__ = ["FORMAT", "Sweep", "load_sweep", "stretch"]
 
@@ -58,6 +59,9 @@ _COMMON: dict[str, Any] = {
     "delay": 0,
 }
 _MAX_LOOPS = 10**12
+#: Points of one axis, and loops of one part, that a description may ask for.
+_MAX_POINTS = 100_000
+_MAX_CHUNK = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,7 +260,7 @@ def load_sweep(name: str | Path) -> Sweep:
         points=points,
         repeats=repeats,
         seed=_whole(file, "run.seed", run.get("seed", 0), least=0),
-        chunk=_whole(file, "run.chunk", run.get("chunk", 65536)),
+        chunk=_whole(file, "run.chunk", run.get("chunk", 65536), most=_MAX_CHUNK),
         options=options,
         source=str(file),
     )
@@ -314,7 +318,7 @@ def _axes(
         if method == "sobol":
             axes[name] = np.array([low, high])
             continue
-        points = _whole(file, f"axes.{name}.points", value.get("points", 32))
+        points = _whole(file, f"axes.{name}.points", value.get("points", 32), most=_MAX_POINTS)
         axes[name] = stretch(np.linspace(0, 1, points), low, high, scale)
         if name in ("warmup", "interval"):
             axes[name] = np.unique(np.round(axes[name]))
@@ -359,9 +363,11 @@ def _known(file: Path, place: str, table: Mapping[str, Any], allowed: Sequence[s
             )
 
 
-def _whole(file: Path, key: str, value: Any, least: int = 1) -> int:
+def _whole(file: Path, key: str, value: Any, least: int = 1, most: int | None = None) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise InputError(f"{file}: {key} = {value!r} is not a whole number >= {least}")
+    if most is not None and value > most:
+        raise InputError(f"{file}: {key} = {value} is more than {most:,}: give less")
     return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -15,9 +16,11 @@ from typing import Any, Literal
 import numpy as np
 
 from gabactl.batch import COLUMNS, run_batch
-from gabactl.errors import InputError
+from gabactl.errors import InputError, Stopped
+from gabactl.files import write_text
 from gabactl.sweep.description import Sweep
 from gabactl.sweep.result import SweepResult, open_sweep, part_file, read_manifest
+from gabactl.traces.lock import FileLock
 
 __all__ = ["Engine", "run_sweep"]
 
@@ -25,6 +28,8 @@ Engine = Literal["local", "dask", "ray"]
 
 #: Attempts in a row without a finished chunk before a sweep gives up.
 _PATIENCE = 3
+#: What another attempt does not mend.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def run_sweep(
@@ -64,8 +69,8 @@ def run_sweep(
     ------
     InputError
         The folder holds something else, or an engine is not installed.
-    RuntimeError
-        Workers kept dying: three attempts in a row finished no chunk.
+    Stopped
+        Workers kept dying: three attempts in a row finished no chunk; or the disk is full.
 
     Notes
     -----
@@ -88,8 +93,8 @@ def run_sweep(
     if address is not None and engine == "local":
         raise InputError("an address belongs to the engines dask and ray: choose one of them")
     place = Path(folder).absolute()
-    _prepare(sweep, place, resume)
     with ExitStack() as stack:
+        _prepare(sweep, place, resume, stack)
         run = stack.enter_context(_engine(engine, address, workers))
         stack.enter_context(_progress(sweep, place, progress))
         failures = 0
@@ -101,11 +106,13 @@ def run_sweep(
             except Exception as error:
                 left = len(_missing(sweep, place))
                 failures = 0 if left < len(todo) else failures + 1
+                if isinstance(error, OSError) and error.errno in _FULL:
+                    failures = _PATIENCE
                 if failures >= _PATIENCE:
-                    raise RuntimeError(
-                        f"the sweep stopped with {left} of {sweep.chunks} chunks missing after "
-                        f"{_PATIENCE} attempts without progress ({type(error).__name__}: {error}); "
-                        "mend the cause and run again with --resume"
+                    raise Stopped(
+                        f"{place}: the sweep stopped with {left} of {sweep.chunks} chunks missing "
+                        f"({type(error).__name__}: {error}): mend the cause (workers that die often "
+                        "lack memory: choose a smaller chunk) and run again with --resume"
                     ) from error
                 time.sleep(0.2)
     return open_sweep(place)
@@ -133,11 +140,14 @@ def _compute(sweep: Sweep, folder: str, chunk: int) -> int:
     )
     table = pa.table({"loop": np.arange(first, first + count), **varying, **figures})
     temporary = final.with_name(f".{final.name}.{os.uname().nodename}.{os.getpid()}.tmp")
-    with temporary.open("wb") as sink:
-        pq.write_table(table, sink, compression="zstd")
-        sink.flush()
-        os.fsync(sink.fileno())
-    os.replace(temporary, final)
+    try:
+        with temporary.open("wb") as sink:
+            pq.write_table(table, sink, compression="zstd")
+            sink.flush()
+            os.fsync(sink.fileno())
+        os.replace(temporary, final)
+    finally:
+        temporary.unlink(missing_ok=True)
     return chunk
 
 
@@ -240,7 +250,8 @@ def _progress(sweep: Sweep, place: Path, wanted: bool) -> Iterator[None]:
             bar.update(task, completed=sweep.chunks - len(_missing(sweep, place)))
 
 
-def _prepare(sweep: Sweep, place: Path, resume: bool) -> None:
+def _prepare(sweep: Sweep, place: Path, resume: bool, stack: ExitStack) -> None:
+    """Make the folder, keep a second driver out of it, and hold it against the description."""
     manifest = {**sweep.describe(), "columns": list(COLUMNS)}
     found = read_manifest(place)
     if found is not None:
@@ -256,14 +267,16 @@ def _prepare(sweep: Sweep, place: Path, resume: bool) -> None:
                 f"{place}: holds another sweep ({changed} differs): give another folder, or the "
                 "description it was begun with"
             )
-    elif place.exists() and any(place.iterdir()):
+    elif place.exists() and any(not p.name.startswith(".sweep") for p in place.iterdir()):
         raise InputError(f"{place}: is not empty and holds no sweep: give a new folder")
     try:
-        (place / "parts").mkdir(parents=True, exist_ok=True)
+        place.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(place / ".sweep", "running a sweep there")
+        lock.acquire()
+        stack.callback(lock.release)
+        (place / "parts").mkdir(exist_ok=True)
         if found is None:
-            temporary = place / f".manifest.{os.getpid()}.tmp"
-            temporary.write_text(json.dumps(manifest, indent=1, allow_nan=False), encoding="utf-8")
-            os.replace(temporary, place / "manifest.json")
+            write_text(place / "manifest.json", json.dumps(manifest, indent=1, allow_nan=False))
         for stray in (place / "parts").glob(".chunk-*.tmp"):
             # Left by a killed worker: a part that counts has its final name.
             if time.time() - stray.stat().st_mtime > 60:
@@ -273,5 +286,10 @@ def _prepare(sweep: Sweep, place: Path, resume: bool) -> None:
 
 
 def _missing(sweep: Sweep, place: Path) -> list[int]:
-    there = {entry.name for entry in os.scandir(place / "parts")}
+    try:
+        there = {entry.name for entry in os.scandir(place / "parts")}
+    except OSError as error:
+        raise InputError(
+            f"{place}: the folder of its parts is gone ({error.strerror}): run the sweep anew"
+        ) from None
     return [n for n in range(sweep.chunks) if part_file(place, n).name not in there]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +13,14 @@ from numpy.typing import NDArray
 
 from gabactl.batch import COLUMNS, LOOP_PARAMETERS
 from gabactl.errors import InputError
+from gabactl.files import read_json
 from gabactl.results import Result
 from gabactl.sweep.description import FORMAT, stretch
 
 __all__ = ["SweepResult", "open_sweep", "part_file", "read_manifest"]
+
+#: Largest manifest, and largest header of a part, that is handed to a parser.
+_MAX_BYTES = 64 << 20
 
 
 def open_sweep(folder: str | Path) -> SweepResult:
@@ -43,7 +47,13 @@ def open_sweep(folder: str | Path) -> SweepResult:
     manifest = read_manifest(place)
     if manifest is None:
         raise InputError(f"{place}: holds no sweep (no manifest.json): check the folder")
-    missing = [n for n in range(manifest["chunks"]) if not part_file(place, n).exists()]
+    try:
+        there = {entry.name for entry in os.scandir(place / "parts")}
+    except OSError as error:
+        raise InputError(
+            f"{place}: has no folder of parts ({error.strerror}): run gabactl sweep anew"
+        ) from None
+    missing = [n for n in range(manifest["chunks"]) if part_file(place, n).name not in there]
     if missing:
         raise InputError(
             f"{place}: {len(missing)} of {manifest['chunks']} chunks are missing: run gabactl "
@@ -81,15 +91,34 @@ class SweepResult(Result):
             Which; default all.
         """
         import pyarrow as pa
+
+        parts = [self._part(n, columns) for n in range(self.manifest["chunks"])]
+        return pa.concat_tables(parts)
+
+    def _part(self, chunk: int, columns: Sequence[str] | None) -> Any:
+        """One part, held against what the manifest says of it."""
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        parts = [
-            pq.read_table(
-                part_file(self.folder, n), columns=None if columns is None else list(columns)
-            )
-            for n in range(self.manifest["chunks"])
-        ]
-        return pa.concat_tables(parts)
+        file = part_file(self.folder, chunk)
+        rows = min(self.manifest["chunk"], self.manifest["loops"] - chunk * self.manifest["chunk"])
+        wanted = ["loop", *self.manifest["axes"], *COLUMNS] if columns is None else list(columns)
+        try:
+            with pq.ParquetFile(
+                file, thrift_string_size_limit=_MAX_BYTES, thrift_container_size_limit=1 << 20
+            ) as source:
+                flat = all(_is_number(source.schema_arrow.field(name).type) for name in wanted)
+                if source.metadata.num_rows != rows or not flat:
+                    raise ValueError(f"it does not hold {rows} loops of the columns")
+                table = source.read(columns=wanted, use_threads=False).select(wanted)
+            table.validate(full=True)
+            if table.num_rows != rows:
+                raise ValueError(f"it holds {table.num_rows} loops of {rows}")
+        except (pa.ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
+            raise InputError(
+                f"{file}: is damaged ({error}): delete it and run gabactl sweep with --resume"
+            ) from None
+        return table
 
     def to_dict(self) -> dict[str, Any]:
         """Manifest and a summary of every column."""
@@ -278,15 +307,52 @@ def read_manifest(place: Path) -> dict[str, Any] | None:
     file = place / "manifest.json"
     if not file.exists():
         return None
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{file}: cannot be read ({error}): remove the folder, start anew"
-        ) from None
+    manifest = read_json(file, _MAX_BYTES)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise InputError(f"{file}: is of another version of gabactl: start in a new folder")
+    if not _is_manifest(manifest):
+        raise InputError(f"{file}: is damaged: remove the folder, start anew")
     return manifest
+
+
+def _is_manifest(manifest: Mapping[str, Any]) -> bool:
+    """Whether it has what is read of it, in the types that are written."""
+    axes, scales = manifest.get("axes"), manifest.get("scales")
+    counts = [manifest.get(key) for key in ("chunks", "chunk", "loops", "points", "repeats")]
+    if not isinstance(axes, dict) or not isinstance(scales, dict) or not axes:
+        return False
+    if any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in counts):
+        return False
+    chunks, chunk, loops = counts[:3]
+    return (
+        chunks == -(-loops // chunk)  # type: ignore[operator]
+        and all(name in LOOP_PARAMETERS and _are_numbers(values) for name, values in axes.items())
+        and all(scales.get(name) in ("linear", "log", "log1m") for name in axes)
+        and manifest.get("method") in ("grid", "sobol")
+        and isinstance(manifest.get("title"), str)
+        and isinstance(manifest.get("tasks"), int)
+        and all(isinstance(manifest.get(key), dict) for key in ("fixed", "common", "options"))
+        and all(_are_numbers([value]) for value in manifest["fixed"].values())
+    )
+
+
+def _are_numbers(values: Any) -> bool:
+    return (
+        isinstance(values, list)
+        and bool(values)
+        and all(
+            isinstance(v, (int, float)) and not isinstance(v, bool) and np.isfinite(v)
+            for v in values
+        )
+    )
+
+
+def _is_number(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(
+        pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
+    )
 
 
 def _span(values: Sequence[float]) -> dict[str, Any]:
