@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import shutil
 import signal
 import subprocess
@@ -30,6 +31,8 @@ from gabactl.errors import InputError  # noqa: E402
 from gabactl.traces import read_trace  # noqa: E402
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes by signals")
+
+ROOT = Path(__file__).resolve().parents[2]
 
 PLAN = """
 [campaign]
@@ -312,3 +315,26 @@ def test_a_damaged_table_is_refused(whole: Path, tmp_path: Path, damage: str) ->
     message = "not a readable table" if damage == "short" else "is missing or not"
     with pytest.raises(InputError, match=message):
         load_results(file)
+
+
+@pytest.mark.parametrize("every", [1, 7])
+def test_what_is_published(whole: Path, tmp_path: Path, every: int) -> None:
+    script = runpy.run_path(str(ROOT / "simulations" / "campaign_publish.py"))
+    (tmp_path / "traces").mkdir()
+    (tmp_path / "traces" / "old.parquet").write_bytes(b"stale")
+    script["publish"](whole, tmp_path, every)
+    assert (tmp_path / "campaign.toml").read_text() == PLAN
+    results = load_results(tmp_path)
+    assert results.table["trace"] == [f"traces/{run}.parquet" for run in results.table["run"]]
+    assert not (tmp_path / "traces" / "old.parquet").exists()
+    kept = read_trace(tmp_path / results.table["trace"][0])
+    full = read_trace(whole / "runs" / "FD001-grace-seed1" / "trace.parquet")
+    assert np.array_equal(kept.grad_norms, full.grad_norms, equal_nan=True)
+    assert kept.metadata["training"] == full.metadata["training"]
+    rows = np.append(np.arange(0, 39, every), 39)
+    assert kept.weights is not None
+    assert full.weights is not None
+    assert np.array_equal(kept.weights[rows], full.weights[rows])
+    assert np.isnan(kept.weights).any() == (every > 1)
+    with pytest.raises(InputError, match="thin with --every 10"):
+        script["publish"](whole, tmp_path, every, limit=0.001)
