@@ -9,7 +9,8 @@ import pytest
 from gabactl.cli import main
 from gabactl.errors import InputError
 from gabactl.replay import replay
-from gabactl.report import build_report, write_html
+from gabactl.report import build_report, write_html, write_pdf
+from gabactl.report.pdf import find_browser
 from gabactl.spec import GabaSpec
 from gabactl.traces import Trace, bundled, load_bundled, write_parquet
 
@@ -64,9 +65,9 @@ def test_every_section_agrees_with_the_theory(report):
 
 def test_the_page_stands_alone(report, tmp_path):
     page = write_html(report, tmp_path / "report.html").read_text(encoding="utf-8")
-    assert not re.search(r"(?:src|href)=\"(?!data:|#)", page)
+    assert not re.search(r"(?:src|srcset|href)=\"(?!data:|#)", page)
     assert "@import" not in page
-    assert page.count("data:image/svg+xml;base64,") == 4
+    assert page.count("data:image/svg+xml;base64,") == 8  # four pictures, wide and narrow
     assert len(page) < 2_000_000
     block = re.search(r'<script type="application/json" id="gabactl-data">(.*?)</script>', page)
     assert json.loads(block.group(1)) == json.loads(report.to_json())
@@ -160,3 +161,28 @@ def test_every_bundled_run_replays(name):
     report = build_report(load_bundled(name), fuzz_steps=STEPS)
     assert report.replay.ok is not False
     assert report.fuzz.violations == 0
+
+
+class TestPdf:
+    def test_no_browser_is_said_before_the_work(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.delenv("GABACTL_BROWSER", raising=False)
+        assert main(["report", "--pdf", str(tmp_path / "r.pdf")]) == 2
+        assert "no browser of the Chromium family" in capsys.readouterr().err
+
+    def test_a_browser_that_prints_nothing_is_said(self, report, tmp_path, monkeypatch):
+        monkeypatch.setenv("GABACTL_BROWSER", "true")
+        page = write_html(report, tmp_path / "report.html")
+        with pytest.raises(InputError, match="wrote no PDF"):
+            write_pdf(page, tmp_path / "report.pdf")
+        assert not (tmp_path / "report.pdf").exists()
+
+    def test_printed(self, report, tmp_path):
+        try:
+            find_browser()
+        except InputError:
+            pytest.skip("no Chromium browser is installed")
+        page = write_html(report, tmp_path / "report.html")
+        data = write_pdf(page, tmp_path / "report.pdf").read_bytes()
+        assert data.startswith(b"%PDF")
+        assert 50_000 < len(data) < 2_000_000

@@ -32,6 +32,10 @@ def report(
     output: Annotated[Path, typer.Option("-o", "--output", help="Where to write the page.")] = Path(
         "report.html"
     ),
+    pdf: Annotated[
+        Path | None,
+        typer.Option("--pdf", help="Write this PDF too: printed by an installed Chromium browser."),
+    ] = None,
     fuzz_steps: Annotated[
         int, typer.Option(help="Controller steps of the fuzz, at least 100,000.")
     ] = 1_000_000,
@@ -47,10 +51,13 @@ def report(
     from rich.console import Console
     from rich.status import Status
 
-    from gabactl.report import build_report, write_html
+    from gabactl.report import build_report, write_html, write_pdf
+    from gabactl.report.pdf import find_browser
     from gabactl.traces import bundled, load_bundled, read_trace
 
     name = trace or DEFAULT_TRACE
+    if pdf is not None:
+        find_browser()  # before the work, not after it
     with Status("reading", console=Console(file=sys.stderr)) as status:
         bundled_name = name in bundled() and not Path(name).exists()
         run = load_bundled(name) if bundled_name or trace is None else read_trace(Path(name))
@@ -62,7 +69,10 @@ def report(
             progress=lambda what: status.update(what + " ..."),
         )
         status.update("drawing ...")
-        file = write_html(result, output)
+        files = [write_html(result, output)]
+        if pdf is not None:
+            status.update("printing ...")
+            files.append(write_pdf(files[0], pdf))
     show(result, as_json)
     if not as_json:
-        print(f"\nwritten: {file}")
+        print(f"\nwritten: {', '.join(map(str, files))}")

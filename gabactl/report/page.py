@@ -30,7 +30,11 @@ def render_html(report: Report) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    figures = {name: (data_uri(f), text) for name, (f, text) in pictures(report).items()}
+    small = pictures(report, narrow=True)
+    figures = {
+        name: (data_uri(figure), text, data_uri(small[name][0]))
+        for name, (figure, text) in pictures(report).items()
+    }
     # "<" cannot end the script element when it is written as an escape.
     data = json.dumps(to_jsonable(report), allow_nan=False).replace("<", "\\u003c")
     return environment.from_string(template).render(

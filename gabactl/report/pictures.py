@@ -16,16 +16,18 @@ from gabactl.report.build import Report
 __all__ = ["data_uri", "pictures"]
 
 #: Longest line drawn: more points than this are more than a screen has columns.
-_POINTS = 1200
+_POINTS = 1000
 
 
-def pictures(report: Report) -> dict[str, tuple[Any, str]]:
+def pictures(report: Report, narrow: bool = False) -> dict[str, tuple[Any, str]]:
     """Every picture by name, with the text that says what it shows.
 
     Parameters
     ----------
     report : Report
         What to draw.
+    narrow : bool
+        For a phone: the same at half the width, so that the writing can be read there.
 
     Returns
     -------
@@ -35,19 +37,19 @@ def pictures(report: Report) -> dict[str, tuple[Any, str]]:
     with plots.style():
         return {
             "norms": (
-                _norms(report),
+                _norms(report, narrow),
                 "Gradient norms of the run, and their ratio against the imbalance that the floor allows",
             ),
             "weights": (
-                _weights(report),
+                _weights(report, narrow),
                 "Averaged and applied weights over the run, with the true bounds",
             ),
             "step_response": (
-                _step_response(report),
+                _step_response(report, narrow),
                 "Weights and contributions under steps of the imbalance from 50 to 2,400 to 500",
             ),
             "comparison": (
-                _comparison(report),
+                _comparison(report, narrow),
                 "Weights and contributions of GABA, GradNorm and equal weights on the run's gradient norms",
             ),
         }
@@ -67,16 +69,16 @@ def data_uri(figure: Any) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _figure(rows: int, height: float) -> tuple[Any, Any]:
+def _figure(rows: int, height: float, narrow: bool) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8.0, height), layout="constrained")
+    figure = Figure(figsize=(4.2 if narrow else 8.0, height), layout="constrained")
     return figure, figure.subplots(rows, sharex=True)
 
 
-def _norms(report: Report) -> Any:
+def _norms(report: Report, narrow: bool) -> Any:
     trace = report.trace
-    figure, (top, bottom) = _figure(2, 5.0)
+    figure, (top, bottom) = _figure(2, 5.0, narrow)
     positive = np.where(trace.grad_norms > 0, trace.grad_norms, np.nan)
     for i, name in enumerate(trace.tasks):
         _line(top, trace.step, positive[:, i], label=name, linewidth=0.8)
@@ -105,10 +107,10 @@ def _norms(report: Report) -> Any:
     return figure
 
 
-def _weights(report: Report) -> Any:
+def _weights(report: Report, narrow: bool) -> Any:
     trace, spec = report.trace, report.spec
     run = replay_trace(trace, spec)
-    figure, ax = _figure(1, 3.6)
+    figure, ax = _figure(1, 3.6, narrow)
     for i, name in enumerate(trace.tasks):
         color = plots.PALETTE[i % len(plots.PALETTE)]
         _line(ax, trace.step, run.weights[:, i], color=color, label=f"{name}: applied")
@@ -126,12 +128,12 @@ def _weights(report: Report) -> Any:
             label="warm-up",
         )
     ax.set(ylabel="weight under these settings", xlabel="step", ylim=(-0.02, 1.02))
-    ax.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.18))
+    ax.legend(ncols=2 if narrow else 3, loc="upper center", bbox_to_anchor=(0.5, -0.18))
     return figure
 
 
-def _step_response(report: Report) -> Any:
-    figure, (top, bottom) = _figure(2, 5.0)
+def _step_response(report: Report, narrow: bool) -> Any:
+    figure, (top, bottom) = _figure(2, 5.0, narrow)
     report.step_response.plot(top, "weights")
     report.step_response.plot(bottom, "contributions")
     top.set_xlabel("")
@@ -141,8 +143,8 @@ def _step_response(report: Report) -> Any:
     return figure
 
 
-def _comparison(report: Report) -> Any:
-    figure, (top, bottom) = _figure(2, 6.0)
+def _comparison(report: Report, narrow: bool) -> Any:
+    figure, (top, bottom) = _figure(2, 6.0, narrow)
     report.comparison.plot(top, "weights", task=report.trace.tasks.index(report.units.loud))
     report.comparison.plot(bottom, "contributions")
     top.set(xlabel="", ylabel=f"share of {report.units.loud}")
