@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from gabactl.replay import Replay, replay_trace, starts_late
 from gabactl.results import Result
 from gabactl.spec import GabaSpec
 from gabactl.traces.schema import Precision, Trace
+
+if TYPE_CHECKING:
+    from gabactl.prediction import Prediction
 
 __all__ = ["Validation", "default_tolerance", "validate"]
 
@@ -47,6 +50,8 @@ class Validation(Result):
         Why an error is None.
     error : array, shape (steps,)
         Per step, the largest difference of ema and weights; NaN where nothing is compared.
+    prediction : Prediction or None
+        The run against what theory and an identified plant foretell, where asked for.
     """
 
     source: str
@@ -66,6 +71,7 @@ class Validation(Result):
     reason: str | None
     step: NDArray[np.int64] = field(repr=False)
     error: Array = field(repr=False)
+    prediction: Prediction | None = None
 
     @property
     def title(self) -> str:  # type: ignore[override]
@@ -117,12 +123,14 @@ class Validation(Result):
                 values[f"{name}_reason"] = "NaN on one side only"
         if math.isnan(self.saturated_fraction):
             values["saturated_fraction_reason"] = "no step past the warm-up"
+        if self.prediction is not None:
+            values["prediction"] = self.prediction.to_dict()
         return {**values, "spec": self.spec.to_dict()}
 
     def rows(self) -> list[tuple[str, str]]:
         """Table rows."""
         spec = self.spec
-        lines = [
+        lines: list[tuple[str, str]] = [
             ("balancer", self.balancer or "not said"),
             (
                 "replayed with",
@@ -146,6 +154,10 @@ class Validation(Result):
         if self.reason:
             lines.append(("note", self.reason))
         return lines
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if self.prediction is None else f"{text}\n{self.prediction}"
 
     def plot(self, ax: Any | None = None) -> Any:
         """Absolute difference against the step, with the tolerance; returns the axes."""

@@ -23,7 +23,9 @@ _SAME = 0.008
 def _traces(excited: bool = False) -> dict[str, Any]:
     from gabactl.traces import bundled, load_bundled
 
-    return {name: load_bundled(name) for name in bundled() if ("excited" in name) == excited}
+    if excited:
+        return {name: load_bundled(name) for name in bundled() if "-excited-" in name}
+    return {name: load_bundled(name) for name in bundled() if name.endswith(("-equal", "-gaba"))}
 
 
 def _ratio(trace: Any) -> Floats:

@@ -1,14 +1,17 @@
-"""``gabactl validate``: the replay check alone."""
+"""``gabactl validate``: a recorded run against its replay, its theory and its plant."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gabactl.cli._output import JsonFlag, show
 from gabactl.cli._spec import SpecOptions, spec_options
+
+if TYPE_CHECKING:
+    from gabactl.plants import LogRatio
 
 
 def register(app: typer.Typer) -> None:
@@ -26,22 +29,93 @@ def validate(
         float | None,
         typer.Option(help="Largest absolute error accepted. Default: 1e-12, in float32 5e-6."),
     ] = None,
+    plant: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--plant",
+            metavar="PLANT",
+            help="For the forecasts: an excited trace, or its twin as well (give --plant twice), "
+            "or log-ratio:rho=-0.1,a=0.9. Default: identified, where the trace itself is excited.",
+        ),
+    ] = None,
+    replay_only: Annotated[
+        bool, typer.Option("--replay-only", help="Compare with the replay, and no more.")
+    ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Draw replay errors and step response: .png, .svg or .pdf."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the simulated intervals.")] = 0,
     spec: SpecOptions = SpecOptions(None, {}),  # noqa: B008
 ) -> int:
-    """Replay recorded gradient norms through the controller and compare.
+    """Compare recorded runs with their replay, the controller's theory and an identified plant.
 
-    Exit code 1 when a trace exceeds the tolerance.
+    Measured against predicted: time constant, step response, time to the floor, saturated share,
+    noise; and forecasts of the loop, which must beat the last value. Exit code 1 when a replay
+    exceeds the tolerance; nothing else that is found changes it.
     """
+    from dataclasses import replace
+
+    from gabactl.prediction import predict
     from gabactl.spec import GabaSpec
     from gabactl.traces import load_trace
     from gabactl.validate import validate as check
 
+    system, origin = (None, "given") if not plant else _plant(plant)
     results = []
     for path in traces:
         trace = load_trace(path)
         said = spec.file is not None or bool(spec.given)
         base = trace.spec or GabaSpec(n_tasks=len(trace.tasks))
         settings = spec.resolve(base) if said else None
-        results.append(check(trace, settings, tolerance=tolerance))
+        result = check(trace, settings, tolerance=tolerance)
+        if not replay_only:
+            made = predict(trace, settings, plant=system, plant_from=origin, seed=seed)
+            result = replace(result, prediction=made)
+        results.append(result)
+    if plot is not None:
+        _draw(results, plot)
     show(results, as_json)
     return 1 if any(result.ok is False for result in results) else 0
+
+
+def _plant(texts: list[str]) -> tuple[LogRatio, str]:
+    """A plant from its description, from an excited trace, or from a pair of twins."""
+    from gabactl.errors import InputError
+    from gabactl.identify import identify, identify_paired
+    from gabactl.plants import LogRatio, parse_plant
+    from gabactl.traces import load_trace
+
+    if len(texts) == 1 and ":" in texts[0]:
+        found: Any = parse_plant(texts[0])
+        if not isinstance(found, LogRatio):
+            raise InputError(
+                f"--plant {texts[0]}: forecasts take log-ratio:rho=...,a=...,delay=..."
+            )
+        return found, "given"
+    if len(texts) > 2:
+        raise InputError(f"--plant given {len(texts)} times: give one excited trace, or two twins")
+    runs = [load_trace(Path(text)) for text in texts]
+    fit = identify_paired(*runs, draws=199) if len(runs) == 2 else identify(runs[0], draws=199)
+    low, high = fit.rho_interval
+    return (
+        LogRatio(fit.rho, fit.a, fit.delay),
+        f"identified from {fit.name}: rho in [{low:.3f}, {high:.3f}]",
+    )
+
+
+def _draw(results: list[Any], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    from gabactl.plots import save, style
+
+    columns = 1 if all(result.prediction is None for result in results) else 2
+    with style():
+        figure = Figure(figsize=(6.0 * columns, 3.2 * len(results)), layout="constrained")
+        axes = figure.subplots(len(results), columns, squeeze=False)
+        for row, result in zip(axes, results, strict=True):
+            result.plot(row[0])
+            row[0].set_title(result.source)
+            if result.prediction is not None:
+                result.prediction.plot(row[1])
+        save(figure, path)
