@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import importlib.util
 import os
 import signal
 import subprocess
@@ -199,6 +200,8 @@ def run_campaign(
         raise InputError(f"workers = {workers} is below 1: choose 1, or as many as there are cores")
     if minutes is not None and not minutes > 0:
         raise InputError(f"slice = {minutes} is not positive: give minutes, as in 10")
+    if importlib.util.find_spec("torch") is None:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
     campaign = load_campaign(file)
     for subset in campaign.subsets:
         read_rul(data, f"RUL_{subset}.txt")
@@ -322,7 +325,7 @@ class _Crew:
             worker.close()
             self.done += code == 0
             place = run_folder(self.place, name)
-            if code not in (0, 1, 3) and not stopped:
+            if code not in (0, 3) and not stopped and read_record(place) is None:
                 self._failed(self.campaign.run(name), place, code)
             save_results(collect_results(self.place), self.place / TABLE)
 
@@ -332,7 +335,9 @@ class _Crew:
             name = signal.Signals(-code).name
             reason = f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
         else:
-            reason = f"exit code {code}, see {LOG}"
+            said = (place / LOG).read_text(encoding="utf-8", errors="replace").split("\n")
+            last = next((line for line in reversed(said) if line.strip()), "")
+            reason = f"exit code {code}, see {LOG}: {last[:200]}"
         write_record(
             place,
             {

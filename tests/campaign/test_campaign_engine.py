@@ -138,12 +138,15 @@ def test_kill_9_of_the_driver(plan: Path, whole: Path, tiny_cmapss: Path, tmp_pa
     driver.kill()
     driver.communicate()
     assert campaign_status(folder).runs[1][1] == "not_run"
+    started = read_trace(first / "trace.arrows").metadata["started"]
     # The worker that is left over saves its step and ends by itself; the resumed one waits for it.
     status = run_campaign(plan, folder, tiny_cmapss, resume=True, workers=2)
     assert not status.stopped
     assert_equal(folder, whole)
     table = load_results(folder / "results.parquet").table
     assert table["status"] == ["finished", "finished"]
+    # It went on: the recording is the one that was begun before the kill.
+    assert table["started"][0] == started != table["started"][1]
     assert table["commit"][0] is not None or not (Path(__file__).parents[2] / ".git").exists()
     assert all(value > 0 for value in table["seconds"])
     # Nothing is left to do, and nothing is done.
@@ -338,3 +341,43 @@ def test_what_is_published(whole: Path, tmp_path: Path, every: int) -> None:
     assert np.isnan(kept.weights).any() == (every > 1)
     with pytest.raises(InputError, match="thin with --every 10"):
         script["publish"](whole, tmp_path, every, limit=0.001)
+
+
+def test_a_crashed_worker_leaves_its_last_words(
+    plan: Path, tiny_cmapss: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "torch.py").write_text("raise OSError('the library does not load')")
+    monkeypatch.setenv("PYTHONPATH", str(broken))
+    status = run_campaign(plan, tmp_path / "d", tiny_cmapss, only="*fixed*")
+    assert status.failed == ("FD001-fixed-seed1",)
+    reason = status.runs[1][-1]
+    assert reason == "exit code 1, see log.txt: OSError: the library does not load"
+    # The driver's own exit code says so too.
+    words = _words(plan, tmp_path / "d", tiny_cmapss, "--resume", "--only", "*fixed*")
+    assert main(words) == 1
+
+
+def test_the_command_line_says_what_is_wrong(
+    plan: Path, tiny_cmapss: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(_words(plan, tmp_path / "d", tmp_path / "nothing")) == 2
+    assert main(["campaign", "status", str(tmp_path)]) == 2
+    assert main(["campaign", "table", str(tmp_path / "x.parquet")]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith("gabactl: ") for line in lines)
+
+
+def test_train_with_a_peer_and_sample_weights(
+    tiny_cmapss: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torchjd")
+    words = ["--balancer", "dwa", "--sample-weights", "amnl", "--precision", "bf16"]
+    words += ["--steps", "2", "--batch-size", "30", "--device", "cpu", "--json"]
+    record = ["--record", str(tmp_path / "run.parquet")]
+    assert main(["train", "cmapss", "--data", str(tiny_cmapss), *words, *record]) == 0
+    settings = json.loads(capsys.readouterr().out)["settings"]
+    assert (settings["balancer"], settings["sample_weights"]) == ("dwa", "amnl")
+    assert read_trace(tmp_path / "run.parquet").balancer == "dwa"
