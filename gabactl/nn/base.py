@@ -33,6 +33,11 @@ def default_task_names(n_tasks: int) -> tuple[str, ...]:
     return ("rul", "health") if n_tasks == 2 else tuple(f"task_{i}" for i in range(n_tasks))
 
 
+def _capturing(tensor: Tensor) -> bool:
+    """Whether what is done now is recorded into a CUDA graph, to be replayed without us."""
+    return tensor.is_cuda and torch.cuda.is_current_stream_capturing()
+
+
 class BalancedLoss(nn.Module):
     """Base of the losses that combine K task losses into one.
 
@@ -74,6 +79,7 @@ class BalancedLoss(nn.Module):
         self._last_raw_weights: Tensor | None = None
         self._last_applied: Tensor | None = None
         self._steps_seen: tuple[Tensor, int, int] | None = None
+        self._replayed = False
         if not self.step_count.is_meta:
             self._steps()
         self.measured_this_step = False
@@ -121,6 +127,7 @@ class BalancedLoss(nn.Module):
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if known is not None:
             self._steps_seen = (self.step_count, self.step_count._version, known)
+            self._replayed = False
         return self
 
     @property
@@ -129,12 +136,29 @@ class BalancedLoss(nn.Module):
         return not self.training or not torch.is_grad_enabled()
 
     def _steps(self) -> int:
-        """``step_count`` on the host: read from the device only when somebody else has written it."""
+        """``step_count`` on the host: read from the device only when somebody else has written it.
+
+        A captured CUDA graph is such a somebody: how often it was replayed only the device knows.
+        """
         seen = self._steps_seen
         count = self.step_count
+        if self._replayed and not _capturing(count):
+            return int(count.item())
         if seen is None or seen[0] is not count or seen[1] != count._version:
             self._steps_seen = seen = (count, count._version, int(count.item()))
         return seen[2]
+
+    def _refuse_capture(self, step: int, alike: bool) -> None:
+        """Refuse to record a step into a CUDA graph, if a replay of it would be another step."""
+        if self._frozen or not _capturing(self.step_count):
+            return
+        if not alike:
+            raise InputError(
+                f"step {step} cannot be captured in a CUDA graph, because other steps do other "
+                "things: capture after the warm-up, with a sensor that reads at every step (full, "
+                "interval = 1; proxies with recalibrate_every = None)"
+            )
+        self._replayed = True
 
     def _advance(self, step: int) -> None:
         self.step_count.add_(1)

@@ -80,6 +80,7 @@ class FixedLoss(BalancedLoss):
         if not self._frozen:
             # The first step is measured, then every measure_every-th after it.
             step = self._steps() + 1
+            self._refuse_capture(step, self.measure_every in (0, 1))
             if parameters is not None and (step - 1) % self.measure_every == 0:
                 self._last_grad_norms = self._norms(losses, parameters)
                 self.measured_this_step = True

@@ -13,7 +13,7 @@ from gabactl.errors import InputError
 from gabactl.nn import _stages
 from gabactl.nn.base import BalancedLoss, NormaliseTo
 from gabactl.nn.distributed import Reduce, check_reduce, reducer_for
-from gabactl.nn.sensors import reuse
+from gabactl.nn.sensors import reuse, sharded
 from gabactl.nn.sensors.base import Context, Sensor
 from gabactl.nn.sensors.full import FullSensor
 from gabactl.nn.sensors.norms import task_gradients
@@ -64,8 +64,8 @@ class GABALoss(BalancedLoss):
     process_group : torch.distributed.ProcessGroup, optional
         The ranks that train together; default: all.
     sharded : torch.nn.Module, optional
-        The model, where ``fully_shard`` has sharded its parameters: it has to be measured through
-        its own backward passes. Needs ``reduce="norm_of_mean"``.
+        The whole model, where ``fully_shard`` has sharded its parameters: it has to be measured
+        through its own backward passes. Needs ``reduce="norm_of_mean"``.
 
     Attributes
     ----------
@@ -229,6 +229,7 @@ class GABALoss(BalancedLoss):
         self._refuse_unfinished()
         self.measured_this_step = False
         step = self._steps() + 1
+        self._refuse_capture(step, self._alike(step, parameters))
         if not self._due(step, losses, parameters):
             return self._combine(losses, self._pass_by(step, parameters))
         assert parameters is not None
@@ -278,8 +279,8 @@ class GABALoss(BalancedLoss):
         Raises
         ------
         InputError
-            As :meth:`forward_k`; also for sharded parameters, and for parameters with
-            post-accumulate-grad hooks. Neither state nor ``.grad`` has changed then.
+            As :meth:`forward_k`; also for parameters with post-accumulate-grad hooks, and for
+            sharded ones without ``sharded=``. Neither state nor ``.grad`` has changed then.
 
         Notes
         -----
@@ -304,13 +305,18 @@ class GABALoss(BalancedLoss):
             or micro_batches < 1
         ):
             raise InputError(f"micro_batches = {micro_batches!r} is not a whole number >= 1: try 1")
-        wanted = reuse.leaves_of(losses) if parameters is None else list(parameters)
+        module = self._sharded[0]
+        if parameters is not None:
+            wanted = list(parameters)
+        else:
+            wanted = reuse.leaves_of(losses) if module is None else list(module.parameters())
         wanted = [p for p in wanted if p.requires_grad]
-        reuse.refuse_hooked([*wanted, *(shared or [])])
+        reuse.refuse_hooked([*wanted, *(shared or [])], sharded=module is not None)
         pending = self._pending
         if pending is None:
             self.measured_this_step = False
             step = self._steps() + 1
+            self._refuse_capture(step, self._alike(step, shared))
             pending = _Pending(step, micro_batches, self._due(step, losses, shared))
         elif pending.micro_batches != micro_batches:
             raise InputError(
@@ -374,7 +380,9 @@ class GABALoss(BalancedLoss):
     ) -> Tensor:
         """One combined backward pass, under weights that are known."""
         total = self._combine(losses, weights)
-        if context.reducer is None:
+        if context.module is not None:
+            context.scaled(total).backward()  # type: ignore[no-untyped-call]
+        elif context.reducer is None:
             context.scaled(total).backward(inputs=wanted)  # type: ignore[no-untyped-call]
         else:
             gradients = list(task_gradients(context.scaled(total), wanted, False))
@@ -392,7 +400,12 @@ class GABALoss(BalancedLoss):
         """Each task's gradients, summed up; at the last micro-batch the reading and the update."""
         own = {id(p) for p in shared}
         every = [*shared, *(p for p in wanted if id(p) not in own)]
-        gradients = reuse.gradients_of_tasks(losses, every, context, retain_last=self.keep_graph)
+        keep, module = self.keep_graph, context.module
+        gradients = (
+            reuse.gradients_of_tasks(losses, every, context, keep)
+            if module is None
+            else sharded.gradients_of_tasks(losses, every, module, context, keep)
+        )
         if pending.gradients is not None and len(pending.gradients[0]) != len(every):
             raise InputError(
                 "the micro-batches of one step reach different parameters: pass parameters="
@@ -404,15 +417,16 @@ class GABALoss(BalancedLoss):
             return self._combine(losses, self.applied_weights).detach()
         norms = reuse.norms_of_tasks(gradients, shared, context)
         weights = self._act_on(norms, pending.step, context)
-        update = reuse.combine_gradients(gradients, weights)
-        if context.reducer is not None:
+        combine = reuse.combine_gradients if module is None else sharded.combine_sharded
+        update = combine(gradients, weights)
+        if context.reducer is not None and module is None:
             # With norm_of_mean the shared part is averaged already, and averaging is linear.
             done = len(shared) if context.reducer.reduce == "norm_of_mean" else 0
             update[done:] = context.reducer.mean_gradients(update[done:], every[done:])
-        keep = {id(p) for p in wanted}
+        asked = {id(p) for p in wanted}
         reuse.add_to_grad(
-            [p for p in every if id(p) in keep],
-            [g for p, g in zip(every, update, strict=True) if id(p) in keep],
+            [p for p in every if id(p) in asked],
+            [g for p, g in zip(every, update, strict=True) if id(p) in asked],
         )
         return self._combine(losses, weights).detach()
 
@@ -422,6 +436,12 @@ class GABALoss(BalancedLoss):
                 f"{self._pending.calls} of {self._pending.micro_batches} micro-batches of a step "
                 "are accumulated: finish it with backward(), or call reset_accumulation()"
             )
+
+    def _alike(self, step: int, parameters: list[Tensor] | None) -> bool:
+        """Whether all steps from this one on do the same on the device."""
+        return parameters is None or (
+            step > self.spec.warmup and self.sensor.reads_every_step(self.spec)
+        )
 
     def _due(self, step: int, losses: Sequence[Tensor], parameters: list[Tensor] | None) -> bool:
         if self._frozen or parameters is None:

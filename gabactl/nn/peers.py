@@ -16,7 +16,7 @@ from gabactl.errors import InputError
 from gabactl.nn.base import BalancedLoss
 from gabactl.nn.sensors import reuse
 from gabactl.nn.sensors.base import Context
-from gabactl.nn.sensors.norms import inner_product
+from gabactl.nn.sensors.norms import inner_product, is_sharded
 
 __all__ = [
     "GramianLoss",
@@ -438,7 +438,7 @@ def _gramian(gradients: Sequence[Sequence[Tensor | None]]) -> Tensor:
 
 
 def _refuse_sharded(parameters: Sequence[Tensor]) -> None:
-    if any(hasattr(p, "device_mesh") for p in parameters):
+    if any(is_sharded(p) for p in parameters):
         raise InputError(
             "the parameters are sharded, and torchjd's methods need whole gradients: use "
             "DistributedDataParallel, or GABALoss(reduce='norm_of_mean', sharded=model)"

@@ -14,6 +14,7 @@ from oracles.toys import t1008
 from torch.nn.parallel import DistributedDataParallel
 
 from gabactl.nn import GABALoss, get_shared_params
+from gabactl.nn.sensors import LastLayerSensor
 
 STEPS = 12
 
@@ -112,7 +113,7 @@ def unset():
     loss_fn.forward_k(model.losses(*data), get_shared_params(model))
 
 
-def fsdp(rank, world, how):
+def fsdp(rank, world, how, micro=1, interval=1, scaler=None, named=True, sensor=None):
     from torch.distributed.fsdp import fully_shard
 
     model, data = toy()
@@ -121,21 +122,44 @@ def fsdp(rank, world, how):
         fully_shard(part)
     fully_shard(module)
     shared = get_shared_params(module)
-    loss_fn = GABALoss(warmup_steps=2, beta=0.8, reduce="norm_of_mean", sharded=module).double()
+    loss_fn = GABALoss(
+        warmup_steps=2,
+        beta=0.8,
+        interval=interval,
+        sensor=None if sensor is None else sensor(module),
+        reduce="norm_of_mean",
+        sharded=module if named else None,
+    ).double()
     optimiser = torch.optim.SGD(module.parameters(), lr=0.01)
     data = part_of(data, rank, world)
-    weights = []
+    weights, averages = [], []
     for _ in range(STEPS):
         optimiser.zero_grad()
-        losses = module(*data)
-        if how == "full":
-            loss_fn.forward_k(losses, shared).backward()
+        for piece in zip(*(t.chunk(micro) for t in data), strict=True):
+            losses = module(*piece)
+            if how == "full":
+                total = loss_fn.forward_k(losses, shared, grad_scaler=scaler)
+                (total if scaler is None else scaler.scale(total)).backward()
+            else:
+                loss_fn.backward(losses, shared, micro_batches=micro, grad_scaler=scaler)
+        if scaler is None:
+            optimiser.step()
         else:
-            loss_fn.backward(losses, shared)
-        optimiser.step()
+            scaler.step(optimiser)
+            scaler.update()
         weights.append(loss_fn.applied_weights.clone())
+        averages.append(loss_fn.ema_weights.clone())
     parameters = [p.full_tensor().detach().reshape(-1) for p in module.parameters()]
-    return {"parameters": torch.cat(parameters), "weights": torch.stack(weights)}
+    return {
+        "parameters": torch.cat(parameters),
+        "weights": torch.stack(weights),
+        "averages": torch.stack(averages),
+    }
+
+
+def powers_of_two():
+    """A scaler whose scale changes no digit."""
+    return torch.amp.GradScaler("cpu", init_scale=2.0**8)
 
 
 def scenarios(rank, world):
@@ -156,7 +180,22 @@ def scenarios(rank, world):
         "unset": lambda: errors_of(unset),
         "disagree": lambda: errors_of(lambda: disagree(rank)),
         "fsdp-full": lambda: fsdp(rank, world, "full"),
-        "fsdp-reuse": lambda: errors_of(lambda: fsdp(rank, world, "reuse")),
+        "fsdp-reuse": lambda: fsdp(rank, world, "reuse"),
+        "fsdp-reuse-micro": lambda: fsdp(rank, world, "reuse", micro=2),
+        "fsdp-reuse-interval": lambda: fsdp(rank, world, "reuse", interval=3),
+        "fsdp-full-scaled": lambda: fsdp(rank, world, "full", scaler=powers_of_two()),
+        "fsdp-reuse-scaled": lambda: fsdp(rank, world, "reuse", scaler=powers_of_two()),
+        "fsdp-unnamed": lambda: errors_of(lambda: fsdp(rank, world, "reuse", named=False)),
+        "fsdp-last-layer": lambda: errors_of(
+            lambda: fsdp(
+                rank,
+                world,
+                "full",
+                sensor=lambda m: LastLayerSensor(
+                    m.backbone[2].parameters(), recalibrate_every=None
+                ),
+            )
+        ),
     }
 
 

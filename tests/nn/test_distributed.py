@@ -29,7 +29,15 @@ TWO = [
     "disagree",
     "fsdp-full",
     "fsdp-reuse",
+    "fsdp-reuse-micro",
+    "fsdp-reuse-interval",
+    "fsdp-full-scaled",
+    "fsdp-reuse-scaled",
+    "fsdp-unnamed",
+    "fsdp-last-layer",
 ]
+#: Scenarios that end in an error that is looked at.
+ERRORS = ("unset", "disagree", "fsdp-unnamed", "fsdp-last-layer")
 
 
 def launch(world, folder, names, timeout=400):
@@ -79,9 +87,7 @@ def worst(a, b):
 
 
 class TestTwoRanks:
-    @pytest.mark.parametrize(
-        "name", [n for n in TWO if n not in ("unset", "disagree", "fsdp-reuse")]
-    )
+    @pytest.mark.parametrize("name", [n for n in TWO if n not in ERRORS])
     def test_ranks_hold_bit_equal_weights_and_parameters(self, two, name):
         first, second = (rank[name] for rank in two)
         assert torch.equal(first["parameters"], second["parameters"])
@@ -89,7 +95,18 @@ class TestTwoRanks:
 
     @pytest.mark.parametrize(
         "name",
-        ["mean-full", "mean-reuse", "mean-reuse-bare", "mean-reuse-micro", "uneven", "fsdp-full"],
+        [
+            "mean-full",
+            "mean-reuse",
+            "mean-reuse-bare",
+            "mean-reuse-micro",
+            "uneven",
+            "fsdp-full",
+            "fsdp-reuse",
+            "fsdp-reuse-micro",
+            "fsdp-full-scaled",
+            "fsdp-reuse-scaled",
+        ],
     )
     def test_norm_of_mean_equals_one_process_on_the_union(self, alone, two, name):
         got = two[0][name]
@@ -125,9 +142,15 @@ class TestTwoRanks:
         for rank in two:
             assert "RuntimeError: the ranks hold different weights at step 1" in rank["disagree"]
 
-    def test_reuse_of_sharded_parameters_is_refused(self, two):
+    def test_a_sampled_sensor_on_sharded_parameters(self, two):
+        got, expected = (two[0][n] for n in ("fsdp-reuse-interval", "mean-reuse-interval"))
+        assert worst(got["weights"], expected["weights"]) < 1e-12
+        assert worst(got["parameters"], expected["parameters"]) < 1e-12
+
+    def test_what_sharded_parameters_do_not_allow_says_what_does(self, two):
         for rank in two:
-            assert "cannot write the gradients of sharded parameters" in rank["fsdp-reuse"]
+            assert "GABALoss(reduce='norm_of_mean', sharded=model)" in rank["fsdp-unnamed"]
+            assert "or the representation sensor" in rank["fsdp-last-layer"]
 
 
 @pytest.mark.slow

@@ -112,6 +112,19 @@ class TestProxies:
         sensor.remove()
 
 
+def test_a_copy_of_a_watched_model_is_not_watched():
+    # As torch.optim.swa_utils.AveragedModel makes one.
+    model, data = t1008()
+    sensor = RepresentationSensor(model.backbone, recalibrate_every=None)
+    loss_fn = GABALoss(warmup_steps=0, sensor=sensor)
+    copied = copy.deepcopy(model)
+    losses = model.losses(*data)
+    copied.losses(*data)
+    loss_fn.forward_k(losses, get_shared_params(model)).backward()
+    with pytest.raises(InputError, match="build a new sensor"):
+        copy.deepcopy(sensor)
+
+
 class TestSubset:
     def sensor(self, of, fraction=0.5, noise=1.0):
         # Per-sample gradients (1, 0) + noise: |G|^2 = 1, tr(S) = 2 noise^2; and 3 of that.
@@ -176,6 +189,30 @@ class TestSubset:
             sensor.feed(torch.zeros(8, 2))
         with pytest.raises(InputError, match="has no batch"):
             sensor.read([], [self.w], Context())
+
+
+@pytest.mark.parametrize("of", ["signal", "batch"])
+def test_a_grad_scaler_keeps_the_small_gradients_of_a_subset(of):
+    # 1e-8 is below the smallest float16 number, and 1e-8 times 2**14 is not.
+    torch.manual_seed(0)
+    w = torch.ones(4, dtype=torch.float16, requires_grad=True)
+    x = torch.rand(16) + 0.5
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**14)
+
+    def losses_of(x):
+        v = (w * 1.0).float().sum()
+        return [1e-8 * v * x.mean(), 1e-3 * v * x.mean()]
+
+    norms = {}
+    for name, given in (("plain", None), ("scaled", scaler)):
+        sensor = SubsetSensor(losses_of, 0.5, of)
+        loss_fn = GABALoss(warmup_steps=0, sensor=sensor)
+        sensor.feed(x)
+        loss_fn.forward_k(losses_of(x), [w], grad_scaler=given)
+        norms[name] = loss_fn._last_grad_norms
+    assert norms["plain"][0].item() == 0.0
+    assert norms["scaled"][0].item() == pytest.approx(1e-5 * norms["scaled"][1].item(), rel=0.01)
+    assert norms["scaled"][1].item() == pytest.approx(norms["plain"][1].item(), rel=0.01)
 
 
 def test_fused_norms_agree_within_rounding():

@@ -13,6 +13,7 @@ from gabactl.errors import InputError
 from gabactl.nn.sensors.norms import (
     compute_task_grad_norm,
     fused_norm_of,
+    is_sharded,
     norm_of,
     task_gradients,
 )
@@ -99,6 +100,10 @@ class Sensor(nn.Module):
     def check(self, spec: GabaSpec) -> None:
         """Refuse settings this sensor cannot serve."""
 
+    def reads_every_step(self, spec: GabaSpec) -> bool:
+        """Whether every step past the warm-up does the same, so that it can be captured."""
+        return False
+
     def due(self, step: int, spec: GabaSpec, losses: Sequence[Tensor], alone: bool = True) -> bool:
         """Whether ``step`` (from 1) takes a reading.
 
@@ -143,7 +148,7 @@ def exact_norms(losses: Sequence[Tensor], parameters: Sequence[Tensor], context:
     >>> exact_norms([3.0 * w[0], 4.0 * w[1]], [w], Context())
     tensor([3., 4.])
     """
-    if any(hasattr(p, "device_mesh") for p in parameters):
+    if any(is_sharded(p) for p in parameters):
         if context.module is None:
             raise InputError(
                 "the shared parameters are sharded: pass the module, as in "
@@ -167,6 +172,7 @@ def norm_of_task(
     """Norm of one task's gradients, scaled as they are.
 
     With ``reduce="norm_of_mean"`` the list then holds the gradients averaged over the ranks.
+    Sharded ones are averaged already, and the norm is over all shards.
 
     Parameters
     ----------
@@ -177,6 +183,10 @@ def norm_of_task(
     context : Context
         Reduction, and which kernels.
     """
+    if context.module is not None:
+        with torch.no_grad():
+            norm: Any = norm_of(gradients, parameters[0].device)
+        return norm.full_tensor() if is_sharded(norm) else norm
     if context.reducer is not None and context.reducer.reduce == "norm_of_mean":
         gradients[:] = context.reducer.mean_gradients(gradients, parameters)
     device = parameters[0].device

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from gabactl.nn.sensors.base import Context, Sensor, exact_norms
+from gabactl.spec import GabaSpec
 
 __all__ = ["FullSensor"]
 
@@ -31,6 +32,10 @@ class FullSensor(Sensor):
 
     name = "full"
     exact = True
+
+    def reads_every_step(self, spec: GabaSpec) -> bool:
+        """Without an interval."""
+        return spec.interval == 1
 
     def read(
         self, losses: Sequence[Tensor], parameters: Sequence[Tensor], context: Context

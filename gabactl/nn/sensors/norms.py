@@ -14,6 +14,7 @@ __all__ = [
     "fused_norm_of",
     "get_shared_params",
     "inner_product",
+    "is_sharded",
     "norm_of",
     "task_gradients",
 ]
@@ -116,7 +117,8 @@ def task_gradients(
     Raises
     ------
     InputError
-        The model was compiled with donated buffers, which allow one backward pass only.
+        The model was compiled with donated buffers, which allow one backward pass only. Or
+        parameters are sharded: the graph holds their gathered copies, not them.
 
     Examples
     --------
@@ -124,6 +126,12 @@ def task_gradients(
     >>> task_gradients(3.0 * a, [a, b])
     (tensor(3.), None)
     """
+    if any(is_sharded(p) for p in parameters):
+        raise InputError(
+            "the gradients of sharded parameters cannot be taken here: use the full or the event "
+            "sensor, as in GABALoss(reduce='norm_of_mean', sharded=model), or the representation "
+            "sensor without recalibration"
+        )
     try:
         return torch.autograd.grad(
             loss, parameters, retain_graph=retain_graph, create_graph=False, allow_unused=True
@@ -192,6 +200,22 @@ def fused_norm_of(gradients: Iterable[Tensor | None], device: torch.device | Non
         return norm_of(present, device)
     norms = torch._foreach_norm(present)
     return torch.linalg.vector_norm(torch.stack(list(norms)))
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether this is a ``DTensor``, each rank holding a part of it.
+
+    Parameters
+    ----------
+    tensor : Tensor
+        A parameter or a gradient.
+
+    Examples
+    --------
+    >>> is_sharded(torch.ones(3))
+    False
+    """
+    return hasattr(tensor, "device_mesh")
 
 
 def inner_product(a: Sequence[Tensor | None], b: Sequence[Tensor | None]) -> Tensor:

@@ -65,6 +65,10 @@ class ProxySensor(Sensor):
                 f"choose {every - every % spec.interval + spec.interval}"
             )
 
+    def reads_every_step(self, spec: GabaSpec) -> bool:
+        """Without an interval, and without exact readings in between."""
+        return spec.interval == 1 and self.recalibrate_every in (None, 1)
+
     def due(self, step: int, spec: GabaSpec, losses: Sequence[Tensor], alone: bool = True) -> bool:
         """As the spec says; also decides whether this reading is exact too."""
         every = self.recalibrate_every

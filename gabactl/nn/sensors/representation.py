@@ -16,6 +16,20 @@ from gabactl.nn.sensors.proxy import ProxySensor
 __all__ = ["RepresentationSensor"]
 
 
+class _Watch:
+    """The hook on the module: hands its output to the sensor, and watches no copy of the module."""
+
+    def __init__(self, sensor: RepresentationSensor | None) -> None:
+        self._sensor = sensor
+
+    def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        if self._sensor is not None and torch.is_grad_enabled():
+            self._sensor._features = output
+
+    def __deepcopy__(self, memo: Any) -> _Watch:
+        return _Watch(None)
+
+
 class RepresentationSensor(ProxySensor):
     """Norm of each loss's gradient with respect to the shared features.
 
@@ -60,11 +74,7 @@ class RepresentationSensor(ProxySensor):
         super().__init__(n_tasks, recalibrate_every)
         self._features: Tensor | None = None
         # The module belongs to the model: registering it here would put it into two state_dicts.
-        self._hook = features.register_forward_hook(self._watch)
-
-    def _watch(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        if torch.is_grad_enabled():
-            self._features = output
+        self._hook = features.register_forward_hook(_Watch(self))
 
     def cheap_norms(
         self, losses: Sequence[Tensor], parameters: Sequence[Tensor], context: Context

@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from gabactl.errors import InputError
 from gabactl.nn.sensors.base import Context, norm_of_task
-from gabactl.nn.sensors.norms import task_gradients
+from gabactl.nn.sensors.norms import is_sharded, task_gradients
 
 __all__ = [
     "add_to_grad",
@@ -63,24 +63,26 @@ def leaves_of(losses: Sequence[Tensor]) -> list[Tensor]:
     return list(found.values())
 
 
-def refuse_hooked(parameters: Sequence[Tensor]) -> None:
+def refuse_hooked(parameters: Sequence[Tensor], sharded: bool = False) -> None:
     """Refuse parameters whose owner expects to see a backward pass.
 
     Parameters
     ----------
     parameters : sequence of Tensor
         Whose ``.grad`` is to be written.
+    sharded : bool
+        The sharded module is known.
 
     Raises
     ------
     InputError
-        Sharded parameters, or parameters with a post-accumulate-grad hook.
+        Parameters of an unknown sharded module, or parameters with a post-accumulate-grad hook.
     """
     for parameter in parameters:
-        if hasattr(parameter, "device_mesh"):
+        if is_sharded(parameter) and not sharded:
             raise InputError(
-                "backward() cannot write the gradients of sharded parameters (FSDP reduces them in "
-                "its own backward pass): use forward_k() and call backward() on its result"
+                "the parameters are sharded, and FSDP reduces their gradients in its own backward "
+                "pass: pass the module, as in GABALoss(reduce='norm_of_mean', sharded=model)"
             )
         if getattr(parameter, "_post_accumulate_grad_hooks", None):
             raise InputError(

@@ -1,18 +1,20 @@
-"""Exact norms where parameters are sharded (FSDP2): measured through the module's own backward."""
+"""Gradients of tasks where parameters are sharded (FSDP2): through the module's own backward pass."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gabactl.errors import InputError
-from gabactl.nn.sensors.base import Context
-from gabactl.nn.sensors.norms import norm_of
+from gabactl.nn.sensors.base import Context, norm_of_task
+from gabactl.nn.sensors.norms import is_sharded
 
-__all__ = ["sharded_norms"]
+__all__ = ["combine_sharded", "gradients_of_tasks", "sharded_norms"]
+
+TaskGradients = list[list[Tensor | None]]
 
 
 def sharded_norms(
@@ -20,9 +22,7 @@ def sharded_norms(
 ) -> Tensor:
     """Norms of the tasks' gradients on sharded parameters, shape (K,), equal on all ranks.
 
-    ``torch.autograd.grad`` does not see sharded parameters: the graph holds their gathered
-    copies. So each loss's backward pass runs as in training, reduce-scatter included, into an
-    emptied ``.grad``, which is put back afterwards. What is measured is the joint batch.
+    What is measured is the joint batch. The graphs are kept, and ``.grad`` untouched.
 
     Parameters
     ----------
@@ -40,6 +40,47 @@ def sharded_norms(
     InputError
         Another reduction was asked for, or ``samples`` given: the module reduces by itself.
     """
+    norms = [
+        norm_of_task(gradients, parameters, context)
+        for gradients in _each_task(losses, parameters, module, context, retain_last=True)
+    ]
+    return context.unscale(torch.stack(norms))
+
+
+def gradients_of_tasks(
+    losses: Sequence[Tensor],
+    parameters: Sequence[Tensor],
+    module: nn.Module,
+    context: Context,
+    retain_last: bool,
+) -> TaskGradients:
+    """Each task's gradients, averaged over the ranks, every rank with its shard.
+
+    Parameters
+    ----------
+    losses, module, context
+        As for :func:`sharded_norms`.
+    parameters : sequence of P Tensors
+        Of the module.
+    retain_last : bool
+        Keep the graph after the last task too.
+    """
+    return list(_each_task(losses, parameters, module, context, retain_last))
+
+
+def _each_task(
+    losses: Sequence[Tensor],
+    parameters: Sequence[Tensor],
+    module: nn.Module,
+    context: Context,
+    retain_last: bool,
+) -> Iterator[list[Tensor | None]]:
+    """The gradients of one task after the other.
+
+    ``torch.autograd.grad`` does not see sharded parameters: the graph holds their gathered copies.
+    So each backward pass runs as in training, reduce-scatter included, into an emptied ``.grad``,
+    which is put back afterwards.
+    """
     reducer = context.reducer
     if reducer is not None and (reducer.reduce != "norm_of_mean" or reducer.weighted):
         raise InputError(
@@ -48,16 +89,46 @@ def sharded_norms(
         )
     every = list(module.parameters())
     saved = [p.grad for p in every]
-    norms = []
+    last = len(losses) - 1
     try:
-        for loss in losses:
+        for i, loss in enumerate(losses):
             for p in every:
                 p.grad = None
-            context.scaled(loss).backward(retain_graph=True)  # type: ignore[no-untyped-call]
-            with torch.no_grad():
-                norm: Any = norm_of([p.grad for p in parameters], parameters[0].device)
-            norms.append(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+            keep = retain_last or i < last
+            context.scaled(loss).backward(retain_graph=keep)  # type: ignore[no-untyped-call]
+            yield [p.grad for p in parameters]
     finally:
         for p, gradient in zip(every, saved, strict=True):
             p.grad = gradient
-    return context.unscale(torch.stack(norms))
+
+
+@torch.no_grad()
+def combine_sharded(gradients: TaskGradients, weights: Tensor) -> list[Tensor | None]:
+    """Sum over tasks of w_i g_i, per parameter, on every rank's own shard.
+
+    Parameters
+    ----------
+    gradients : K lists of P Tensors or None
+        The tasks' gradients; consumed.
+    weights : Tensor, shape (K,)
+        Applied weights, the same on all ranks.
+    """
+    combined: list[Tensor | None] = [None] * len(gradients[0])
+    for weight, task in zip(weights, gradients, strict=True):
+        for i, gradient in enumerate(task):
+            if gradient is None:
+                continue
+            _local(gradient).mul_(weight)
+            so_far = combined[i]
+            if so_far is None:
+                combined[i] = gradient
+            else:
+                _local(so_far).add_(_local(gradient))
+        task.clear()
+    return combined
+
+
+def _local(gradient: Any) -> Tensor:
+    """The storage of this rank's shard."""
+    local: Tensor = gradient.to_local() if is_sharded(gradient) else gradient
+    return local

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from gabactl.errors import InputError
+from gabactl.nn.sensors import reuse
 from gabactl.nn.sensors.base import Context, Sensor
-from gabactl.nn.sensors.norms import inner_product, task_gradients
+from gabactl.nn.sensors.norms import inner_product
+from gabactl.spec import GabaSpec
 
 __all__ = ["SubsetSensor"]
 
@@ -41,8 +43,9 @@ class SubsetSensor(Sensor):
     Notes
     -----
     Source: McCandlish, Kaplan, Amodei et al., "An empirical model of large-batch training" (2018),
-    appendix A.1. Call :meth:`feed` with the batch before the loss. The losses are taken without
-    ``grad_scaler``, and ranks average the squared norms' roots.
+    appendix A.1. Call :meth:`feed` with the batch before the loss. ``losses_of`` runs the model by
+    itself: under mixed precision, put ``torch.autocast`` into it. Ranks average the squared norms'
+    roots.
 
     Examples
     --------
@@ -93,13 +96,20 @@ class SubsetSensor(Sensor):
             )
         self._batch = tensors
 
-    def squares(self, parameters: Sequence[Tensor]) -> Tensor:
+    def reads_every_step(self, spec: GabaSpec) -> bool:
+        """Without an interval."""
+        return spec.interval == 1
+
+    def squares(self, parameters: Sequence[Tensor], context: Context | None = None) -> Tensor:
         """Unbiased estimates of the squared norms, shape (K,), for the batch fed last.
 
         Parameters
         ----------
         parameters : sequence of Tensor
             Shared parameters.
+        context : Context, optional
+            With a gradient scaler, gradients are taken of the scaled losses; the estimates are not
+            scaled.
 
         Raises
         ------
@@ -113,8 +123,12 @@ class SubsetSensor(Sensor):
         batch, self._batch = self._batch, None
         size = len(batch[0])
         half = int(size * self.fraction) // 2
-        first = self._gradients([t[:half] for t in batch], parameters)
-        second = self._gradients([t[half : 2 * half] for t in batch], parameters)
+        within = Context() if context is None else context
+        halves = [t[:half] for t in batch], [t[half : 2 * half] for t in batch]
+        first, second = (
+            reuse.gradients_of_tasks(list(self.losses_of(*part)), parameters, within, False)
+            for part in halves
+        )
         squares = []
         for g, h in zip(first, second, strict=True):
             signal = inner_product(g, h)
@@ -122,20 +136,15 @@ class SubsetSensor(Sensor):
                 noise = (inner_product(g, g) + inner_product(h, h)) / 2 - signal  # tr(S) / half
                 signal = signal + noise * (half / size)
             squares.append(signal)
-        return torch.stack(squares)
+        return within.unscale(within.unscale(torch.stack(squares)))
 
     def read(
         self, losses: Sequence[Tensor], parameters: Sequence[Tensor], context: Context
     ) -> Tensor:
         """Estimated norms, shape (K,); NaN where an estimate of a square is negative."""
-        squares = self.squares(parameters)
+        squares = self.squares(parameters, context)
         return context.agree(torch.where(squares >= 0, squares, torch.nan).sqrt())
 
     def describe(self) -> dict[str, Any]:
         """Name, fraction, and which norm is estimated."""
         return {**super().describe(), "fraction": self.fraction, "of": self.of}
-
-    def _gradients(self, part: list[Tensor], parameters: Sequence[Tensor]) -> list[Any]:
-        losses = list(self.losses_of(*part))
-        last = len(losses) - 1
-        return [task_gradients(loss, parameters, i < last) for i, loss in enumerate(losses)]
