@@ -1,8 +1,6 @@
 """``python -m gabactl``."""
 
-import sys
-
-from gabactl.cli import main
+from gabactl.cli import _entry
 
 if __name__ == "__main__":
-    sys.exit(main())
+    _entry()

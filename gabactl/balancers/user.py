@@ -91,7 +91,7 @@ def load_user(target: str, n_tasks: int = 2) -> Balancer:
     module_name, _, attribute = target.partition(":")
     try:
         made = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise InputError(
             f"balancer {target!r} cannot be loaded ({error}): give package.module:factory"
         ) from None

@@ -7,9 +7,11 @@ a ``register(app)``, and is named as its command. Such a module imports nothing 
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import pkgutil
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -17,7 +19,7 @@ from typing import Annotated
 import typer
 
 import gabactl
-from gabactl.errors import InputError
+from gabactl.errors import InputError, Stopped
 
 __all__ = ["build_app", "main"]
 
@@ -81,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return the exit code.
 
     0: done. 1: a finding (a violated bound, a failed check). 2: bad input, one line on stderr.
-    130: interrupted.
+    130: interrupted; 143: terminated.
 
     Parameters
     ----------
@@ -101,7 +103,9 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         return _fail(str(error), 2)
     except KeyboardInterrupt:
-        return _fail("interrupted", 130)
+        return _interrupted()
+    except Stopped as error:
+        return _fail(str(error), 2)
     except BrokenPipeError:
         # The reader of our output is gone (`| head`): nothing is left to say to it.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
@@ -116,7 +120,10 @@ def main(arguments: list[str] | None = None) -> int:
         if hasattr(error, "format_message"):
             return _fail(str(error.format_message()), getattr(error, "exit_code", 2))
         if type(error).__name__ == "Abort":
-            return _fail("interrupted", 130)
+            return _interrupted()
+        known = _outside(error)
+        if known:
+            return _fail(known, 2)
         if os.environ.get("GABACTL_TRACEBACK"):
             raise
         return _fail(
@@ -124,6 +131,8 @@ def main(arguments: list[str] | None = None) -> int:
             "(please report it; GABACTL_TRACEBACK=1 shows the traceback)",
             70,
         )
+    if code == 130 and _signals:
+        return _interrupted()  # typer makes an exit code of it, without a word
     return code if isinstance(code, int) else 0
 
 
@@ -151,5 +160,49 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
+#: Ctrl-C or SIGTERM, as :func:`_stop` saw it.
+_signals: list[int] = []
+
+
+def _stop(number: int, frame: object) -> None:
+    """SIGTERM as Ctrl-C: whatever tidies up after the one tidies up after the other."""
+    _signals.append(number)
+    raise KeyboardInterrupt
+
+
+def _interrupted() -> int:
+    if signal.SIGTERM in _signals:
+        return _fail("terminated", 128 + signal.SIGTERM)
+    return _fail("interrupted", 130)
+
+
+def _outside(error: Exception) -> str:
+    """What the machine refused, in words; empty where the fault is ours."""
+    if isinstance(error, MemoryError):
+        return f"out of memory ({error or 'no more is to be had'}): ask for less at once"
+    if isinstance(error, OSError) and error.errno in _REFUSALS:
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}{error.strerror}: {_REFUSALS[error.errno]}"
+    return ""
+
+
+_REFUSALS = {
+    errno.ENOSPC: "free some space, or choose another place",
+    errno.EDQUOT: "free some space, or choose another place",
+    errno.EFBIG: "free some space, or choose another place",
+    errno.EACCES: "check the rights, or choose another place",
+    errno.EPERM: "check the rights, or choose another place",
+    errno.EROFS: "choose another place",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path",
+    errno.EISDIR: "give a file",
+    errno.EIO: "check the disk",
+    errno.ENOMEM: "ask for less at once",
+    errno.EMFILE: "raise the limit on open files",
+}
+
+
 def _entry() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     sys.exit(main())

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from gabactl.errors import InputError
+from gabactl.files import whole_file
 
 __all__ = ["load_checkpoint", "save_checkpoint"]
 
@@ -42,21 +41,17 @@ def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
     3
     """
     file = Path(path)
-    temporary = ""
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-        with os.fdopen(handle, "wb") as stream:
+        with whole_file(file) as stream:
             torch.save({"format": _FORMAT, "version": _VERSION, **state}, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, file)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
+        # On a full disk torch fails once more while it closes the archive, and says only that.
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
         raise InputError(
-            f"{file}: cannot be written ({error.strerror}): choose another place"
+            f"{file}: cannot be written ({cause.strerror}): choose another place"
         ) from None
-    finally:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
 
 
 def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dict[str, Any]:

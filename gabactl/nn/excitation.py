@@ -76,6 +76,8 @@ class Excitation:
         >>> str(Excitation.parse("prbs:period=20,inverted"))
         'prbs:amplitude=0.5,period=20,seed=0,inverted'
         """
+        if not isinstance(text, str):
+            raise InputError(f"excitation {text!r} is no text: give for example {_EXAMPLE!r}")
         kind, _, rest = text.strip().partition(":")
         if kind != "prbs":
             raise InputError(f"excitation {text!r}: the only kind is prbs, as in {_EXAMPLE}")

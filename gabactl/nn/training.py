@@ -38,6 +38,7 @@ from gabactl.nn.recorder import TraceRecorder
 from gabactl.nn.sensors import get_shared_params
 from gabactl.nn.settings import TrainingSettings
 from gabactl.nn.training_result import Progress, Score, TrainingResult
+from gabactl.traces.lock import FileLock
 
 __all__ = ["Progress", "Score", "TrainingResult", "build_loss", "choose_device", "train"]
 
@@ -171,10 +172,49 @@ def train(
             f"batch_size = {settings.batch_size} is more than the {len(data.train)} training "
             "windows: choose a smaller one"
         )
+    if resume and checkpoint is None:
+        raise InputError("there is nothing to resume from: name the checkpoint")
+    with _alone(checkpoint):
+        return _train(
+            data,
+            settings,
+            record,
+            checkpoint,
+            checkpoint_every,
+            resume,
+            overwrite,
+            command,
+            on_step,
+        )
+
+
+@contextmanager
+def _alone(checkpoint: str | Path | None) -> Iterator[None]:
+    """Keep a second run from the same checkpoint; without one there is nothing to spoil."""
+    if checkpoint is None:
+        yield
+        return
+    lock = FileLock(checkpoint, "training with this checkpoint")
+    lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _train(
+    data: Cmapss,
+    settings: TrainingSettings,
+    record: str | Path | None,
+    checkpoint: str | Path | None,
+    checkpoint_every: int,
+    resume: bool,
+    overwrite: bool,
+    command: str | None,
+    on_step: Callable[[Progress], None] | None,
+) -> TrainingResult:
     run = _Run(data, settings)
-    if resume:
-        if checkpoint is None:
-            raise InputError("there is nothing to resume from: name the checkpoint")
+    if resume and checkpoint is not None:
         run.restore(load_checkpoint(checkpoint, run.device), str(checkpoint))
     recorder = None
     if record is not None:
@@ -200,8 +240,13 @@ def train(
         if recorder is not None:
             recorder.close(finish=False)
         raise
-    if checkpoint is not None:
-        run.save(checkpoint, recorder)
+    try:
+        if checkpoint is not None:
+            run.save(checkpoint, recorder)
+    except BaseException:
+        if recorder is not None:
+            recorder.close(finish=False)
+        raise
     kept = None if recorder is None else recorder.close(finish=stopped != "interrupted")
     test, everywhere = None, math.nan
     if stopped != "interrupted":

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gabactl.errors import InputError
 
-__all__ = ["FileLock"]
+__all__ = ["FileLock", "same_file"]
 
 #: File systems that cannot lock (some network mounts): recording there goes on without.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
@@ -26,6 +26,8 @@ class FileLock:
     ----------
     path : path
         What is being written.
+    doing : str
+        What a holder of the lock does, for the message.
 
     Examples
     --------
@@ -36,12 +38,13 @@ class FileLock:
     >>> second.acquire()
     Traceback (most recent call last):
         ...
-    gabactl.errors.InputError: ...run.arrows: another process is recording into it: wait for it, or record elsewhere
+    gabactl.errors.InputError: ...run.arrows: another process is recording into it: wait for it, or choose another place
     >>> first.release()
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, doing: str = "recording into it") -> None:
         self._path = Path(path)
+        self._doing = doing
         self._file = self._path.with_name(self._path.name + ".lock")
         self._descriptor: int | None = None
 
@@ -52,17 +55,17 @@ class FileLock:
                 descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o644)
             except OSError as error:
                 raise InputError(
-                    f"{self._path}: cannot be recorded into ({error.strerror}): check that the "
+                    f"{self._path}: cannot be written ({error.strerror}): check that the "
                     "folder exists and can be written"
                 ) from None
             if not _try_lock(descriptor):
                 os.close(descriptor)
                 raise InputError(
-                    f"{self._path}: another process is recording into it: wait for it, or record "
-                    "elsewhere"
+                    f"{self._path}: another process is {self._doing}: wait for it, or choose "
+                    "another place"
                 )
             # The holder before us may have removed the file between our open and our lock.
-            if _same_file(descriptor, self._file):
+            if same_file(descriptor, self._file):
                 self._descriptor = descriptor
                 return
             os.close(descriptor)
@@ -82,7 +85,23 @@ class FileLock:
             os.close(descriptor)
 
 
-def _same_file(descriptor: int, path: Path) -> bool:
+def same_file(descriptor: int, path: Path) -> bool:
+    """Whether an open file is still the one of that name.
+
+    Parameters
+    ----------
+    descriptor : int
+        Of the open file.
+    path : path
+        Its name.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile() as file:
+    ...     same_file(file.fileno(), Path(file.name)), same_file(file.fileno(), Path("nowhere"))
+    (True, False)
+    """
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
     except OSError:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gabactl.errors import InputError
-from gabactl.traces.lock import FileLock
+from gabactl.traces.lock import FileLock, same_file
 from gabactl.traces.metadata import (
     METADATA_KEY,
     SCHEMA_VERSION,
@@ -331,6 +331,12 @@ class TraceWriter:
 
     def _put(self, data: bytes) -> None:
         assert self._file is not None
+        if not same_file(self._file.fileno(), self._stream):
+            # Deleted or replaced: what is appended now, nobody would ever find.
+            raise InputError(
+                f"{short_name(self._stream)}: the recording is gone (moved, deleted or replaced): "
+                "put it back, or record elsewhere"
+            )
         start = self._file.tell()
         try:
             view = memoryview(data)

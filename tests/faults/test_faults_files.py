@@ -1,0 +1,290 @@
+"""Files that are written whole: pages, pictures, settings, corpora."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from faults.scenes import Child, Ended, disk, ended, entry, file_limit, unwritable, wait_for
+from gabactl.errors import InputError
+from gabactl.files import write_text
+from gabactl.fuzz import corpus
+from gabactl.fuzz.cases import Case
+
+
+def case(number: int) -> Case:
+    return Case.from_readings([[1.0, float(number + 1)]] * 3)
+
+
+# -- one file, replaced --------------------------------------------------------------------------
+
+
+def test_kill_dash_nine_leaves_the_old_page_or_the_new_one(tmp_path: Path) -> None:
+    page, pages = tmp_path / "page.html", ("a" * 300_000, "b" * 500_000)
+    write_text(page, pages[0])
+
+    def rewrite() -> None:
+        while True:
+            for text in pages:
+                write_text(page, text)
+
+    for wait in (0.01, 0.03, 0.05):
+        child = Child(rewrite)
+        time.sleep(wait)
+        child.signal(signal.SIGKILL)
+        child.wait()
+        assert page.read_text() in pages
+    # What a kill leaves is hidden, and nothing reads it.
+    assert all(p.name.startswith(".page.html.") for p in tmp_path.iterdir() if p != page)
+
+
+def test_two_processes_on_one_page_leave_a_whole_one(tmp_path: Path) -> None:
+    page, pages = tmp_path / "page.html", [c * 200_000 for c in "abc"]
+
+    def write(text: str) -> Callable[[], None]:
+        return lambda: [write_text(page, text) for _ in range(5)] and None
+
+    for child in [Child(write(text)) for text in pages]:
+        assert child.wait().code == 0
+    assert page.read_text() in pages
+    assert list(tmp_path.iterdir()) == [page]
+
+
+# -- the report ----------------------------------------------------------------------------------
+
+
+class _Page:
+    """Stands for a report that takes a while: the fault comes while it is being made."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, fault: Callable[[], object]) -> None:
+        import gabactl.cli.report
+        import gabactl.report
+        from gabactl.report import page
+        from gabactl.traces import load_bundled
+
+        load_bundled("fd001-gaba")  # imported here once, and not in every child
+
+        def build(*_: object, **__: object) -> object:
+            fault()
+            return None
+
+        monkeypatch.setattr(gabactl.report, "build_report", build)
+        monkeypatch.setattr(page, "render_html", lambda report: "x" * 100_000)
+        monkeypatch.setattr("gabactl.cli.report.show", lambda *_: None)
+
+
+def run_report(tmp_path: Path, place: Path | None = None) -> Ended:
+    page = (place or tmp_path) / "page.html"
+    return ended("report", "fd001-gaba", "-o", page)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_a_stopped_report_says_so_and_leaves_the_old_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int, word: str
+) -> None:
+    _Page(monkeypatch, lambda: os.kill(os.getpid(), number))
+    (tmp_path / "page.html").write_text("old")
+    done = run_report(tmp_path)
+    assert (done.code, done.line()) == (code, f"gabactl: {word}")
+    assert (tmp_path / "page.html").read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_report_stopped_while_it_is_written_leaves_no_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _Page(monkeypatch, lambda: None)
+    (tmp_path / "page.html").write_text("old")
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda n: (os.kill(os.getpid(), signal.SIGTERM), real(n)))
+    assert run_report(tmp_path).line() == "gabactl: terminated"
+    assert (tmp_path / "page.html").read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_report_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _Page(monkeypatch, lambda: file_limit(20_000))
+    (tmp_path / "page.html").write_text("old")
+    done = run_report(tmp_path)
+    assert done.code == 2
+    assert "page.html: cannot be written (File too large)" in done.line()
+    assert (tmp_path / "page.html").read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_report_on_a_disk_that_is_really_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _Page(monkeypatch, lambda: None)
+    with disk(tmp_path / "disk", "64k") as place:
+        done = run_report(tmp_path, place)
+        assert done.code == 2
+        assert "No space left on device" in done.line()
+        assert not list(place.iterdir())
+
+
+def test_a_report_into_a_folder_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _Page(monkeypatch, lambda: None)
+    with unwritable(tmp_path / "locked") as place:
+        done = run_report(tmp_path, place)
+    assert done.code == 2
+    assert "choose another place with -o" in done.line()
+
+
+def test_a_report_without_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory() -> None:
+        raise MemoryError
+
+    _Page(monkeypatch, no_memory)
+    done = run_report(tmp_path)
+    assert done.code == 2
+    assert "out of memory" in done.line()
+
+
+@pytest.mark.parametrize("command", ["report", pytest.param("dashboard", marks=pytest.mark.slow)])
+def test_an_input_that_vanished(tmp_path: Path, command: str) -> None:
+    pytest.importorskip("panel") if command == "dashboard" else None
+    words = ["-o", tmp_path / "page.html"] if command == "report" else ["--no-browser", "--port", 0]
+    done = ended(command, tmp_path / "gone.parquet", *words)
+    assert done.code == 2
+    assert "gone.parquet" in done.line()
+    assert "No such file" in done.line() or "no such" in done.line()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_report_does_not_depend_on_the_clock(tmp_path: Path) -> None:
+    def at(jump: float) -> bytes:
+        page = tmp_path / f"{jump}.html"
+
+        def run() -> object:
+            real = time.time
+            time.time = lambda: real() + jump
+            return entry("report", "fd001-gaba", "-o", page, "--fuzz-steps", 100_000)()
+
+        assert Child(run).wait(600).code == 0
+        return page.read_bytes()
+
+    now, then = at(0.0), at(-1e9)
+    # Only what the search says of its own speed may differ.
+    assert len(now) == pytest.approx(len(then), abs=200)
+    assert now[:5000] == then[:5000]
+
+
+# -- the corpus of the fuzzer --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_corpus_keeps_every_saved_case(tmp_path: Path, number: int) -> None:
+    told = tmp_path / "told"
+    told.touch()
+
+    def find() -> None:
+        with told.open("a") as say:
+            for n in range(10_000):
+                say.write(corpus.save(tmp_path / "corpus", "gaba", "bounds", case(n)).name + "\n")
+                say.flush()
+
+    child = Child(find)
+    wait_for(lambda: told.stat().st_size > 500)
+    child.signal(number)
+    child.wait()
+    names = told.read_text().split()
+    entries = corpus.load(tmp_path / "corpus")
+    assert {*names} <= {e.path.name for e in entries}
+    assert len(entries) <= len(names) + 1
+    assert {repr(e.case) for e in entries} <= {repr(case(n)) for n in range(len(names) + 1)}
+    # The next search saves on.
+    corpus.save(tmp_path / "corpus", "gaba", "bounds", case(20_000))
+    assert len(corpus.load(tmp_path / "corpus")) == len(entries) + 1
+
+
+def test_a_corpus_on_a_full_disk(tmp_path: Path) -> None:
+    corpus.save(tmp_path, "gaba", "bounds", case(0))
+
+    def save() -> int:
+        file_limit(50)
+        try:
+            corpus.save(tmp_path, "gaba", "bounds", case(1))
+        except InputError as error:
+            return 0 if "cannot be written (File too large): choose another" in str(error) else 1
+        return 2
+
+    done = Child(save).wait()
+    assert done.code == 0, done.err
+    assert [e.case for e in corpus.load(tmp_path)] == [case(0)]
+
+
+def test_a_corpus_that_cannot_be_written(tmp_path: Path) -> None:
+    with (
+        unwritable(tmp_path / "locked") as place,
+        pytest.raises(InputError, match="choose another with --corpus"),
+    ):
+        corpus.save(place / "corpus", "gaba", "bounds", case(0))
+
+
+def test_a_case_that_vanishes_while_the_corpus_is_read(tmp_path: Path) -> None:
+    corpus.save(tmp_path, "gaba", "bounds", case(0))
+    (tmp_path / "gone.json").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"gone\.json: cannot be read"):
+        corpus.load(tmp_path)
+    assert corpus.load(tmp_path / "no-folder") == []
+
+
+def test_two_searches_share_a_corpus(tmp_path: Path) -> None:
+    def find(first: int) -> Callable[[], None]:
+        def run() -> None:
+            for n in range(first, first + 30):
+                corpus.save(tmp_path / "corpus", "gaba", "bounds", case(n))
+
+        return run
+
+    for child in [Child(find(0)), Child(find(15))]:
+        assert child.wait().code == 0
+    assert sorted(repr(e.case) for e in corpus.load(tmp_path / "corpus")) == sorted(
+        repr(case(n)) for n in range(45)
+    )
+    assert len(list((tmp_path / "corpus").iterdir())) == 45
+
+
+def test_names_of_cases_do_not_depend_on_the_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = corpus.save(tmp_path, "gaba", "bounds", case(0))
+    monkeypatch.setattr(time, "time", lambda: -1e9)
+    assert corpus.save(tmp_path, "gaba", "bounds", case(0)) == first
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_a_stopped_search_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int, word: str
+) -> None:
+    import gabactl.fuzz.engine
+
+    monkeypatch.setattr(gabactl.fuzz.engine, "fuzz", lambda *_, **__: os.kill(os.getpid(), number))
+    done = ended("fuzz", "gaba", "--corpus", tmp_path / "corpus")
+    assert (done.code, done.line()) == (code, f"gabactl: {word}")
+
+
+def test_a_search_without_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import gabactl.fuzz.engine
+
+    def no_memory(*_: object, **__: object) -> None:
+        raise MemoryError("4 GiB")
+
+    monkeypatch.setattr(gabactl.fuzz.engine, "fuzz", no_memory)
+    done = ended("fuzz", "gaba", "--corpus", tmp_path / "corpus")
+    assert (done.code, done.line()) == (2, "gabactl: out of memory (4 GiB): ask for less at once")
