@@ -3,7 +3,7 @@
 ``python benchmarks/device_checks.py`` on a CUDA machine prints PASS or FAIL per check and exits
 with 1 on a failure. Without CUDA it says so and exits with 0, having checked nothing. With two or
 more GPUs it starts two NCCL ranks as well. The table of step costs is step_overhead.py's:
-``python benchmarks/step_overhead.py --device cuda --memory --event``.
+``python benchmarks/step_overhead.py --device cuda -o OTHER.json``.
 """
 
 import os
@@ -150,6 +150,45 @@ def peak_memory(device):
     assert rows["GradNorm, create_graph, no cuDNN"] > rows["full, no cuDNN"]
 
 
+def captured(device, reuse):
+    """A captured step, replayed, is a step: the same weights and parameters as without a graph."""
+
+    def start():
+        model, losses, shared = problem(device, 64)
+        loss_fn = GABALoss(warmup_steps=3, beta=0.9).to(device)
+        optimiser = torch.optim.SGD(model.parameters(), lr=1e-5)
+
+        def step():
+            optimiser.zero_grad(set_to_none=True)
+            if reuse:
+                loss_fn.backward(losses(), shared)
+            else:
+                loss_fn.forward_k(losses(), shared).backward()
+            optimiser.step()
+
+        return model, loss_fn, step
+
+    expected, eager, step = start()
+    for _ in range(30):
+        step()
+    model, loss_fn, step = start()
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(5):
+            step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    for _ in range(25):
+        graph.replay()
+    assert loss_fn.step_count.item() == 30
+    assert torch.allclose(loss_fn.ema_weights, eager.ema_weights, rtol=1e-3)
+    for got, wanted in zip(model.parameters(), expected.parameters(), strict=True):
+        assert torch.allclose(got, wanted, rtol=1e-3, atol=1e-5), (got - wanted).abs().max()
+
+
 def nccl_rank(rank, world, folder):
     """One NCCL rank: full and reuse, both agreed on, bit-equal weights."""
     dist.init_process_group(
@@ -202,6 +241,11 @@ CHECKS = {
     "no waiting: last layer": lambda d: no_waiting(
         d, lambda m: GABALoss(warmup_steps=0, sensor=LastLayerSensor(last(m))), False
     ),
+    "no waiting: GradNorm, closed form": lambda d: no_waiting(
+        d, lambda m: GradNormLoss(lr=1e-6, create_graph=False), False
+    ),
+    "CUDA graph: full": lambda d: captured(d, False),
+    "CUDA graph: reuse": lambda d: captured(d, True),
     "event sensor runs": lambda d: event_runs(d),
     "reuse equals full in float64": reuse_equals_full,
     "fused norms": fused_norms,

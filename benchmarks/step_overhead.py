@@ -1,28 +1,33 @@
 """What a training step costs under each balancer, as a ratio to plain equal-weight training.
 
-``python benchmarks/step_overhead.py`` prints the table and writes it to
-simulations/results/step_overhead.json. All contenders take turns in one process, so that a slow
-moment of the machine hits them alike; a ratio is between medians. Peers are measured where they
-are installed (torchjd, gradnorm-pytorch, LibMTL). ``--memory`` adds the peak memory of a step,
-each contender in a process of its own on a CPU.
+``python benchmarks/step_overhead.py`` prints the table, with the expected ratio beside each, and
+writes simulations/results/step_overhead.json: about ten minutes on one core that is otherwise idle.
+All contenders take turns in one process, so that a slow moment of the machine hits them alike; a
+ratio is between medians. The event sensor is timed over whole turns of 80 steps with plain steps
+turn about, and its overhead is counted too: readings times what a reading costs. Peers are measured
+where they are installed (torchjd, gradnorm-pytorch, LibMTL). The peak memory of a step is that of
+a process of its own on a CPU. ``--quick`` takes a minute, to see that everything runs.
 """
 
 import argparse
 import importlib.metadata
+import importlib.util
 import json
+import multiprocessing
 import os
 import platform
 import resource
 import statistics
-import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from gabactl.files import write_text
 from gabactl.nn import FixedLoss, GABALoss, GradNormLoss, get_shared_params
 from gabactl.nn.models import CnnBiLstmAttention
 from gabactl.nn.peers import peer_loss
@@ -30,6 +35,32 @@ from gabactl.nn.sensors import EventSensor, LastLayerSensor, RepresentationSenso
 
 RESULT = Path(__file__).resolve().parent.parent / "simulations" / "results" / "step_overhead.json"
 PACKAGES = ("torch", "torchjd", "gradnorm-pytorch", "LibMTL")
+#: Ratios to expect on one core (MLP, paper), measured before this package was written; None where
+#: nothing was. The event sensor's is its budget.
+EXPECTED = {
+    "full": (2.09, 2.24),
+    "reuse": (1.61, 1.65),
+    "full, interval 10": (1.13, 1.11),
+    "reuse, interval 10": (1.06, 1.05),
+    "event 0.03": (1.03, 1.03),
+    "event 0.03, reuse": (1.03, 1.03),
+    "representation": (1.10, 1.00),
+    "last layer": (1.28, 1.00),
+    "GradNorm, create_graph": (3.40, 6.20),
+    "torchjd UPGrad": (2.21, 1.66),
+    "torchjd IMTL-G": (2.10, 1.68),
+    "gradnorm-pytorch": (2.54, 1.66),
+    "LibMTL GradNorm": (2.09, 1.70),
+}
+#: Ours, and the peer that does the same: it should cost no more.
+PEERS = {
+    "UPGrad (ours)": "torchjd UPGrad",
+    "IMTL-G (ours)": "torchjd IMTL-G",
+    "GradNorm, last layer (ours)": "gradnorm-pytorch",
+    "GradNorm, closed form": "LibMTL GradNorm",
+}
+MODELS = ("mlp", "paper")
+TURN = 80  # the longest gap of the event sensor at a budget of 0.03
 
 
 class Mlp(nn.Module):
@@ -86,6 +117,7 @@ def with_loss(loss_fn, model, losses, shared, reuse=False):
             loss_fn.forward_k(losses(), shared).backward()
         optimiser.step()
 
+    step.loss_fn = loss_fn
     return step
 
 
@@ -150,8 +182,19 @@ def gradnorm_pytorch_step(model, losses, layer):
 
 
 def libmtl_step(model, losses, shared, device):
-    """A step of LibMTL's GradNorm."""
-    from LibMTL.weighting import GradNorm
+    """A step of LibMTL's GradNorm.
+
+    Its package imports vision models that a current torchvision does not have; its weightings need
+    nothing but torch, so they are loaded without the rest.
+    """
+    if "LibMTL" not in sys.modules:
+        found = importlib.util.find_spec("LibMTL")
+        if found is None:
+            raise ModuleNotFoundError("No module named 'LibMTL'")
+        package = types.ModuleType("LibMTL")
+        package.__path__ = list(found.submodule_search_locations)
+        sys.modules["LibMTL"] = package
+    GradNorm = importlib.import_module("LibMTL.weighting.GradNorm").GradNorm
 
     class Weighting(GradNorm):
         def __init__(self):
@@ -189,6 +232,13 @@ def contenders(name, device):
 
         return build
 
+    def on_last_layer(make):
+        def build():
+            model, losses, _, end = problem(name, device)
+            return with_loss(make(model, end).to(device), model, losses, list(last(end))[:1])
+
+        return build
+
     def theirs(function, *extra):
         def build():
             model, losses, shared, end = problem(name, device)
@@ -208,17 +258,20 @@ def contenders(name, device):
     def last(end):
         return [m for m in end.modules() if isinstance(m, nn.Linear)][-1].parameters()
 
-    every, pace, long = 1, 10, 80  # 80 steps: the longest gap of the event sensor at 0.03
+    def gradnorm(**settings):
+        return lambda model, end: GradNormLoss(lr=1e-6, **settings)
+
+    every, pace = 1, 10
     return {
         "plain": (ours(lambda m, e: FixedLoss()), every),
         "full": (ours(gaba()), every),
         "reuse": (ours(gaba(), True), every),
         "full, interval 10": (ours(gaba(interval=10)), pace),
         "reuse, interval 10": (ours(gaba(interval=10), True), pace),
-        "event 0.03": (ours(lambda m, e: GABALoss(warmup_steps=0, sensor=EventSensor(0.03))), long),
+        "event 0.03": (ours(lambda m, e: GABALoss(warmup_steps=0, sensor=EventSensor(0.03))), TURN),
         "event 0.03, reuse": (
             ours(lambda m, e: GABALoss(warmup_steps=0, sensor=EventSensor(0.03, 0.65)), True),
-            long,
+            TURN,
         ),
         "representation": (
             ours(
@@ -237,14 +290,13 @@ def contenders(name, device):
             every,
         ),
         "GradNorm, create_graph": (
-            ours(lambda m, e: GradNormLoss(lr=1e-6), wrap=twice_differentiable),
+            ours(gradnorm(), wrap=twice_differentiable),
             every,
         ),
-        "GradNorm, closed form": (
-            ours(lambda m, e: GradNormLoss(lr=1e-6, create_graph=False)),
-            every,
-        ),
-        "UPGrad weights (ours)": (ours(lambda m, e: peer_loss("upgrad")), every),
+        "GradNorm, closed form": (ours(gradnorm(create_graph=False)), every),
+        "GradNorm, last layer (ours)": (on_last_layer(gradnorm()), every),
+        "UPGrad (ours)": (ours(lambda m, e: peer_loss("upgrad")), every),
+        "IMTL-G (ours)": (ours(lambda m, e: peer_loss("imtl_g")), every),
         "torchjd UPGrad": (theirs("torchjd", "UPGrad"), every),
         "torchjd IMTL-G": (theirs("torchjd", "IMTLG"), every),
         "gradnorm-pytorch": (theirs("gradnorm-pytorch"), every),
@@ -258,12 +310,12 @@ def synchronise(device):
         torch.cuda.synchronize()
 
 
-def measure(name, device, seconds, event, clock):
-    """Rows of the table for one model."""
+def prepare(name, device, turns):
+    """Steps that run, by label, and why the others do not."""
     steps, skipped = {}, {}
     for label, (build, per_turn) in contenders(name, device).items():
-        if label.startswith("event") and not event:
-            skipped[label] = "turns of 80 steps: pass --event"
+        if per_turn == TURN and not turns:
+            skipped[label] = f"left out with --event-turns 0 (turns of {TURN} steps)"
             continue
         try:
             step = build()
@@ -272,19 +324,21 @@ def measure(name, device, seconds, event, clock):
             steps[label] = (step, per_turn)
         except Exception as error:
             skipped[label] = f"{type(error).__name__}: {str(error)[:100]}"
-    times = {label: [] for label in steps}
+    return steps, skipped
+
+
+def measure(name, device, seconds, turns, clock):
+    """Rows of the table for one model."""
+    steps, skipped = prepare(name, device, turns)
+    events = {label: step for label, (step, per_turn) in steps.items() if per_turn == TURN}
+    paced = {label: entry for label, entry in steps.items() if label not in events}
+    times = {label: [] for label in paced}
     begin, turn = time.perf_counter(), 0
     while turn < 3 or time.perf_counter() - begin < seconds:
-        for label, (step, per_turn) in steps.items():
+        for label, (step, per_turn) in paced.items():
             # The paced ones take long turns, so they get fewer of them.
-            if turn % per_turn not in (0, per_turn // 2):
-                continue
-            synchronise(device)
-            start = clock()
-            for _ in range(per_turn):
-                step()
-            synchronise(device)
-            times[label].append((clock() - start) / per_turn)
+            if turn % per_turn in (0, per_turn // 2):
+                times[label].append(timed(step, device, clock, per_turn))
         turn += 1
     plain = statistics.median(times["plain"])
     rows = {
@@ -297,34 +351,98 @@ def measure(name, device, seconds, event, clock):
         }
         for label, values in times.items()
     }
-    return rows, skipped
+    for label, step in events.items():
+        rows[label] = event_row(step, steps["plain"][0], device, turns, clock)
+    return {label: rows[label] for label in steps}, skipped
+
+
+def timed(step, device, clock, n=1):
+    """Time of a step, over n of them."""
+    synchronise(device)
+    start = clock()
+    for _ in range(n):
+        step()
+    synchronise(device)
+    return (clock() - start) / n
+
+
+def event_row(step, plain_step, device, turns, clock):
+    """The event sensor, over whole turns, with plain steps in between.
+
+    Steps with a reading and steps without one are each compared by their medians; a mean over a
+    turn would drown three per cent in the machine's noise.
+    """
+    with_reading, without, plain = [], [], []
+    for i in range(turns * TURN):
+        seconds = timed(step, device, clock)
+        (with_reading if step.loss_fn.measured_this_step else without).append(seconds)
+        if i % 4 == 0:
+            plain.append(timed(plain_step, device, clock))
+    steps = turns * TURN
+    quiet, base = statistics.median(without), statistics.median(plain)
+    reading = statistics.median(with_reading) if with_reading else quiet
+    mean = (reading * len(with_reading) + quiet * len(without)) / steps
+    return {
+        "ms": 1000 * mean,
+        "ratio": mean / base,
+        "ratio_of_best": min(without) / min(plain),
+        "turns": turns,
+        "steps_per_turn": TURN,
+        "readings": len(with_reading),
+        "spent": len(with_reading) * (reading - quiet) / base / steps,
+    }
 
 
 def peak_mib(name, label, device):
     """Peak memory of a few steps, model and optimiser state included."""
     build, _ = contenders(name, device)[label]
-    if device.type == "cuda":
-        step = build()
-        torch.cuda.reset_peak_memory_stats()
-        for _ in range(3):
-            step()
-        return torch.cuda.max_memory_allocated() / 2**20
+    cuda = device.type == "cuda"
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     step = build()
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
     for _ in range(2):
         step()
+    if cuda:
+        return torch.cuda.max_memory_allocated() / 2**20
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
-def add_memory(rows, name, device):
-    """Peak memory of every contender, one process each."""
-    for label, row in rows.items():
-        run = subprocess.run(
-            [sys.executable, __file__, "--peak", name, label, "--device", str(device)],
-            capture_output=True,
-            text=True,
+def peaks(name, device):
+    """Peak memory of every contender; on a CPU each in a fork that has built nothing before."""
+    # What a contender imports is not its memory: import it all before the forks.
+    for package in ("torchjd.aggregation", "torchjd.autojac", "gradnorm_pytorch"):
+        try:
+            importlib.import_module(package)
+        except ImportError:
+            continue
+    found = {}
+    for label in contenders(name, device):
+        if device.type == "cuda":
+            try:
+                found[label] = peak_mib(name, label, device)
+            except Exception:
+                found[label] = None
+            continue
+        ours, theirs = multiprocessing.get_context("fork").Pipe(duplex=False)
+        child = multiprocessing.get_context("fork").Process(
+            target=_report_peak, args=(theirs, name, label, device)
         )
-        row["peak_mib"] = float(run.stdout) if run.returncode == 0 else None
+        child.start()
+        theirs.close()
+        try:
+            found[label] = ours.recv()
+        except EOFError:
+            found[label] = None
+        child.join()
+    return found
+
+
+def _report_peak(pipe, name, label, device):
+    try:
+        pipe.send(peak_mib(name, label, device))
+    except Exception:
+        pipe.send(None)
 
 
 def versions():
@@ -338,30 +456,58 @@ def versions():
     return found
 
 
+def show(name, entry):
+    """The table of one model."""
+    print(
+        f"{name} on {entry['device']}, load {entry['load_average'][0]:.1f}: ratios to plain training"
+    )
+    print(f"  {'':28} {'ms':>9}  ratio (expected)   best  peak memory")
+    column = list(MODELS).index(name)
+    for label, row in entry["rows"].items():
+        expected = EXPECTED.get(label)
+        beside = f"({expected[column]:.2f})" if expected else ""
+        memory = f"{row['peak_mib']:8.0f} MiB" if row.get("peak_mib") is not None else ""
+        spent = (
+            f"  {row['readings']} readings, {100 * row['spent']:.1f} % spent on them"
+            if "spent" in row
+            else ""
+        )
+        print(
+            f"  {label:28} {row['ms']:9.2f}  {row['ratio']:5.2f} {beside:10} "
+            f"{row['ratio_of_best']:6.2f} {memory}{spent}"
+        )
+    for label, reason in entry["skipped"].items():
+        print(f"  {label:28} left out: {reason}")
+    for ours, theirs in PEERS.items():
+        if ours in entry["rows"] and theirs in entry["rows"]:
+            a, b = (entry["rows"][x]["ratio"] for x in (ours, theirs))
+            verdict = "no slower" if a <= 1.05 * b else "SLOWER"
+            print(f"  {ours} {a:.2f}, {theirs} {b:.2f}: {verdict}")
+
+
 def main():
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=60.0, help="per model, at least")
-    parser.add_argument("--models", nargs="+", default=["mlp", "paper"])
-    parser.add_argument("--memory", action="store_true")
-    parser.add_argument("--event", action="store_true", help="time the event sensor on paper too")
-    parser.add_argument("--peak", nargs=2, metavar=("MODEL", "CONTENDER"), help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", type=float, nargs="+", default=[60.0, 240.0], help="per model")
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
+    parser.add_argument(
+        "--event-turns", type=int, nargs="+", default=[10, 1], help="turns of 80 steps, per model"
+    )
+    parser.add_argument("--quick", action="store_true", help="see that it runs; write nothing")
     parser.add_argument("-o", "--output", type=Path, default=RESULT)
     options = parser.parse_args()
+    if options.quick:
+        options.seconds, options.event_turns = [1.0], [1, 0]
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
-    if options.peak:
-        print(peak_mib(*options.peak, device))
-        return
     # On one core the process's own CPU time is what a step costs, whatever else runs beside it.
     alone = device.type == "cpu" and options.threads == 1
     clock = time.process_time if alone else time.perf_counter
     measured = {
         "clock": "CPU time of the process" if alone else "wall time",
-        "command": f"python benchmarks/step_overhead.py --device {options.device} "
-        f"--threads {options.threads} --seconds {options.seconds:g}",
+        "command": " ".join(["python", "benchmarks/step_overhead.py", *sys.argv[1:]]),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
         "threads": options.threads,
@@ -372,32 +518,25 @@ def main():
     result = {"models": {}}
     if options.output.exists():
         result["models"] = json.loads(options.output.read_text(encoding="utf-8"))["models"]
-    for name in options.models:
+    memory = {name: peaks(name, device) for name in options.models}  # before anything is built
+    for i, name in enumerate(options.models):
         load = os.getloadavg()[0]
-        rows, skipped = measure(
-            name, device, options.seconds, options.event or name == "mlp", clock
-        )
-        if options.memory:
-            add_memory(rows, name, device)
-        result["models"][name] = {
+        seconds = options.seconds[min(i, len(options.seconds) - 1)]
+        turns = options.event_turns[min(i, len(options.event_turns) - 1)]
+        rows, skipped = measure(name, device, seconds, turns, clock)
+        for label, row in rows.items():
+            row["peak_mib"] = memory[name][label]
+            row["expected"] = EXPECTED.get(label, (None, None))[list(MODELS).index(name)]
+        entry = {
             **measured,
             "rows": rows,
             "skipped": skipped,
             "load_average": [load, os.getloadavg()[0]],
         }
-        print(f"{name} on {measured['device']}, load {load:.1f} (ratios to plain training)")
-        for label, row in rows.items():
-            memory = f"{row['peak_mib']:8.0f} MiB" if row.get("peak_mib") is not None else ""
-            print(
-                f"  {label:24} {row['ms']:9.2f} ms  {row['ratio']:5.2f}"
-                f"  (best {row['ratio_of_best']:5.2f}, {row['turns']} turns){memory}"
-            )
-        for label, reason in skipped.items():
-            print(f"  {label:24} left out: {reason}")
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = options.output.with_suffix(".tmp")
-    temporary.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    temporary.replace(options.output)
+        result["models"][name] = entry
+        show(name, entry)
+    if not options.quick:
+        write_text(options.output, json.dumps(result, indent=2, allow_nan=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from gabactl.errors import InputError
 from gabactl.nn.base import BalancedLoss
+from gabactl.nn.sensors import reuse
+from gabactl.nn.sensors.base import Context
+from gabactl.nn.sensors.norms import is_sharded, norm_of
 
 __all__ = ["GradNormLoss"]
 
@@ -43,7 +46,9 @@ class GradNormLoss(BalancedLoss):
         True differentiates through the gradient norms, as published, at the cost of a second-order
         graph. False uses the closed form d G_i / d w_i = sign(w_i) ||grad L_i||: the same weights
         for the price of first-order gradients (and the only way on cuDNN's recurrent layers,
-        which have no second derivative).
+        which have no second derivative). Where ``shared_params`` are all that the losses share,
+        the gradients measured are also the update: K backbone passes, and the losses' graphs are
+        freed by ``forward_k`` (see ``keep_graph``).
 
     Attributes
     ----------
@@ -122,13 +127,32 @@ class GradNormLoss(BalancedLoss):
         applied = self.task_weights.clone()
         if not self._frozen:
             step = self._steps() + 1
+            self._refuse_capture(step, alike=True)
             if parameters is not None:
-                self._learn(losses, parameters)
                 self.measured_this_step = True
+                if not self.create_graph and _are_all_shared(losses, parameters):
+                    return self._reusing(losses, parameters, applied, step)
+                self._learn(losses, parameters)
             self._advance(step)
         return self._combine(losses, applied)
 
-    def _learn(self, losses: Sequence[Tensor], parameters: list[Tensor]) -> None:
+    def _reusing(
+        self, losses: Sequence[Tensor], parameters: list[Tensor], applied: Tensor, step: int
+    ) -> Tensor:
+        """The total, with the gradients that were measured as its derivatives."""
+        own = {id(p) for p in parameters}
+        every = [*parameters, *(p for p in reuse.leaves_of(losses) if id(p) not in own)]
+        gradients = reuse.gradients_of_tasks(losses, every, Context(), self.keep_graph)
+        device = parameters[0].device
+        norms = [norm_of(task[: len(parameters)], device).to(device) for task in gradients]
+        self._learn(losses, parameters, torch.stack(norms))
+        self._advance(step)
+        total = self._combine(losses, applied).detach()
+        return reuse.total_with_gradients(total, every, reuse.combine_gradients(gradients, applied))
+
+    def _learn(
+        self, losses: Sequence[Tensor], parameters: list[Tensor], known: Tensor | None = None
+    ) -> None:
         values = torch.stack([loss.detach().reshape(()) for loss in losses])
         if self.task_weights.device != values.device:
             self.to(values.device)
@@ -138,7 +162,8 @@ class GradNormLoss(BalancedLoss):
         if self.create_graph:
             gradient, norms = self._by_autograd(losses, parameters, values)
         else:
-            gradient, norms = self._by_closed_form(losses, parameters, values)
+            norms = self._norms(losses, parameters) if known is None else known
+            gradient = self._by_closed_form(norms, values)
         weights = self.task_weights - self.lr * gradient
         if self.variant == "chen2018":
             weights = weights * (len(losses) / weights.sum())
@@ -167,13 +192,10 @@ class GradNormLoss(BalancedLoss):
         (gradient,) = torch.autograd.grad(auxiliary, [weights], retain_graph=True)
         return gradient, norms.detach() / self.task_weights.abs()
 
-    def _by_closed_form(
-        self, losses: Sequence[Tensor], parameters: list[Tensor], values: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        norms = self._norms(losses, parameters)
+    def _by_closed_form(self, norms: Tensor, values: Tensor) -> Tensor:
         weighted = self.task_weights.abs() * norms
         above = torch.sign(weighted - self._targets(weighted, values))
-        return self.auxiliary_weight * norms * torch.sign(self.task_weights) * above, norms
+        return self.auxiliary_weight * norms * torch.sign(self.task_weights) * above
 
     def describe_sensor(self) -> dict[str, Any]:
         """Exact norms at every step, on the parameters it is given."""
@@ -181,6 +203,20 @@ class GradNormLoss(BalancedLoss):
 
     def _weights_of_state(self) -> Tensor:
         return self.task_weights
+
+
+def _are_all_shared(losses: Sequence[Tensor], parameters: list[Tensor]) -> bool:
+    """Whether every leaf that more than one loss reaches is among the parameters."""
+    if any(not p.is_leaf or is_sharded(p) for p in parameters):
+        return False
+    own = {id(p) for p in parameters}
+    seen: set[int] = set()
+    for loss in losses:
+        reached = {id(leaf) for leaf in reuse.leaves_of([loss])}
+        if (reached & seen) - own:
+            return False
+        seen |= reached
+    return True
 
 
 def _differentiable_norm(gradients: Sequence[Tensor | None], loss: Tensor) -> Tensor:

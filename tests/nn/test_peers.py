@@ -57,6 +57,30 @@ class TestGradNorm:
             both[1].task_weights.tolist(), abs=1e-12
         )
 
+    @pytest.mark.parametrize("part", ["all", "last"])
+    def test_closed_form_trains_the_model_alike_in_k_passes(self, part):
+        trained, passes = [], []
+        for create_graph in (True, False):
+            model, data = t480()
+            model.double()
+            data = (data[0].double(), data[1].double(), data[2])
+            weights = get_shared_params(model)
+            shared = weights if part == "all" else weights[-1:]  # the bias
+            loss_fn = GradNormLoss(lr=1e-4, create_graph=create_graph).double()
+            optimiser = torch.optim.SGD(model.parameters(), lr=1e-4)
+            count = []
+            model.backbone.register_forward_hook(
+                lambda m, i, o, count=count: o.register_hook(lambda g: count.append(1)) and None
+            )
+            for _ in range(5):
+                optimiser.zero_grad()
+                loss_fn.forward_k(model.losses(*data), shared).backward()
+                optimiser.step()
+            trained.append(torch.cat([p.detach().reshape(-1) for p in model.parameters()]))
+            passes.append(len(count) / 5)
+        assert torch.allclose(*trained, rtol=1e-10)
+        assert passes[1] == (2 if part == "all" else 3)
+
     def test_alpha_zero_settles_at_inverse_norms(self):
         loss_fn = GradNormLoss("chen2018", alpha=0.0, lr=1e-3, create_graph=False)
         for _ in range(1000):
