@@ -71,7 +71,7 @@ def _pole(label: str) -> Scale:
 #: Every slider of the page, by the field of the view it sets.
 CONTROLS: dict[str, Scale] = {
     "beta": _pole("Smoothing β"),
-    "floor": _log("Floor m", -5.0, math.log10(0.4999), least_is_zero=True),
+    "floor": _log("Floor m", -5.0, math.log10(0.49), least_is_zero=True),
     "warmup": _linear("Warm-up W, steps", 0, 1000, 1),
     "interval": _log("Reading every N steps", 0.0, 3.0),
     "step": _linear("Step looked at", 1, 5000, 1),

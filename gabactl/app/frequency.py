@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from gabactl.app.figures import COLOURS, MUTED, Board, plain_powers
 from gabactl.app.session import Session
 from gabactl.app.text import pane, paragraph, table
-from gabactl.errors import InputError
 from gabactl.filter import filter_facts
 from gabactl.frequency import frequency_response
-from gabactl.linear import open_loop
+from gabactl.linear import floor_slope, open_loop
 from gabactl.margins import margins, stabilising_gains
 from gabactl.plants import LogRatio
 from gabactl.spec import GabaSpec
@@ -24,7 +23,7 @@ from gabactl.spec import GabaSpec
 __all__ = ["FrequencyTab", "locus_points", "stable_rho"]
 
 #: Poles of the map, by their nines.
-_MAP_BETAS = tuple(float(1.0 - gain) for gain in np.geomspace(1.0, 1e-4, 17))
+_MAP_BETAS = tuple(float(1.0 - gain) for gain in np.geomspace(1.0, 1e-4, 13))
 #: Values of rho of the locus: fine near 0, where the poles leave fast.
 _NEAR = np.geomspace(1e-3, 1.0, 24)
 _LOCUS_RHO = tuple(float(r) for r in np.unique(np.concatenate([-30.0 * _NEAR, [0.0], 1.5 * _NEAR])))
@@ -180,11 +179,8 @@ class FrequencyTab:
         curve = np.where(np.abs(response.response) < 50.0, response.response, np.nan)
         self._nyquist.set(curve.real, curve.imag)
         self._mirror.set(curve.real, -curve.imag)
-        _, points = locus_points(spec.replace(warmup=0), a, view.delay, ratio)
-        near = points[np.abs(points) < 2.5]
-        self._locus.set(near.real, near.imag)
         self._poles.set(loop.closed.poles.real, loop.closed.poles.imag)
-        self._draw_map(spec, a, ratio)
+        self._now.set([1.0 - spec.beta], [view.rho])
         verdict = loop.closed.verdict
         self.note.object = paragraph(
             f"Loop around a log-ratio plant with ρ = {view.rho:g}, a lag of {view.lag:g} steps and "
@@ -198,25 +194,33 @@ class FrequencyTab:
             filter_facts(spec).rows(), caption="Smoothing filter"
         )
 
-    def _draw_map(self, spec: GabaSpec, a: float, ratio: float) -> None:
+    def later(self) -> None:
+        """The root locus and the map: they take many loops, and follow when the hand rests."""
         view = self.session.view
-        gains, edges = [], []
-        for beta in _MAP_BETAS:
-            try:
-                edge = stable_rho(spec.replace(beta=beta, warmup=0), a, view.delay, ratio)
-            except InputError:
-                continue
-            gains.append(1.0 - beta)
-            edges.append([max(edge[0], -_MAP_REACH), min(edge[1], _MAP_REACH)])
-        limits = np.array(edges)
+        a, ratio = pole_of(view.lag), view.ratio or 1.0
+        spec, ratio = _same_loop(self.session.pair_spec, ratio)
+        _, points = locus_points(spec, a, view.delay, ratio)
+        near = points[np.abs(points) < 2.5]
+        self._locus.set(near.real, near.imag)
+        limits = np.array(
+            [stable_rho(spec.replace(beta=beta), a, view.delay, ratio) for beta in _MAP_BETAS]
+        )
+        limits = limits.clip(-_MAP_REACH, _MAP_REACH)
+        gains = 1.0 - np.array(_MAP_BETAS)
         self._low.set(gains, limits[:, 0])
         self._high.set(gains, limits[:, 1])
-        self._now.set([1.0 - spec.beta], [view.rho])
         # Room for both, whatever the limits at the far end of beta are.
-        here = stable_rho(spec.replace(warmup=0), a, view.delay, ratio)
+        here = stable_rho(spec, a, view.delay, ratio)
         low = min(-3.0, 1.3 * view.rho, max(1.3 * here[0], -_MAP_REACH))
         high = max(1.6, 1.3 * view.rho, min(1.3 * here[1], 50.0))
         self.map.figure.y_range.update(start=low, end=high)
+
+
+def _same_loop(spec: GabaSpec, ratio: float) -> tuple[GabaSpec, float]:
+    """Settings and imbalance with the same linear loop, so that it is analysed once for all."""
+    if floor_slope(spec, math.log(ratio)) == 1.0:
+        return GabaSpec(beta=spec.beta, interval=spec.interval), 1.0
+    return spec.replace(warmup=0, guard="hold", law="complement"), ratio
 
 
 def _decibels(values: NDArray[np.complex128]) -> NDArray[np.float64]:

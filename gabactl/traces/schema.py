@@ -6,7 +6,7 @@ documentation states it for readers in other languages.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -135,6 +135,49 @@ class Trace:
     def coasts(self) -> bool:
         """Whether the average went on following the last raw weights between readings."""
         return bool((self.sensor or {}).get("coasts", False))
+
+    def norms_over(self, parameters: Iterable[str]) -> Array:
+        """Gradient norms as a sensor would have read them that counts these parameters only.
+
+        Parameters
+        ----------
+        parameters : iterable of str
+            Any of ``metadata["param_names"]``.
+
+        Returns
+        -------
+        array, shape (steps, K)
+            Square root of the sum of squares over them; 0 without parameters, NaN where nothing
+            was measured.
+
+        Raises
+        ------
+        InputError
+            The trace was recorded without per-parameter norms, or has no such parameter.
+
+        Examples
+        --------
+        >>> trace = Trace.from_arrays([[5.0, 1.0]], metadata={"param_names": ["a", "b"]}).replace(
+        ...     param_norms={"task_0": np.array([[3.0, 4.0]]), "task_1": np.array([[1.0, 0.0]])})
+        >>> trace.norms_over(["a", "b"]).tolist(), trace.norms_over(["b"]).tolist()
+        ([[5.0, 1.0]], [[4.0, 0.0]])
+        """
+        if self.param_norms is None:
+            raise InputError(
+                f"{self.source}: has no norms per parameter: record with "
+                "TraceRecorder(..., param_norms=model.named_parameters())"
+            )
+        names = list(self.metadata.get("param_names") or [])
+        wanted = list(dict.fromkeys(parameters))
+        for name in wanted:
+            if name not in names:
+                raise InputError(f"{self.source}: has no parameter {name!r}: see param_names")
+        columns = [names.index(name) for name in wanted]
+        norms = np.stack([self.param_norms[task] for task in self.tasks], axis=-1)
+        # A running hypotenuse: squares of norms may overflow where the norms do not.
+        total = np.hypot.reduce(norms[:, columns], axis=1, initial=0.0)
+        total[np.isnan(norms).all(axis=(1, 2))] = np.nan
+        return np.asarray(total)
 
     def replace(self, **changes: Any) -> Trace:
         """A copy with some attributes changed.

@@ -81,7 +81,7 @@ class Page:
         """Run JavaScript; ``all`` is the list of the page's models."""
         return self.browser.execute_script(_MODELS + script, *arguments)
 
-    def wait(self, script: str, *arguments: Any, seconds: float = 15.0) -> Any:
+    def wait(self, script: str, *arguments: Any, seconds: float = 40.0) -> Any:
         """Run a script until it returns something true, and return that."""
         end = time.monotonic() + seconds
         while True:
@@ -117,6 +117,23 @@ class Page:
             css_class,
         )
 
+    def click_link(self, css_class: str) -> None:
+        """Click the download link with this class."""
+        self.browser.execute_script(
+            _FIND + "const host = find(document, arguments[0]);"
+            "host.shadowRoot.querySelector('a').click();",
+            css_class,
+        )
+
+    def wait_file(self, name: str, seconds: float = 40.0) -> Path:
+        """Wait until a download is complete."""
+        file = self.shots / name
+        end = time.monotonic() + seconds
+        while not file.exists() or not file.stat().st_size:
+            assert time.monotonic() < end, f"{name} was not downloaded"
+            time.sleep(0.05)
+        return file
+
     def line(self, name: str) -> tuple[list[float], list[float]]:
         """Points of the line with this legend name."""
         found = self.run(
@@ -143,7 +160,7 @@ class Page:
         """All the text of the page, as it is shown."""
         return str(self.browser.execute_script(_TEXT))
 
-    def wait_text(self, part: str, seconds: float = 15.0) -> str:
+    def wait_text(self, part: str, seconds: float = 40.0) -> str:
         """Wait until the page shows this text, and return all of it."""
         self.wait(
             _TEXT_FUNCTION + "return shown(document.body).includes(arguments[0]);",

@@ -1,0 +1,162 @@
+"""The sensor: which parameters count, from a run recorded with the norms of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import panel as pn
+
+from gabactl.app.figures import COLOURS, MUTED, Board, plain_powers
+from gabactl.app.session import Session
+from gabactl.app.text import number, pane, paragraph, table
+from gabactl.controller import raw_weights
+from gabactl.traces import Trace
+
+__all__ = ["SensorTab", "groups_of"]
+
+#: The bundled run that has them.
+_EXAMPLE = "fd001-parameters"
+_HEADS = ("rul_head", "health_head")
+
+
+def groups_of(trace: Trace) -> dict[str, list[str]]:
+    """Parameters of a run by the module they belong to (the first part of the dotted name).
+
+    Parameters
+    ----------
+    trace : Trace
+        Recorded with ``param_norms``.
+
+    Examples
+    --------
+    >>> groups_of(Trace.from_arrays([[1.0, 2.0]], metadata={"param_names": ["a.w", "a.b", "c.w"]}))
+    {'a': ['a.w', 'a.b'], 'c': ['c.w']}
+    """
+    groups: dict[str, list[str]] = {}
+    for name in trace.metadata.get("param_names") or []:
+        groups.setdefault(str(name).partition(".")[0], []).append(str(name))
+    return groups
+
+
+class SensorTab:
+    """Tick parameter groups in and out, and see what the sensor would have read.
+
+    Parameters
+    ----------
+    session : Session
+    """
+
+    controls: tuple[str, ...] = ()
+    lasting = True
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._request: Callable[..., None] = session.change
+        self.ticks = pn.widgets.CheckBoxGroup(
+            name="Parameters that count", inline=True, css_classes=["groups"], margin=(4, 8)
+        )
+        self.ticks.param.watch(self._ticked, "value")
+        self.heading = pane(paragraph("Parameters that count:"))
+        self.load = pn.widgets.Button(
+            name="Show the bundled run that has them", css_classes=["load-example"]
+        )
+        self.load.on_click(lambda _: self._request(source=_EXAMPLE))
+        self.norms = Board("What the sensor reads", "", "norm", height=240, y_axis_type="log")
+        self.ratio = Board(
+            "Ratio of task 1 to task 2",
+            "step",
+            "ratio",
+            height=240,
+            x_range=self.norms.figure.x_range,
+            y_axis_type="log",
+        )
+        self.boards = [self.norms, self.ratio]
+        for board in self.boards:
+            board.figure.yaxis.formatter = plain_powers()
+        self._first = self.norms.line("task 1", COLOURS[0])
+        self._second = self.norms.line("task 2", COLOURS[1])
+        self._ticked_ratio = self.ratio.line("ticked parameters", COLOURS[2])
+        self._every = self.ratio.line("as recorded", MUTED, "dashed")
+        self.note = pane()
+        self.readout = pane()
+        self._figures = pn.Column(
+            *(pn.pane.Bokeh(b.figure, sizing_mode="stretch_width") for b in self.boards),
+            self.readout,
+            sizing_mode="stretch_width",
+        )
+        self._quiet = False
+        self.view = pn.Column(
+            self.note,
+            self.load,
+            self.heading,
+            self.ticks,
+            self._figures,
+            sizing_mode="stretch_width",
+        )
+
+    def connect(self, page: Any) -> None:
+        """Have the ticks go through the page."""
+        self._request = page.request
+
+    def _ticked(self, event: Any) -> None:
+        if not self._quiet:
+            known = groups_of(self.session.trace)
+            self._request(without=tuple(name for name in known if name not in event.new))
+
+    def update(self) -> None:
+        """Read the run with the ticked parameters."""
+        session = self.session
+        trace = session.trace
+        groups = groups_of(trace)
+        possible = trace.param_norms is not None and bool(groups) and session.n_tasks == 2
+        self._figures.visible = self.ticks.visible = self.heading.visible = possible
+        self.load.visible = not possible
+        if not possible:
+            self.note.object = paragraph(
+                f"{trace.source} was recorded without the gradient norm of each parameter. Record "
+                "a run of two tasks with TraceRecorder(..., param_norms=model.named_parameters()), "
+                "or look at the bundled one."
+            )
+            return
+        counted = [name for name in groups if name not in session.view.without]
+        self._quiet = True
+        self.ticks.options = list(groups)
+        self.ticks.value = counted
+        self._quiet = False
+        norms = trace.norms_over([name for group in counted for name in groups[group]])
+        norms = np.where(norms > 0, norms, np.nan)
+        self._first.set(trace.step, norms[:, 0])
+        self._second.set(trace.step, norms[:, 1])
+        self._ticked_ratio.set(trace.step, norms[:, 0] / norms[:, 1])
+        recorded = trace.grad_norms
+        self._every.set(trace.step, recorded[:, 0] / recorded[:, 1])
+        rows = [("counted", "parameters", *trace.tasks, "ratio", f"raw weight of {trace.tasks[0]}")]
+        shared = [name for name in groups if name not in _HEADS]
+        for label, chosen in (
+            ("ticked", counted),
+            ("all", list(groups)),
+            ("all but the heads", shared),
+            *((f"{name} alone", [name]) for name in groups),
+        ):
+            names = [name for group in chosen for name in groups[group]]
+            rows.append((label, str(len(names)), *_medians(trace, names)))
+        self.note.object = paragraph(
+            f"{trace.source}: untick what the sensor should not count. Heads belong to one task "
+            "each, so counting them mixes their own training into the balance of the shared part. "
+            "Medians over the readings:"
+        )
+        self.readout.object = table(rows)
+
+
+def _medians(trace: Trace, names: list[str]) -> tuple[str, ...]:
+    norms = trace.norms_over(names)
+    norms = norms[np.isfinite(norms).all(axis=1)]
+    if not names or not norms.size:
+        return ("–", "–", "–", "–")
+    middle = np.median(norms, axis=0)
+    raw = raw_weights(middle)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = float(np.median(norms[:, 0] / norms[:, 1]))
+    return number(middle[0]), number(middle[1]), number(ratio), number(raw[0])
