@@ -1,4 +1,4 @@
-"""What only a GPU can show: no waiting for the device, peak memory, step cost, NCCL.
+"""What only a GPU can show: no waiting for the device, peak memory, step cost, NCCL, loops.
 
 ``python benchmarks/device_checks.py`` on a CUDA machine prints PASS or FAIL per check and exits
 with 1 on a failure. Without CUDA it says so and exits with 0, having checked nothing. With two or
@@ -9,18 +9,22 @@ more GPUs it starts two NCCL ranks as well. The table of step costs is step_over
 import os
 import sys
 import tempfile
+import time
 import traceback
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
+from gabactl.batch import run_batch
 from gabactl.nn import GABALoss, GradNormLoss, get_shared_params
 from gabactl.nn.models import CnnBiLstmAttention
 from gabactl.nn.sensors import EventSensor, LastLayerSensor, RepresentationSensor
 from gabactl.nn.sensors.norms import fused_norm_of, norm_of
+from gabactl.profiles import constant
 
 
 def problem(device, batch=256, seed=0):
@@ -251,7 +255,23 @@ CHECKS = {
     "fused norms": fused_norms,
     "half precision": half_precision,
     "peak memory": peak_memory,
+    "batch of loops": lambda d: batch_of_loops(d),
 }
+
+
+def batch_of_loops(device):
+    """The batch of closed loops gives on the device what the compiled kernel gives, and its time."""
+    profile = constant(50.0, 1000, n_tasks=3)
+    table = {"rho": np.linspace(-0.5, 0.5, 200_000), "a": 0.9, "noise": 0.3}
+    options = {"settling": False, "stability": False, "seed": 3}
+    start = time.perf_counter()
+    compiled = run_batch(profile, table, **options)
+    middle = time.perf_counter()
+    there = run_batch(profile, table, **options, device=str(device))
+    end = time.perf_counter()
+    for name in ("worst_weight", "mean_log_spread", "final_weight", "mean_weight", "weight_std"):
+        np.testing.assert_allclose(there[name], compiled[name], rtol=1e-9, atol=1e-9, err_msg=name)
+    print(f"      compiled {middle - start:.2f} s, device {end - middle:.2f} s for 2e8 loop-steps")
 
 
 def event_runs(device):

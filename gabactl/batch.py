@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 from gabactl.errors import InputError
 from gabactl.profiles import Profile
 from gabactl.spec import FloorMode, GabaSpec, Guard, Law
+
+if TYPE_CHECKING:
+    from gabactl._kernels.runner import Figures, Runner
+    from gabactl._kernels.torch_batch import TorchRunner
 
 __all__ = ["COLUMNS", "LOOP_PARAMETERS", "complete_parameters", "run_batch"]
 
@@ -72,6 +75,7 @@ def run_batch(
     stability: bool = True,
     dtype: Literal["float64", "float32"] = "float64",
     threads: int = 1,
+    device: str | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Run one loop per row of the parameters through the same disturbance.
 
@@ -93,7 +97,10 @@ def run_batch(
     dtype : {"float64", "float32"}
         Precision.
     threads : int, at least 1
-        Threads; the results do not depend on them.
+        Threads of the compiled kernels; the results do not depend on them.
+    device : str, optional
+        Run in PyTorch there (``cpu``, ``cuda``, ``cuda:1``; needs gabactl[torch]) instead of
+        compiled on the processor. The results agree to rounding, not to the last bit.
 
     Returns
     -------
@@ -129,11 +136,16 @@ def run_batch(
         raise InputError(f"delay = {delay!r} is not a whole number of steps >= 0")
     if not 0 < tolerance < 1:
         raise InputError(f"tolerance = {tolerance} is not in (0, 1): choose for example 0.02")
-    runner = _Runner(law, floor_mode, guard, delay, seed, first_loop, dtype, threads)
-    single, per_task = runner.run(profile, table)
-    k = profile.n_tasks
-    mean = per_task["mean_weights"][0]
-    variance = np.maximum(per_task["square_weights"][0] - mean**2, 0.0)
+    if threads < 1:
+        raise InputError(f"threads = {threads} is below 1: choose 1 or more")
+    from gabactl._kernels.controller import codes
+    from gabactl._kernels.random import check_seed
+    from gabactl._kernels.runner import Runner
+
+    chosen = codes(GabaSpec(law=law, floor_mode=floor_mode, guard=guard))[4:]
+    common = (chosen, delay, check_seed(seed), first_loop, dtype)
+    runner = Runner(*common, threads) if device is None else _on_device(*common, device)
+    single, final_weights = _run(runner, profile, table)
     out: dict[str, NDArray[Any]] = {
         "worst_weight": single["worst_weight"],
         "largest_weight": single["largest_weight"],
@@ -141,31 +153,74 @@ def run_batch(
         "mean_log_spread": single["integrated_error"] / profile.steps,
         "worst_log_spread": single["worst_log_spread"],
         "final_log_spread": single["final_log_spread"],
-        "final_weight": per_task["final_weights"][0],
-        "mean_weight": mean + 1.0 / k,
-        "weight_std": np.sqrt(variance),
+        "final_weight": final_weights[0],
+        "mean_weight": single["mean_weight"],
+        "weight_std": np.sqrt(single["weight_variance"]),
     }
     nothing = np.full(loops, np.nan)
-    settled = _settling(runner, profile, table, tolerance) if settling else (nothing, nothing)
+    double = dtype == "float64"
+    settled = (
+        _settling(runner, profile, table, tolerance, 1e-12 if double else 1e-6)
+        if settling
+        else (nothing, nothing)
+    )
     out["settling_weights"], out["settling_contributions"] = settled
-    growth, stable = _stability(runner, profile, table) if stability else (nothing, nothing)
+    growth, stable = (
+        _stability(runner, profile, table, 1e-13 if double else 1e-7)
+        if stability
+        else (nothing, nothing)
+    )
     out["growth"], out["stable"] = growth, stable
     return {name: out[name] for name in COLUMNS}
 
 
+def _on_device(*settings: Any) -> TorchRunner:
+    """A runner in PyTorch, or an error that says what is missing."""
+    device = settings[-1]
+    try:
+        import torch
+    except ModuleNotFoundError:
+        raise InputError(
+            f"device = {device!r} needs PyTorch: install gabactl[torch], or leave device out"
+        ) from None
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise InputError(
+            f"device = {device!r} is not there: choose cpu, or cuda on a machine that has it"
+        ) from None
+    from gabactl._kernels.torch_batch import TorchRunner
+
+    return TorchRunner(*settings)
+
+
+def _run(
+    runner: Runner | TorchRunner,
+    profile: Profile,
+    table: dict[str, NDArray[np.float64]],
+    goals: Any = None,
+) -> Figures:
+    return runner.run(profile.log_norms, np.asarray(profile.lost), table, goals)
+
+
 def _settling(
-    runner: _Runner, profile: Profile, table: dict[str, NDArray[np.float64]], tolerance: float
+    runner: Runner | TorchRunner,
+    profile: Profile,
+    table: dict[str, NDArray[np.float64]],
+    tolerance: float,
+    least: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Two passes: where the loop ends, and when it was last away from there."""
+    from gabactl._kernels.runner import Goals
+
     quiet = {**table, "noise": np.zeros_like(table["noise"])}
-    single, per_task = runner.run(profile, quiet)
-    goal_weights, goal_spread = per_task["final_weights"], single["final_log_spread"]
+    single, goal_weights = _run(runner, profile, quiet)
+    goal_spread = single["final_log_spread"]
     start = profile.events[-1]
     k = profile.n_tasks
     if start:
         head = Profile(profile.log_norms[:start], lost=profile.lost[:start])  # type: ignore[index]
-        _, before = runner.run(head, quiet)
-        weights_before = before["final_weights"]
+        _, weights_before = _run(runner, head, quiet)
     else:
         weights_before = np.full((k, len(goal_spread)), 1.0 / k)
     change = np.abs(weights_before - goal_weights).max(axis=0)
@@ -173,10 +228,8 @@ def _settling(
     logs = profile.log_norms[start][:, None] * table["amplitude"]
     contributions = np.log(np.maximum(weights_before, 1e-300)) + logs
     first = contributions.max(axis=0) - contributions.min(axis=0)
-    least = 1e-12 if runner.dtype == np.float64 else 1e-6
     bands = np.maximum(tolerance * np.stack([change, np.abs(first - goal_spread)]), least)
-    goals = np.concatenate([goal_weights, goal_spread[None]])
-    last, _ = runner.run(profile, quiet, goals, bands)
+    last, _ = _run(runner, profile, quiet, Goals(goal_weights, goal_spread, bands))
     out = []
     for key in ("last_outside_weights", "last_outside_contributions"):
         outside = last[key]
@@ -189,128 +242,20 @@ def _settling(
 
 
 def _stability(
-    runner: _Runner, profile: Profile, table: dict[str, NDArray[np.float64]]
+    runner: Runner | TorchRunner,
+    profile: Profile,
+    table: dict[str, NDArray[np.float64]],
+    rest: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     impulse = np.zeros((max(profile.steps, 400), profile.n_tasks))
     impulse[0, 0] = _IMPULSE
     zero = np.zeros_like(table["noise"])
     quiet = {**table, "noise": zero, "warmup": zero, "amplitude": zero + 1.0, "floor": zero}
-    single, _ = runner.run(Profile(impulse), quiet)
+    single, _ = _run(runner, Profile(impulse), quiet)
     early, late = single["early_peak"], single["late_peak"]
-    rest = 1e-13 if runner.dtype == np.float64 else 1e-7
     growth = late / np.maximum(early, rest)
     stable = (late <= rest) | ((growth < 1 - 1e-9) & (late < 1e-3))
     return growth, np.asarray(stable, dtype=np.float64)
-
-
-class _Runner:
-    """Packs loops into blocks of lanes, runs them on threads, and unpacks what they give."""
-
-    def __init__(
-        self,
-        law: Law,
-        floor_mode: FloorMode,
-        guard: Guard,
-        delay: int,
-        seed: int,
-        first_loop: int,
-        dtype: str,
-        threads: int,
-    ) -> None:
-        from gabactl._kernels.controller import codes
-        from gabactl._kernels.random import check_seed
-
-        spec = GabaSpec(law=law, floor_mode=floor_mode, guard=guard)
-        self._codes = codes(spec)[4:]
-        self._delay = delay
-        self._seed = check_seed(seed)
-        self._first = first_loop
-        self.dtype = np.dtype(dtype)
-        if threads < 1:
-            raise InputError(f"threads = {threads} is below 1: choose 1 or more")
-        self._threads = threads
-
-    def run(
-        self,
-        profile: Profile,
-        table: Mapping[str, NDArray[np.float64]],
-        goals: NDArray[np.float64] | None = None,
-        bands: NDArray[np.float64] | None = None,
-    ) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
-        """Statistics per loop, and per task and loop."""
-        from gabactl._kernels import batch as kernel
-
-        k, steps = profile.n_tasks, profile.steps
-        loops = len(table["beta"])
-        n = kernel.LANES
-        # Blocks sit on multiples of LANES of the loop's number, so that a loop keeps its lane.
-        lead = self._first % n
-        blocks = -(-(lead + loops) // n)
-        rows = np.stack([table[name] for name in kernel.PARAMETERS])
-        rows[0] = rows[0] ** table["interval"]
-        packed = _pack(rows, lead, blocks, n, self.dtype)
-        aims = _pack(
-            np.zeros((k + 1, loops)) if goals is None else goals, lead, blocks, n, self.dtype
-        )
-        widths = _pack(
-            np.zeros((2, loops)) if bands is None else bands, lead, blocks, n, self.dtype
-        )
-        first = (self._first - lead) + n * np.arange(blocks, dtype=np.int64)
-        single = np.empty((blocks, len(kernel.STATISTICS), n), self.dtype)
-        per_task = np.empty((blocks, len(kernel.TASK_STATISTICS), k, n), self.dtype)
-        lost = np.ascontiguousarray(profile.lost)
-        logs = np.ascontiguousarray(profile.log_norms, dtype=self.dtype)
-        constants = kernel.constants_of(k, self.dtype)
-
-        def work(part: slice) -> None:
-            kernel.run_blocks(
-                logs,
-                lost,
-                bool(lost.any()),
-                packed[part],
-                aims[part],
-                widths[part],
-                self._delay,
-                *self._codes,
-                self._seed,
-                first[part],
-                bool((table["noise"] > 0).any()),
-                bool((table["rho"] != 0).any()),
-                goals is not None,
-                steps // 2,
-                3 * steps // 4,
-                constants,
-                single[part],
-                per_task[part],
-            )
-
-        parts = [
-            slice(int(c[0]), int(c[-1]) + 1)
-            for c in np.array_split(np.arange(blocks), min(self._threads, blocks))
-        ]
-        if len(parts) == 1:
-            work(parts[0])
-        else:
-            with ThreadPoolExecutor(len(parts)) as pool:
-                list(pool.map(work, parts))
-        chosen = slice(lead, lead + loops)
-        flat = single.transpose(1, 0, 2).reshape(len(kernel.STATISTICS), -1)[:, chosen]
-        flat_task = per_task.transpose(1, 2, 0, 3).reshape(len(kernel.TASK_STATISTICS), k, -1)
-        return (
-            dict(zip(kernel.STATISTICS, flat.astype(np.float64), strict=True)),
-            dict(
-                zip(kernel.TASK_STATISTICS, flat_task[..., chosen].astype(np.float64), strict=True)
-            ),
-        )
-
-
-def _pack(
-    rows: NDArray[np.float64], lead: int, blocks: int, lanes: int, dtype: Any
-) -> NDArray[Any]:
-    """(rows, loops) into (blocks, rows, lanes); unused lanes repeat the nearest loop."""
-    columns = np.clip(np.arange(blocks * lanes) - lead, 0, rows.shape[1] - 1)
-    spread_out = rows[:, columns].reshape(rows.shape[0], blocks, lanes)
-    return np.ascontiguousarray(spread_out.transpose(1, 0, 2), dtype=dtype)
 
 
 def complete_parameters(

@@ -478,8 +478,35 @@ class CompiledLoop:
         log_norms, lost : arrays, shape (steps, K)
             Disturbance and sensor failures of these steps.
         """
-        from gabactl._kernels.loop import run_loop
+        from gabactl._kernels.controller import COMPLEMENT, HOLD, RENORMALISE
+        from gabactl._kernels.loop import run_loop, run_pair
 
+        rho, a, delay = self._feedback
+        code = self._codes
+        if (
+            log_norms.shape[1] == 2
+            and (code.law, code.floor_mode, code.guard) == (COMPLEMENT, RENORMALISE, HOLD)
+            and code.floor > 0
+            and self._noise[0] == 0
+            and delay == 0
+            and not lost.any()
+        ):
+            grad_norms, raw, ema, weights = (np.empty(log_norms.shape) for _ in range(4))
+            run_pair(
+                np.ascontiguousarray(log_norms),
+                *code[:4],
+                rho,
+                a,
+                self.steps,
+                self._state,
+                self._lag,
+                grad_norms,
+                raw,
+                ema,
+                weights,
+            )
+            self.steps += len(log_norms)
+            return Signals(grad_norms, grad_norms, raw, ema, weights)
         outputs = tuple(np.empty(log_norms.shape) for _ in range(5))
         run_loop(
             np.ascontiguousarray(log_norms),

@@ -199,7 +199,10 @@ class TestBatch:
         n = 333
         rows = {
             "beta": rng.uniform(0.5, 0.99, n),
-            "rho": np.where(rng.random(n) < 0.3, 0.0, rng.uniform(-1, 0.9, n)),
+            # Loops with a gain of -60 are beyond the bounds of the fast kernel.
+            "rho": np.where(
+                rng.random(n) < 0.3, rng.choice([0.0, -60.0], n), rng.uniform(-1, 0.9, n)
+            ),
             "noise": np.where(rng.random(n) < 0.3, 0.0, rng.uniform(0, 1, n)),
         }
         whole = run_batch(self.PROFILE, rows, seed=9, dtype=dtype)

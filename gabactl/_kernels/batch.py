@@ -1,4 +1,7 @@
-"""Many closed loops at once: blocks of lanes in vector code, statistics in constant memory.
+"""Many closed loops at once, of any kind: lanes in vector code, statistics in constant memory.
+
+Every law, floor mode and guard, any number of tasks, numbers of any size; :mod:`bounded` is faster
+where it applies.
 
 A block of ``LANES`` loops advances together, so that the compiler turns every inner loop into
 vector instructions; the last block is padded, so that a loop goes through the same instructions
@@ -14,8 +17,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import types
-from numba.extending import overload
 
 from gabactl._kernels.controller import (
     AFFINE,
@@ -25,7 +26,7 @@ from gabactl._kernels.controller import (
     RENORMALISE,
     project_into,
 )
-from gabactl._kernels.elementary import exp, exp32, fma, log, log32
+from gabactl._kernels.elementary import exp_of_type, fma, log_of_type
 from gabactl._kernels.jit import compiled
 from gabactl._kernels.random import normal_pair, philox
 
@@ -34,7 +35,6 @@ __all__ = [
     "PARAMETERS",
     "STATISTICS",
     "TASK_STATISTICS",
-    "constants_of",
     "run_blocks",
 ]
 
@@ -57,12 +57,11 @@ STATISTICS = (
     "late_peak",
     "last_outside_weights",
     "last_outside_contributions",
-    "first_log_spread",
 )
 
 #: What is kept per loop and task. ``mean_weights`` and ``square_weights`` are the mean and the mean
 #: square of w_i - 1/K over the late window.
-TASK_STATISTICS = ("final_weights", "final_ema", "mean_weights", "square_weights")
+TASK_STATISTICS = ("final_weights", "mean_weights", "square_weights")
 
 
 def _row(number: int) -> Any:
@@ -76,52 +75,14 @@ _BELOW, _PEAK, _OUTSIDE, _GOAL_SPREAD, _BAND_WEIGHTS, _BAND_SPREAD = (
     _row(i) for i in range(15, 21)
 )
 _WORST, _LARGEST, _SATURATED, _ACTIVE, _ERROR, _WORST_SPREAD = (_row(i) for i in range(21, 27))
-_FINAL_SPREAD, _EARLY, _LATE, _LAST_WEIGHTS, _LAST_SPREAD, _FIRST = (_row(i) for i in range(27, 33))
-_LANE_ROWS = 33
+_FINAL_SPREAD, _EARLY, _LATE, _LAST_WEIGHTS, _LAST_SPREAD = (_row(i) for i in range(27, 32))
+_LANE_ROWS = 32
 
 _EMA, _LAG, _CLEAN, _NORM, _VALUE, _LOGS, _DRAW, _MEANS, _SQUARES, _GOAL = (
     _row(i) for i in range(10)
 )
 _TASK_ROWS = 10
 _SPAN = _row(_TASK_ROWS)
-
-
-def _exp(x: Any) -> Any:
-    return np.exp(x)
-
-
-def _log(x: Any) -> Any:
-    return np.log(x)
-
-
-@overload(_exp, strict=False)
-def _exp_of_type(x: Any) -> Any:
-    if x == types.float32:
-        return lambda x: exp32(x)
-    return lambda x: exp(x)
-
-
-@overload(_log, strict=False)
-def _log_of_type(x: Any) -> Any:
-    if x == types.float32:
-        return lambda x: log32(x)
-    return lambda x: log(x)
-
-
-def constants_of(n_tasks: int, dtype: Any) -> Any:
-    """0, 1, infinity, smallest normal, 1/(K-1), 1/K, 1e-12 and K, in the type of a computation.
-
-    (A bare literal would turn float32 arithmetic into float64.)
-
-    Examples
-    --------
-    >>> constants_of(2, np.float64)[[4, 5]].tolist()
-    [1.0, 0.5]
-    """
-    tiny = np.finfo(dtype).tiny
-    return np.array(
-        [0.0, 1.0, np.inf, tiny, 1.0 / (n_tasks - 1), 1.0 / n_tasks, 1e-12, n_tasks], dtype=dtype
-    )
 
 
 @compiled
@@ -175,14 +136,14 @@ def _sense(work: Any, lanes: Any, b: Any, d: Any, noisy: bool) -> None:
     """Plant and sensor of one task: norm without noise, reading with it, sum of the readings."""
     for lane in range(_N):
         level = fma(-lanes[_RHO + lane], work[b + _LAG + lane], lanes[_AMPLITUDE + lane] * d)
-        g = _exp(level)
+        g = exp_of_type(level)
         work[b + _CLEAN + lane] = g
         work[b + _NORM + lane] = g
         work[b + _LOGS + lane] = level
     if noisy:
         for lane in range(_N):
             level, noise = work[b + _LOGS + lane], lanes[_NOISE + lane]
-            work[b + _NORM + lane] = _exp(fma(noise, work[b + _DRAW + lane], level))
+            work[b + _NORM + lane] = exp_of_type(fma(noise, work[b + _DRAW + lane], level))
     for lane in range(_N):
         lanes[_SUM + lane] += work[b + _NORM + lane]
 
@@ -316,7 +277,7 @@ def _logarithm(work: Any, lanes: Any, b: Any, tiny: Any) -> None:
     """Logarithms of the weights and their sum, for the plant."""
     for lane in range(_N):
         v = work[b + _VALUE + lane]
-        logs = _log(v if v > tiny else tiny)
+        logs = log_of_type(v if v > tiny else tiny)
         work[b + _LOGS + lane] = logs
         lanes[_MEAN + lane] += logs
 
@@ -404,7 +365,7 @@ def _account(
 ) -> None:
     """The statistics of one step that belong to no task."""
     for lane in range(_N):
-        spread = _log(lanes[_HIGH + lane] / lanes[_LOW + lane])
+        spread = log_of_type(lanes[_HIGH + lane] / lanes[_LOW + lane])
         lanes[_ERROR + lane] += spread
         worst = lanes[_WORST_SPREAD + lane]
         lanes[_WORST_SPREAD + lane] = spread if spread > worst else worst
@@ -512,9 +473,6 @@ def _run_block(
                 _compare_goal(work, lanes, b, zero, one)
         watching = 0 if t < early else 1 if t < late else 2
         _account(lanes, now, watching, settling, warming, zero, one)
-        if t == 0:
-            for lane in range(_N):
-                lanes[_FIRST + lane] = lanes[_FINAL_SPREAD + lane]
         if delay > 0:
             slot = (slot + 1) % delay
         now += one
@@ -571,8 +529,8 @@ def run_blocks(
     early, late : int
         First step (from 0) of the early and of the late window.
     constants : array
-        :func:`constants_of`, in the type of the computation.
-    statistics, task_statistics : arrays, shapes (blocks, 12, LANES), (blocks, 4, K, LANES)
+        ``runner.constants_of``, in the type of the computation.
+    statistics, task_statistics : arrays, shapes (blocks, 11, LANES), (blocks, 3, K, LANES)
         Output, rows as in ``STATISTICS`` and ``TASK_STATISTICS``.
     """
     steps, k = log_norms.shape
@@ -630,6 +588,5 @@ def run_blocks(
             b = np.uint64(i) * _SPAN
             for lane in range(_N):
                 task_statistics[block, 0, i, lane] = work[b + _VALUE + lane]
-                task_statistics[block, 1, i, lane] = work[b + _EMA + lane]
-                task_statistics[block, 2, i, lane] = work[b + _MEANS + lane] / window
-                task_statistics[block, 3, i, lane] = work[b + _SQUARES + lane] / window
+                task_statistics[block, 1, i, lane] = work[b + _MEANS + lane] / window
+                task_statistics[block, 2, i, lane] = work[b + _SQUARES + lane] / window

@@ -15,16 +15,31 @@ from numpy.typing import NDArray
 from gabactl._kernels.elementary import cos_sin_turn, log
 from gabactl._kernels.jit import compiled
 
-__all__ = ["check_seed", "fill_normals", "normal_pair", "normals", "philox"]
+__all__ = [
+    "LARGEST_NORMAL",
+    "PHILOX",
+    "PHILOX_ROUNDS",
+    "WEYL",
+    "check_seed",
+    "fill_normals",
+    "normal_pair",
+    "normals",
+    "philox",
+]
 
 _MASK = 0xFFFFFFFF
-_WEYL_0, _WEYL_1 = 0x9E3779B9, 0xBB67AE85
+
+#: Multipliers and key increments of Philox4x32, and its rounds.
+PHILOX, WEYL, PHILOX_ROUNDS = (0xD2511F53, 0xCD9E8D57), (0x9E3779B9, 0xBB67AE85), 10
+
+#: No draw is larger: sqrt(-2 ln 2^-33) = 6.764.
+LARGEST_NORMAL = 6.77
 
 
 @compiled
 def _round(c0: int, c1: int, c2: int, c3: int, k0: int, k1: int) -> Any:
-    p0 = c0 * 0xD2511F53
-    p1 = c2 * 0xCD9E8D57
+    p0 = c0 * PHILOX[0]
+    p1 = c2 * PHILOX[1]
     return (
         ((p1 >> 32) & _MASK) ^ c1 ^ k0,
         p1 & _MASK,
@@ -43,16 +58,16 @@ def philox(c0: int, c1: int, c2: int, c3: int, k0: int, k1: int) -> Any:
     ['6627e8d5', 'e169c58d', 'bc57ac4c', '9b00dbd8']
     """
     # Written out, because a loop in here would keep the loop over lanes scalar.
-    c0, c1, c2, c3 = _round(c0, c1, c2, c3, (k0 + 0 * _WEYL_0) & _MASK, (k1 + 0 * _WEYL_1) & _MASK)
-    c0, c1, c2, c3 = _round(c0, c1, c2, c3, (k0 + 1 * _WEYL_0) & _MASK, (k1 + 1 * _WEYL_1) & _MASK)
-    c0, c1, c2, c3 = _round(c0, c1, c2, c3, (k0 + 2 * _WEYL_0) & _MASK, (k1 + 2 * _WEYL_1) & _MASK)
-    c0, c1, c2, c3 = _round(c0, c1, c2, c3, (k0 + 3 * _WEYL_0) & _MASK, (k1 + 3 * _WEYL_1) & _MASK)
-    c0, c1, c2, c3 = _round(c0, c1, c2, c3, (k0 + 4 * _WEYL_0) & _MASK, (k1 + 4 * _WEYL_1) & _MASK)
-    c0, c1, c2, c3 = _round(c0, c1, c2, c3, (k0 + 5 * _WEYL_0) & _MASK, (k1 + 5 * _WEYL_1) & _MASK)
-    c0, c1, c2, c3 = _round(c0, c1, c2, c3, (k0 + 6 * _WEYL_0) & _MASK, (k1 + 6 * _WEYL_1) & _MASK)
-    c0, c1, c2, c3 = _round(c0, c1, c2, c3, (k0 + 7 * _WEYL_0) & _MASK, (k1 + 7 * _WEYL_1) & _MASK)
-    c0, c1, c2, c3 = _round(c0, c1, c2, c3, (k0 + 8 * _WEYL_0) & _MASK, (k1 + 8 * _WEYL_1) & _MASK)
-    c0, c1, c2, c3 = _round(c0, c1, c2, c3, (k0 + 9 * _WEYL_0) & _MASK, (k1 + 9 * _WEYL_1) & _MASK)
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, (k0 + 0 * WEYL[0]) & _MASK, (k1 + 0 * WEYL[1]) & _MASK)
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, (k0 + 1 * WEYL[0]) & _MASK, (k1 + 1 * WEYL[1]) & _MASK)
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, (k0 + 2 * WEYL[0]) & _MASK, (k1 + 2 * WEYL[1]) & _MASK)
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, (k0 + 3 * WEYL[0]) & _MASK, (k1 + 3 * WEYL[1]) & _MASK)
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, (k0 + 4 * WEYL[0]) & _MASK, (k1 + 4 * WEYL[1]) & _MASK)
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, (k0 + 5 * WEYL[0]) & _MASK, (k1 + 5 * WEYL[1]) & _MASK)
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, (k0 + 6 * WEYL[0]) & _MASK, (k1 + 6 * WEYL[1]) & _MASK)
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, (k0 + 7 * WEYL[0]) & _MASK, (k1 + 7 * WEYL[1]) & _MASK)
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, (k0 + 8 * WEYL[0]) & _MASK, (k1 + 8 * WEYL[1]) & _MASK)
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, (k0 + 9 * WEYL[0]) & _MASK, (k1 + 9 * WEYL[1]) & _MASK)
     return c0, c1, c2, c3
 
 

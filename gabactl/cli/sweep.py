@@ -26,6 +26,10 @@ def sweep(
         str | None, typer.Option("--address", help="Of a running Dask or Ray cluster.")
     ] = None,
     workers: Annotated[int, typer.Option("--workers", help="Worker processes.")] = 2,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", help="Compute with PyTorch there, such as cuda: gabactl[torch]."),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where an earlier run stopped.")
     ] = False,
@@ -50,6 +54,7 @@ def sweep(
         workers=workers,
         resume=resume,
         progress=sys.stderr.isatty(),
+        device=device,
     )
     if plot is not None:
         from gabactl import plots

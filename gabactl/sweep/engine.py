@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -41,6 +42,7 @@ def run_sweep(
     workers: int = 2,
     resume: bool = False,
     progress: bool = False,
+    device: str | None = None,
 ) -> SweepResult:
     """Run a sweep, or what is left of it.
 
@@ -60,6 +62,9 @@ def run_sweep(
         Go on where an earlier run stopped. Without it the folder must be new or empty.
     progress : bool
         Draw a progress bar on stderr.
+    device : str, optional
+        Where :func:`gabactl.batch.run_batch` runs, such as ``cuda``; part of the manifest, because
+        its results agree with the compiled ones to rounding alone.
 
     Returns
     -------
@@ -92,6 +97,8 @@ def run_sweep(
         raise InputError(f"workers = {workers} is below 1: choose 1 or more")
     if address is not None and engine == "local":
         raise InputError("an address belongs to the engines dask and ray: choose one of them")
+    if device is not None:
+        sweep = dataclasses.replace(sweep, options={**sweep.options, "device": device})
     place = Path(folder).absolute()
     with ExitStack() as stack:
         _prepare(sweep, place, resume, stack)
