@@ -9,6 +9,9 @@ import typing
 # The examples are pictures in files: no window, whatever the machine has.
 os.environ["MPLBACKEND"] = "agg"
 
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
+
 import gabactl
 
 project = "gabactl"
@@ -25,9 +28,10 @@ extensions = [
     "sphinx_gallery.gen_gallery",
 ]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
-exclude_patterns = ["_build", "examples", "**/README.md"]
+exclude_patterns = ["_build", "examples", "theory", "**/README.md"]
 html_theme = "furo"
 html_title = "gabactl"
+html_math_renderer = "mathml"
 myst_enable_extensions = ["dollarmath", "deflist", "colon_fence"]
 myst_heading_anchors = 3
 
@@ -38,8 +42,8 @@ numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 
 sphinx_gallery_conf = {
-    "examples_dirs": "examples",
-    "gallery_dirs": "auto_examples",
+    "examples_dirs": ["examples", "theory"],
+    "gallery_dirs": ["auto_examples", "auto_theory"],
     "filename_pattern": r"plot_",
     "abort_on_example_error": True,
     "show_memory": False,
@@ -62,6 +66,18 @@ def _escape_bars(app, what, name, obj, options, lines):
     ]
 
 
+def _write_math(self, node, as_block):
+    """Formulas as MathML, which browsers set without a script, a font or a network."""
+    formula = tex2mathml(node.astext(), as_block=as_block)
+    self.body.append(f'<div class="math">{formula}</div>' if as_block else formula)
+    raise nodes.SkipNode
+
+
 def setup(app):
+    app.add_html_math_renderer(
+        "mathml",
+        inline_renderers=(lambda self, node: _write_math(self, node, False), None),
+        block_renderers=(lambda self, node: _write_math(self, node, True), None),
+    )
     app.connect("autodoc-skip-member", _skip_aliases)
     app.connect("autodoc-process-docstring", _escape_bars, priority=900)
