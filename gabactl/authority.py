@@ -314,7 +314,8 @@ def residual_ratio(spec: GabaSpec, ratio: ArrayLike) -> NDArray[np.float64]:
     [1.0, 2.55, 25.05, 120.05]
     """
     weights = settled_weights(spec, ratio)
-    return np.asarray(weights[..., 0] / weights[..., 1] * np.asarray(ratio, dtype=np.float64))
+    # In this order nothing overflows: the quieter task's weight may be as small as 1/ratio.
+    return np.asarray(weights[..., 0] * np.asarray(ratio, dtype=np.float64) / weights[..., 1])
 
 
 def required_floor(
@@ -348,9 +349,15 @@ def _settled_raw(n_tasks: int, law: Law, ratio: ArrayLike) -> NDArray[np.float64
     r = np.asarray(ratio, dtype=np.float64)
     if not (np.isfinite(r) & (r > 0)).all():
         raise InputError(f"ratio = {ratio!r} is not positive and finite: give g_1/g_2, such as 500")
-    norms = np.ones((*r.shape, n_tasks))
-    norms[..., 0] = r
-    return np.asarray(raw_weights(norms, law), dtype=np.float64)
+    if law == "inverse":
+        norms = np.ones((*r.shape, n_tasks))
+        norms[..., 0] = r
+        return np.asarray(raw_weights(norms, law), dtype=np.float64)
+    # The others' sum over the whole, task by task: S - g_i would cancel where g_i is nearly all.
+    total = r + (n_tasks - 1)
+    raw = np.repeat(((r + (n_tasks - 2)) / (n_tasks - 1) / total)[..., None], n_tasks, axis=-1)
+    raw[..., 0] = 1.0 / total
+    return raw
 
 
 def dead_time(spec: GabaSpec, stored_ema: float, raw: float) -> float:

@@ -28,6 +28,9 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
+#: Readings of an impulse response that are summed at most.
+_LONGEST = 5_000_000
+
 
 def impulse_response(loop: Loop, signal_name: str = "weights", tolerance: float = 1e-9) -> Array:
     """Answer of the closed loop to one reading's worth of noise, per reading.
@@ -45,6 +48,11 @@ def impulse_response(loop: Loop, signal_name: str = "weights", tolerance: float 
     -------
     array, shape (n,)
 
+    Raises
+    ------
+    InputError
+        The loop is not stable, or so slow that its tail is longer than five million readings.
+
     Examples
     --------
     >>> from gabactl.linear import open_loop
@@ -61,9 +69,13 @@ def impulse_response(loop: Loop, signal_name: str = "weights", tolerance: float 
         raise InputError(f"signal {signal_name!r} is unknown: choose from {', '.join(maps)}")
     num, den = maps[signal_name].num[0][0], maps[signal_name].den[0][0]
     slowest = max(loop.closed.radius, float(np.abs(loop.filter.poles).max(initial=0.0)))
-    decay = math.log(tolerance) / math.log(slowest) if slowest > 0.0 else 0.0
-    length = int(min(math.ceil(decay), 5_000_000)) + 4 * den.size + 1
-    pulse = np.zeros(length)
+    decay = math.ceil(math.log(tolerance) / math.log(slowest)) if slowest > 0.0 else 0
+    if decay > _LONGEST:
+        raise InputError(
+            f"the slowest mode of the closed loop takes {decay:.3g} readings to die out, more than "
+            f"the {_LONGEST:,} that are summed: choose a smaller beta"
+        )
+    pulse = np.zeros(decay + 4 * den.size + 1)
     pulse[0] = 1.0
     return np.asarray(signal.lfilter(num, den, pulse), dtype=np.float64)
 
