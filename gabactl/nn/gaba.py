@@ -439,9 +439,9 @@ class GABALoss(BalancedLoss):
 
     def _alike(self, step: int, parameters: list[Tensor] | None) -> bool:
         """Whether all steps from this one on do the same on the device."""
-        return parameters is None or (
-            step > self.spec.warmup and self.sensor.reads_every_step(self.spec)
-        )
+        if parameters is None:
+            return self.spec.interval == 1  # uniform weights
+        return step > self.spec.warmup and self.sensor.reads_every_step(self.spec)
 
     def _due(self, step: int, losses: Sequence[Tensor], parameters: list[Tensor] | None) -> bool:
         if self._frozen or parameters is None:
