@@ -135,6 +135,7 @@ def test_an_average_that_was_thinned_out_is_said_to_be(steady):
     assert found.comparison("time_to_floor").agrees is True
 
 
+@pytest.mark.slow
 def test_the_noise_gain_interval_covers():
     agree = [predict(run(seed=s), draws=50).comparison("noise_gain").agrees for s in range(12)]
     assert sum(agree) >= 9

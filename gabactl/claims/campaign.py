@@ -478,12 +478,39 @@ def campaign_records(found: CampaignFigures, toys: dict[str, Any] | None) -> dic
             if values
             else f"{subset} was not trained: it takes a GPU (simulations/cmapss_campaign.toml)"
         )
+        if values:
+            compared, said = _controls(found)
+            values |= compared
+            why += said
         if not _is_published_protocol(found, subset):
             records[claim] = record(claim, values, why)
         else:
             records[claim] = record(claim, values)
     records["C42"] = _significance(found, record)
     return records
+
+
+def _controls(found: CampaignFigures) -> tuple[dict[str, float], str]:
+    """GABA against the controls, over all subsets: figures, and whether it beats them."""
+    values: dict[str, float] = {}
+    said = []
+    for control, words in (
+        ("constant-saturated", "the constant 0.0476/0.9524"),
+        ("targets-125", "equal weights on targets/125"),
+        ("fixed", "equal weights"),
+    ):
+        difference = found.versus("rmse_capped", "gaba", control)
+        if difference is None:
+            continue
+        student = difference.student
+        name = f"gaba_less_{control.replace('-', '_')}_rmse"
+        values |= {name: student.mean, f"{name}_low": student.low, f"{name}_high": student.high}
+        beats = "beats" if difference.decided and student.mean < 0 else "does not beat"
+        said.append(
+            f"GABA {beats} {words} (RMSE {student.mean:+.2f} [{student.low:+.2f}, "
+            f"{student.high:+.2f}], {difference.difference.n} pairs)"
+        )
+    return values, "".join(f"; {text}" for text in said)
 
 
 def _models(found: CampaignFigures) -> str:
