@@ -29,6 +29,7 @@ from gabactl.campaign.worker import train_one  # noqa: E402
 from gabactl.cli import main  # noqa: E402
 from gabactl.errors import InputError  # noqa: E402
 from gabactl.traces import read_trace  # noqa: E402
+from gabactl.traces.lock import FileLock  # noqa: E402
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes by signals")
 
@@ -132,14 +133,15 @@ def test_kill_9_of_the_driver(plan: Path, whole: Path, tiny_cmapss: Path, tmp_pa
     driver = start(plan, folder, tiny_cmapss)
     first = folder / "runs" / "FD001-grace-seed1"
     wait_for((first / "run.ckpt").is_file)
-    # A second driver is refused, in one line, while the first is at work.
-    with pytest.raises(InputError, match="another `gabactl campaign run` is at work there"):
-        run_campaign(plan, folder, tiny_cmapss, resume=True)
+    worker = worker_of(driver)
+    os.kill(worker, signal.SIGSTOP)  # so that it cannot end by itself before the driver is dead
     driver.kill()
     driver.communicate()
-    assert campaign_status(folder).runs[1][1] == "not_run"
+    os.kill(worker, signal.SIGCONT)
+    # The worker that is left over saves its step and ends by itself.
+    wait_for((first / "result.json").is_file)
+    assert [run[1] for run in campaign_status(folder).runs] == ["interrupted", "not_run"]
     started = read_trace(first / "trace.arrows").metadata["started"]
-    # The worker that is left over saves its step and ends by itself; the resumed one waits for it.
     status = run_campaign(plan, folder, tiny_cmapss, resume=True, workers=2)
     assert not status.stopped
     assert_equal(folder, whole)
@@ -261,6 +263,10 @@ def test_what_cannot_be_done_is_said_before_anything_is_begun(
     refused(tmp_path / "a", "workers = 0 is below 1", workers=0)
     refused(tmp_path / "a", "slice = 0 is not positive", minutes=0)
     refused(tmp_path / "a", "only = 'x' fits none of 2 runs", only="x")
+    lock = FileLock(whole / ".campaign")
+    lock.acquire()
+    refused(whole, "another `gabactl campaign run` is at work there", resume=True)
+    lock.release()
     other = tmp_path / "other.toml"
     other.write_text(PLAN.replace("batch_size = 30", "batch_size = 31"))
     refused(

@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 from gabactl import cmapss  # noqa: E402
 from gabactl.cmapss import Cmapss  # noqa: E402
 from gabactl.errors import InputError  # noqa: E402
-from gabactl.nn.checkpoint import load_checkpoint  # noqa: E402
+from gabactl.nn.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from gabactl.nn.excitation import Excitation  # noqa: E402
 from gabactl.nn.models import build_model  # noqa: E402
 from gabactl.nn.settings import TrainingSettings  # noqa: E402
@@ -152,6 +152,17 @@ def test_the_test_engines_change_nothing(data: Cmapss, tmp_path: Path) -> None:
     a, b = (load_checkpoint(tmp_path / f"{n}.ckpt") for n in "ab")
     assert a.pop("best_test_rmse") != b.pop("best_test_rmse")
     assert same(a, b)
+
+
+def test_the_best_test_error_outlives_an_interruption(data: Cmapss, tmp_path: Path) -> None:
+    pieces = {"record": tmp_path / "a.parquet", "checkpoint": tmp_path / "a.ckpt"}
+    train(data, replace(QUICK, epochs=1), **pieces)
+    saved = load_checkpoint(tmp_path / "a.ckpt")
+    # Better than any later epoch can be.
+    saved["best_test_rmse"] = 0.5
+    save_checkpoint(tmp_path / "a.ckpt", saved)
+    assert train(data, replace(QUICK, epochs=2), **pieces, resume=True).rmse_test_selected == 0.5
+    assert load_checkpoint(tmp_path / "a.ckpt")["best_test_rmse"] == 0.5
 
 
 def test_last_windows_are_scored_beside_all(data: Cmapss, tiny_cmapss: Path) -> None:
