@@ -31,7 +31,7 @@ class CrossingTab:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.curves = Board(
-            "Contributions over the weight λ of task 1",
+            "Contributions over the weight of task 1",
             "weight λ of task 1",
             "contribution",
             height=340,
@@ -39,7 +39,7 @@ class CrossingTab:
             y_axis_type="log",
         )
         self.left = Board(
-            "Contribution ratio that a settled imbalance leaves (1 is balance)",
+            "Contribution ratio left, once settled",
             "imbalance g₁/g₂",
             "left over",
             height=260,
@@ -51,7 +51,7 @@ class CrossingTab:
             axis.formatter = plain_powers()
         self._first = self.curves.line("λ g₁", COLOURS[0])
         self._second = self.curves.line("(1 − λ) g₂", COLOURS[1])
-        self._cross = self.curves.dots("crossing: the raw weight", COLOURS[2], size=12)
+        self._cross = self.curves.dots("crossing: raw weight", COLOURS[2], size=12)
         self._applied = self.curves.dots("applied weight", COLOURS[3], "diamond", 14)
         self._mark = self.curves.upright(colour=COLOURS[3])
         self._bands = [self.curves.band(left=0.0), self.curves.band(right=1.0)]
@@ -92,6 +92,8 @@ class CrossingTab:
         self._first.set(_WEIGHTS, _WEIGHTS * norms[0])
         self._second.set(_WEIGHTS, (1.0 - _WEIGHTS) * norms[1])
         crossing = now.raw[0]
+        level = crossing * norms[0]
+        self.curves.figure.y_range.update(start=level / 30.0, end=1.5 * float(norms.max()))
         self._cross.set([crossing], [crossing * norms[0]])
         self._applied.set([now.weights[0]] * 2, now.contributions)
         self._mark.location, self._mark.visible = now.weights[0], True
@@ -100,7 +102,7 @@ class CrossingTab:
         self._here.set([ratio], [left])
         first, second = now.tasks[:2]
         self.note.object = paragraph(
-            f"{now.where}. The raw weight is where both contributions are equal. Grey: weights "
+            f"{now.where[:1].upper()}{now.where[1:]}. The raw weight is where both contributions are equal. Grey: weights "
             "that the floor keeps out of reach. The imbalance slider at its left end follows the run."
         )
         self.readout.object = table(

@@ -68,7 +68,7 @@ class DiagramTab:
             here = PRESETS[name] == self.session.view.ratio
             button.button_type = "primary" if here else "default"
         knee = saturation_ratio(spec)
-        text = f"{now.where}. The floor is reached at an imbalance of {number(knee)}. "
+        text = f"{now.where[:1].upper()}{now.where[1:]}. The floor is reached at an imbalance of {number(knee)}. "
         if self.session.view.ratio > 0.0:
             left = float(residual_ratio(spec, self.session.view.ratio))
             text += f"Settled there, the contributions stay {number(left, 5)} to 1 apart."
@@ -107,7 +107,7 @@ def svg(now: Stages, spec: Any) -> str:
             f'<text x="{x + w // 2}" y="{y + 48}" class="s">{below}</text>'
         )
 
-    gain = "K_p = 1" if k == 2 else f"K_p = 1/{k - 1}"
+    gain = "Kₚ = 1" if k == 2 else f"Kₚ = 1/{k - 1}"
     law = gain if spec.law == "complement" else "inverse"
     every = "" if spec.interval == 1 else f", every {spec.interval}"
     mode = spec.floor_mode.replace("_", " ")
@@ -135,8 +135,8 @@ def svg(now: Stages, spec: Any) -> str:
         '<path class="p" marker-end="url(#arrow)" d="M560 26 V58"/>'
         # Down, and back: low-pass, floor, training.
         '<path class="p" marker-end="url(#arrow)" d="M900 82 H960 V302 H872"/>'
-        '<path class="p" marker-end="url(#arrow)" d="M740 302 H582"/>'
-        '<path class="p" marker-end="url(#arrow)" d="M450 302 H85 V116"/>'
+        '<path class="p" marker-end="url(#arrow)" d="M740 302 H632"/>'
+        '<path class="p" marker-end="url(#arrow)" d="M430 302 H85 V116"/>'
         + block(20, 50, 130, "Training", "the plant")
         + block(280, 50, 130, "Sensor", "share of norms")
         + '<circle cx="560" cy="82" r="22" class="b"/>'
@@ -144,13 +144,13 @@ def svg(now: Stages, spec: Any) -> str:
         f'<text x="574" y="36" class="w">reference 1/{k} = {number(1.0 / k)}</text>'
         + block(740, 50, 160, "Law", law)
         + block(740, 270, 130, "Low-pass", f"β = {spec.beta:g}{every}")
-        + block(450, 270, 130, "Floor", f"m = {spec.floor:g}, {mode}")
+        + block(430, 270, 200, "Floor", f"m = {spec.floor:g}, {mode}")
         + wire(162, 132, "gradient norms g", now.grad_norms)
         + wire(424, 132, "shares s", now.share, 6)
         + wire(604, 132, "errors e = 1/K − s", now.error, 6)
         + wire(800, 152, "raw weights", now.raw, 6)
-        + wire(612, 352 - 16, "average", now.ema, 6)
-        + wire(240, 322, "applied weights w", now.weights, 6)
+        + wire(644, 340, "average", now.ema, 6)
+        + wire(220, 328, "applied weights w", now.weights, 6)
         + wire(100, 202, "contributions w g", now.contributions)
         + "</svg></div>"
     )

@@ -164,6 +164,8 @@ class Board:
             self.figure.add_layout(self.legend, "below")
             self.paint(False)
         self.legend.items.append(LegendItem(label=name, renderers=[renderer]))
+        # Two abreast fit a phone.
+        self.legend.ncols = 2 if len(self.legend.items) > 2 else "auto"
 
     def hover(self, x_name: str, x_format: str = "0,0") -> None:
         """Show the values of the lines under the pointer."""

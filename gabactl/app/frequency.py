@@ -119,7 +119,7 @@ class FrequencyTab:
         self.nyquist = Board("Nyquist", "Re L", "Im L", height=320, match_aspect=True)
         self.locus = Board("Root locus over ρ", "Re z", "Im z", height=320, match_aspect=True)
         self.map = Board(
-            "Stable for these ρ and β (per β, between the lines)",
+            "Stable between the lines",
             "1 − β",
             "ρ",
             height=320,

@@ -57,7 +57,7 @@ class GradNormTab:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.bars = Board(
-            "Where each puts the weight of task 1 (logarithmic)",
+            "Weight of task 1, settled",
             "",
             "weight",
             height=250,
@@ -76,9 +76,7 @@ class GradNormTab:
             source=self._source,
             name="bars",
         )
-        self.weights = Board(
-            "Weight of task 1 while the imbalance goes 50x, 2,400x, 500x", "", "weight", height=250
-        )
+        self.weights = Board("Weight of task 1 at 50x, 2,400x, 500x", "", "weight", height=250)
         self.left = Board(
             "Largest over smallest contribution",
             "step",

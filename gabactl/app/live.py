@@ -35,7 +35,7 @@ class LiveTab:
         self.norms = Board("Gradient norms", "", "norm", y_axis_type="log", height=200)
         shared = self.norms.figure.x_range
         self.ratio = Board(
-            "Ratio of the loudest to the quietest",
+            "Ratio, loudest to quietest",
             "",
             "ratio",
             x_range=shared,
@@ -87,7 +87,7 @@ class LiveTab:
             self._ema[i].set(trace.step, run.ema[:, i])
         if trace.losses is None:
             self._loss.clear()
-            self.loss.figure.title.text = "Combined loss Σ wᵢ Lᵢ: this run recorded no losses"
+            self.loss.figure.title.text = "Combined loss: this run recorded no losses"
         else:
             self._loss.set(trace.step, run.combined_loss(trace.losses))
             self.loss.figure.title.text = "Combined loss Σ wᵢ Lᵢ with these weights"

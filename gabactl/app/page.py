@@ -100,7 +100,13 @@ class Dashboard(pn.viewable.Viewer):  # type: ignore[misc]
         )
         self._sidebar = pn.Column(
             *(self._controls[name].panel for name in ("source", *names)),
-            styles={"flex": "1 1 230px", "max-width": "min(100%, 720px)"},
+            styles={
+                "flex": "1 1 230px",
+                "max-width": "min(100%, 720px)",
+                "display": "grid",
+                # One column at the side of the page, two above it on a phone.
+                "grid-template-columns": "repeat(auto-fit, minmax(150px, 1fr))",
+            },
             css_classes=["sidebar"],
             margin=(8, 8),
         )

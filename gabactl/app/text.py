@@ -15,9 +15,10 @@ _TABLE = (
     "<style>"
     "table{border-collapse:collapse;font:13px/1.45 var(--sans,system-ui,sans-serif);width:100%}"
     "th,td{text-align:left;padding:3px 10px 3px 0;border-bottom:1px solid var(--line,#8884);"
-    "vertical-align:top;overflow-wrap:anywhere}"
+    "vertical-align:top;overflow-wrap:break-word}"
     "td.n{font-variant-numeric:tabular-nums;white-space:nowrap}"
-    "th{font-weight:600}caption{text-align:left;font-weight:600;padding:2px 0}"
+    "th{font-weight:600}th[scope=row]{width:24%;min-width:7.5em}caption{text-align:left;font-weight:600;"
+    "font-size:14px;padding:14px 0 3px}"
     "div.wide{overflow-x:auto}"
     "</style>"
 )

@@ -97,7 +97,7 @@ class TraceTab:
         self.drop.param.watch(self._dropped, "value")
         self.message = pane("", css_classes=["upload-message"])
         self.replay = Board(
-            "Replay: averages and applied weights under the settings at the left",
+            "Replay under the settings of this page",
             "step",
             "weight",
             height=260,
@@ -154,7 +154,7 @@ class TraceTab:
             pn.FlexBox(self.identify_button, self.recommend_button, self.use_button),
             self.identified,
             self.recommended,
-            pane(paragraph("Take the settings at the left away:")),
+            pane(paragraph("Take the settings of this page away:")),
             pn.FlexBox(*self.downloads),
             sizing_mode="stretch_width",
         )
