@@ -16,6 +16,7 @@ from gabactl.plants import Plant
 from gabactl.profiles import Profile, from_norms
 from gabactl.results import Result
 from gabactl.simulate import SimulationResult, as_balancer, simulate
+from gabactl.simulated import signal_figure
 
 __all__ = ["METRICS", "CompareResult", "Estimate", "compare", "compare_on_norms", "figures"]
 
@@ -202,22 +203,14 @@ class CompareResult(Result):
         >>> len(compare(["gaba", "fixed"], constant(500.0, 300)).figure().axes)
         3
         """
-        from matplotlib.figure import Figure
 
-        from gabactl import plots
-
-        with plots.style():
-            if figure is None:
-                figure = Figure(figsize=(7.0, 8.0), layout="constrained")
-            panels = figure.subplots(3, sharex=True)
+        def draw(panels: Sequence[Any]) -> None:
             next(iter(self.results.values())).plot(panels[0], "norms")
             self.plot(panels[1], "weights")
             self.plot(panels[2], "contributions")
-            for panel in panels[:2]:
-                panel.set_xlabel("")
             panels[1].get_legend().remove()
-            panels[0].set_title(self.title, fontsize="medium", wrap=True)
-        return figure
+
+        return signal_figure(self.title, draw, figure)
 
 
 def compare(

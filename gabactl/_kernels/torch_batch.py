@@ -79,7 +79,7 @@ class TorchRunner:
         pole = self._tensor(table["beta"] ** table["interval"])
         logs = self._tensor(log_norms)
         gone = torch.tensor(np.ascontiguousarray(lost), device=self._device)
-        any_lost: list[bool] = lost.any(axis=1).tolist()
+        any_lost = [bool(row.any()) for row in lost]
         feedback = bool(table["rho"].any())
         noisy = bool(table["noise"].any())
         numbers = self._first + torch.arange(loops, dtype=torch.int64, device=self._device)
