@@ -1,6 +1,8 @@
 """The event-triggered sensor: its budget, its bound, its state, and a recorded C-MAPSS run."""
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -213,3 +215,17 @@ class TestInTheLoss:
     def test_half_keeps_the_held_weights_in_float32(self):
         loss_fn = GABALoss(sensor=EventSensor()).half()
         assert loss_fn.held_raw.dtype == loss_fn.ema_weights.dtype == torch.float32
+
+
+def test_measured_on_cmapss():
+    # What simulations/sensors_on_cmapss.py wrote: real training, targets in cycles as published.
+    folder = Path(__file__).resolve().parents[2] / "simulations" / "results"
+    found = json.loads((folder / "sensors_cmapss.json").read_text(encoding="utf-8"))["runs"]
+    runs = [run for run in found.values() if run["target_scale"] == 1.0]
+    assert {run["subset"] for run in runs} >= {"FD001", "FD002"}
+    for run in runs:
+        event = run["sensors"]["event 0.03"]
+        assert run["overhead_of_event"] <= 0.03  # CPU time, against a plain step
+        assert event["final_weight_error"] < 0.02
+        assert event["final_ema_error"] < 0.02
+        assert event["readings"] < 0.03 * run["steps"]

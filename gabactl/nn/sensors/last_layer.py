@@ -19,8 +19,9 @@ class LastLayerSensor(ProxySensor):
     """Norm of each loss's gradient on some of the shared parameters only.
 
     What GradNorm proposes. Costs K passes through the heads and one layer: 1.00 to 1.28 plain
-    steps. More biased than the representation: on C-MAPSS the log-ratio is off by up to 1.4, and
-    weights by up to 0.27, without recalibration.
+    steps. Biased: on a small network on C-MAPSS it follows the exact log-ratio with correlation
+    0.45 to 0.98, and its error wanders over the epochs between -0.77 and +0.22 (docs: "Sensors on
+    C-MAPSS").
 
     Parameters
     ----------

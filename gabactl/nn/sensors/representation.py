@@ -34,9 +34,10 @@ class RepresentationSensor(ProxySensor):
     """Norm of each loss's gradient with respect to the shared features.
 
     Costs K passes through the heads, none through the backbone: about 1.00 to 1.10 plain steps.
-    Biased, because the backbone's Jacobian is left out: on C-MAPSS it follows the exact log-ratio
-    with correlation 0.5 to 0.86 and is off by up to 0.67, which puts weights up to 0.14 wrong
-    without recalibration. Measure yours with :func:`gabactl.nn.calibrate`.
+    Biased, because the backbone's Jacobian is left out: on a small network on C-MAPSS it follows
+    the exact log-ratio with correlation 0.30 to 0.85 and is off by 0.56 to 2.3, by how much
+    depending on the epoch (docs: "Sensors on C-MAPSS"). Measure yours with
+    :func:`gabactl.nn.calibrate`.
 
     Parameters
     ----------
