@@ -1,0 +1,187 @@
+"""The ends of every range: many tasks, subnormal and huge norms, slow averages, floors near 1/K.
+
+The oracle is the same stage in exact rational arithmetic.
+"""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from gabactl import controller as c
+from gabactl._kernels import controller as kernel
+from gabactl.authority import authority, residual_ratio, settled_weights, weight_range
+from gabactl.errors import InputError
+from gabactl.filter import filter_facts
+from gabactl.linear import open_loop
+from gabactl.margins import margins
+from gabactl.noise import noise_gain, noise_report
+from gabactl.plants import LogRatio
+from gabactl.responses import step_response
+from gabactl.spec import GabaSpec
+
+TASKS = (2, 3, 8, 64)
+LAWS = ("complement", "inverse")
+MODES = ("renormalise", "affine", "project", "clamp_state")
+#: Smallest, subnormal, tiny, published epsilon, ..., largest whose sum over 64 tasks is finite.
+EDGES = (5e-324, 1e-310, 2.3e-308, 1e-150, 1e-45, 1e-38, 1e-12, 1.0, 3e38, 1e150, 1e300, 2.8e306)
+
+
+#: The same for float32, whose smallest number is 1.4e-45 and whose largest is 3.4e38.
+EDGES32 = (1.5e-45, 1e-40, 1.2e-38, 1e-12, 1.0, 1e12, 5e36)
+
+
+def readings(k: int, n: int, edges: tuple[float, ...] = EDGES) -> np.ndarray:
+    """Norms over the whole range, mixed, with zeros and unusable ones among them."""
+    rng = np.random.default_rng(k)
+    g = rng.choice(edges, size=(n, k)) * rng.uniform(0.5, 1.0, size=(n, k))
+    g[::5] = rng.choice([0.0, 5e-324, 1.7e308, np.inf, np.nan], size=g[::5].shape)
+    g[1] = 0.0
+    g[2] = 5e-324
+    g[3] = 1.7976931348623157e308
+    return g
+
+
+def exact(rows: np.ndarray) -> np.ndarray:
+    return np.array([[Fraction(float(x)) for x in row] for row in rows], dtype=object)
+
+
+def floors(k: int) -> list[float]:
+    return [0.0, 5e-324, 1e-17, 0.5 / k, (1.0 - 1e-9) / k, float(np.nextafter(1.0 / k, 0.0))]
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("k", TASKS)
+def test_raw_weights_agree_with_exact_ones(k, law):
+    g = readings(k, 60)
+    ok = c.usable(g, law)
+    assert 10 < ok.sum() < 60
+    got = c.raw_weights(g, law)
+    assert np.isnan(got[~ok]).all()
+    want = c.raw_weights(exact(g[ok]), law).astype(float)
+    # Each rounding is half an ulp; the sums of K terms add at most K of them. Relative to the
+    # largest raw weight: where one norm is all, S - g cancels.
+    assert np.abs(got[ok] - want).max() <= 2 * k * np.finfo(float).eps
+    assert ((got[ok] >= 0) & (got[ok] <= 1)).all()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("k", TASKS)
+def test_floors_agree_with_exact_ones(k, mode):
+    ema = np.random.default_rng(k).dirichlet(np.full(k, 0.05), size=20)
+    for floor in floors(k):
+        got = c.saturate(ema, floor, mode)
+        rows = exact(ema)
+        want = c.saturate(rows, Fraction(floor), mode).astype(float)
+        assert np.abs(got - want).max() <= 4 * k * np.finfo(float).eps
+        assert np.abs(got.sum(axis=-1) - 1.0).max() <= 4 * k * np.finfo(float).eps
+        least = float(weight_range(floor, k, "inverse", mode)[0])
+        assert got.min() >= least - 4 * k * np.finfo(float).eps
+
+
+@pytest.mark.parametrize("guard", ["hold", "none"])
+@pytest.mark.parametrize("k", TASKS)
+def test_compiled_step_equals_the_reference(k, guard):
+    g = readings(k, 40)
+    for number, (law, mode) in enumerate((a, b) for a in LAWS for b in MODES):
+        floor = floors(k)[number % 6]
+        beta = (0.0, 0.99, 1.0 - 1e-9)[number % 3]
+        spec = GabaSpec(k, beta, floor, 0, law, mode, guard, 1 + number % 3)
+        reference = c.Controller(spec)
+        ema, weights, scratch = np.full(k, 1.0 / k), np.empty(k), np.empty(2 * k)
+        for step, reading in enumerate(g, start=1):
+            with np.errstate(all="ignore"):
+                expected = reference.observe(reading)
+            kernel.observe(reading, step, ema, weights, scratch, *kernel.codes(spec))
+            np.testing.assert_array_equal(ema, reference.ema_weights)
+            np.testing.assert_array_equal(weights, expected)
+        if guard == "hold":
+            assert np.isfinite(weights).all()
+            assert abs(weights.sum() - 1.0) <= 4 * k * np.finfo(float).eps
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("k", TASKS)
+def test_torch_agrees_with_exact_stages(k, dtype):
+    torch = pytest.importorskip("torch")
+    from gabactl.nn import _stages
+
+    kind = np.dtype(dtype)
+    eps = float(np.finfo(kind).eps)
+    with np.errstate(over="ignore", under="ignore"):
+        g = readings(k, 40, EDGES if dtype == "float64" else EDGES32).astype(kind)
+    for law in LAWS:
+        spec = GabaSpec(n_tasks=k, law=law, floor=0.0)
+        usable = 0
+        for row in g:
+            tensor = torch.from_numpy(row)
+            with np.errstate(over="ignore", invalid="ignore"):
+                total = row.sum(dtype=kind)
+                expect = np.isfinite(total) and total > 0 and np.isfinite(row).all()
+                expect = bool(expect and (law == "complement" or (row > 0).all()))
+            assert bool(_stages.usable(tensor, spec)) == expect
+            if expect:
+                usable += 1
+                want = c.raw_weights(exact(row[None]), law)[0].astype(float)
+                got = _stages.raw_weights(tensor, spec).double().numpy()
+                assert np.abs(got - want).max() <= 4 * k * eps
+        assert usable > 4, law
+
+
+@pytest.mark.parametrize("beta", [0.0, 1e-300, 0.99, 1.0 - 1e-6, 1.0 - 1e-9])
+def test_slow_averages_have_right_margins(beta):
+    """Closed forms of (1 - beta) k/(z - beta): stable up to k = (1 + beta)/(1 - beta)."""
+    import control
+
+    loop = control.TransferFunction([(1.0 - beta) * 0.5], [1.0, -beta], 1)
+    found = margins(loop)
+    limit = (1 + Fraction(beta)) / (1 - Fraction(beta)) * 2
+    assert found.gain_margin_up == pytest.approx(float(limit), rel=1e-6)
+    facts = filter_facts(GabaSpec(beta=beta)).to_dict()
+    if beta > 0.5:
+        assert facts["time_constant_steps"] == pytest.approx(-1.0 / np.log(beta), rel=1e-12)
+
+
+@pytest.mark.parametrize("beta", [0.99, 0.9999, 1.0 - 1e-5])
+def test_noise_of_slow_averages(beta):
+    loop = open_loop(GabaSpec(beta=beta), LogRatio(0.0))
+    assert noise_gain(loop) == pytest.approx((1.0 - beta) / (1.0 + beta), rel=1e-6)
+
+
+def test_what_is_too_slow_to_sum_is_refused():
+    """It used to be cut after five million readings, and 200 times too small."""
+    loop = open_loop(GabaSpec(beta=1.0 - 1e-9), LogRatio(0.5))
+    with pytest.raises(InputError, match="slowest mode of the closed loop takes"):
+        noise_report(loop)
+    assert "not settled" in str(step_response(loop).info.reason)
+
+
+@pytest.mark.parametrize("k", TASKS)
+def test_authority_over_every_ratio(k):
+    ratios = np.array([5e-324, 1e-300, 1e-17, 1.0, 1e15, 1e17, 1e300, 1.7e308])
+    for law in LAWS:
+        free = GabaSpec(n_tasks=k, law=law, floor=0.0)
+        residual = residual_ratio(free, ratios)
+        if law == "inverse" or k == 2:
+            # Without a floor the contributions are equal, however large the ratio.
+            assert residual == pytest.approx(np.ones(ratios.size), rel=1e-7)
+        else:
+            r = ratios[1:-1]
+            want = r / ((r + (k - 2)) / (k - 1))
+            assert residual[1:-1] == pytest.approx(want, rel=1e-12)
+        for floor in floors(k):
+            for mode in MODES:
+                spec = GabaSpec(n_tasks=k, law=law, floor=floor, floor_mode=mode)
+                weights = settled_weights(spec, ratios)
+                assert np.abs(weights.sum(axis=-1) - 1.0).max() < 1e-13
+                assert weights.min() >= float(weight_range(floor, k, law, mode)[0]) * (1.0 - 1e-9)
+                authority(spec).to_json()
+
+
+@pytest.mark.parametrize("k", [2, 64])
+@pytest.mark.parametrize("beta", [1.0, -1e-300, float("nan")])
+def test_out_of_range_is_refused(k, beta):
+    with pytest.raises(InputError, match="beta"):
+        GabaSpec(n_tasks=k, beta=beta, floor=0.0)
+    with pytest.raises(InputError, match="floor"):
+        GabaSpec(n_tasks=k, floor=1.0 / k)
