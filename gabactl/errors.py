@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["InputError", "Stopped"]
+from unicodedata import category
+
+__all__ = ["InputError", "Stopped", "printable"]
 
 _LONGEST = 1000
 
@@ -31,7 +33,7 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(_printable(_short(message)))
+        super().__init__(printable(_short(message)))
 
 
 class Stopped(RuntimeError):
@@ -51,7 +53,7 @@ class Stopped(RuntimeError):
     """
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(_printable(_short(message)))
+        super().__init__(printable(_short(message)))
 
 
 def _short(text: str) -> str:
@@ -61,8 +63,23 @@ def _short(text: str) -> str:
     return f"{text[:half]} ... {text[-half:]}"
 
 
-def _printable(text: str) -> str:
-    text = " ".join(text.splitlines())
+def printable(text: str) -> str:
+    """Text as one line that a terminal shows, and does not obey.
+
+    Parameters
+    ----------
+    text : str
+        Perhaps out of a file: line ends become spaces; escape sequences, control characters and
+        half characters are written as ``\\x1b`` and the like.
+
+    Examples
+    --------
+    >>> print(printable("rul\\x1b[2J"))
+    rul\\x1b[2J
+    """
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(
+        c if c.isprintable() or category(c) == "Zs" else c.encode("unicode_escape").decode()
+        for c in " ".join(text.splitlines())
+    )

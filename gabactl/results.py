@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from gabactl.errors import printable
+
 __all__ = ["Result", "format_table", "to_jsonable"]
 
 
@@ -63,7 +65,9 @@ class Result:
         return plots.table(self.title, self.rows(), ax)
 
     def __str__(self) -> str:
-        return "\n".join([self.title, *("  " + line for line in format_table(self.rows()))])
+        lines = [self.title, *("  " + line for line in format_table(self.rows()))]
+        # Names in it come out of files: none may write elsewhere on the terminal.
+        return "\n".join(printable(line) for line in lines)
 
 
 def format_table(rows: Sequence[Sequence[str]]) -> list[str]:

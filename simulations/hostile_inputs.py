@@ -4,7 +4,7 @@
 function of reader, seed and number, and 20,000 more that coverage of the reader's code guided
 (atheris, where it is installed). It writes ``simulations/results/hostile_inputs.json`` after every
 few thousand inputs, and goes on from there when it is started again; ``--fresh`` begins anew. One
-process at a time.
+process at a time. The table in ``docs/faults.md`` is written from the record at the end.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "simulations" / "results" / "hostile_inputs.json"
 sys.path.insert(0, str(ROOT / "tests"))
 
+from faults import matrix  # noqa: E402
 from hostile import guided, watch  # noqa: E402
 from hostile.readers import READERS  # noqa: E402
 
@@ -108,6 +109,7 @@ def main() -> int:
             entry["guided"] = guided.run(name, given.guided, given.seed)
             _save(record)
             print(f"   guided: {entry['guided']}", flush=True)
+    matrix.PAGE.write_text(matrix.page(), encoding="utf-8")
     found = [
         name
         for name, entry in record["readers"].items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,9 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dic
     if file.stat().st_size > _MAX_BYTES:
         raise InputError(f"{file}: larger than {_MAX_BYTES >> 30} GiB, which no checkpoint is")
     try:
-        state = torch.load(file, map_location=device, weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch muses about the format of a damaged file
+            state = torch.load(file, map_location=device, weights_only=True)
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror}): check the path") from None
     except Exception as error:
@@ -90,11 +93,14 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dic
         raise InputError(
             f"{file}: not a readable checkpoint ({type(error).__name__}): delete it and start afresh"
         ) from None
-    if not isinstance(state, dict) or state.get("format") != _FORMAT:
+    # A tensor in place of the text or the number would compare to a tensor.
+    form = state.get("format") if isinstance(state, dict) else None
+    if not isinstance(form, str) or form != _FORMAT:
         raise InputError(f"{file}: no checkpoint of `gabactl train`: give the file it wrote")
-    if state.get("version") != _VERSION:
+    version = state.get("version")
+    if not isinstance(version, int) or version != _VERSION:
         raise InputError(
-            f"{file}: checkpoint version {state.get('version')!r} is unknown here (this release "
+            f"{file}: checkpoint version {version!r} is unknown here (this release "
             f"reads {_VERSION}): use the gabactl that wrote it"
         )
     return state

@@ -79,7 +79,9 @@ def read_events(path: str | Path, given: Mapping[str, str] | None = None) -> For
     matched = match_columns(list(found), source, given)
     series = {column: _series(found[name], 1) for column, name in matched.items()}
     step, time = _series(max((found[name] for name in matched.values()), key=len), 2)
-    columns = columns_from_series(series, source, (step, time - time.min()))
+    with np.errstate(invalid="ignore"):  # a time of infinity is kept as no time
+        since = time - time.min()
+    columns = columns_from_series(series, source, (step, since))
     return ForeignSource("tensorboard", columns, matched, source, "float32", truncated)
 
 

@@ -283,7 +283,8 @@ def _source(
 
     wall = next((series(name) for name in _TIMES if name in cells), None)
     if wall is not None:
-        wall = (wall[0], wall[1] - wall[1][:1].sum()) if len(wall[1]) else None
+        with np.errstate(invalid="ignore"):  # a time of infinity is kept as no time
+            wall = (wall[0], wall[1] - wall[1][:1].sum()) if len(wall[1]) else None
     columns = columns_from_series(
         {column: series(key) for column, key in kept.items()},
         source,

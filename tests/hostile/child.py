@@ -16,6 +16,7 @@ import struct
 import sys
 import time
 import traceback
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,9 @@ def one(reader: Reader, guard: Guard, data: bytes) -> tuple[str, str]:
     """Read one input: ("accepted" or "refused" or "finding", what)."""
     guard.broken.clear()
     try:
-        line = refusal(reader, data)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            line = refusal(reader, data)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
@@ -103,6 +106,8 @@ def one(reader: Reader, guard: Guard, data: bytes) -> tuple[str, str]:
         return "finding", f"{type(error).__name__}{place}: {str(error)[:200]}"
     if guard.broken:
         return "finding", guard.broken[0]
+    if said:
+        return "finding", f"warns: {said[0].category.__name__}: {str(said[0].message)[:200]}"
     return ("accepted", "") if line is None else ("refused", line)
 
 
