@@ -396,13 +396,13 @@ def _controller(
     assert trace.ema is not None
     recorded = trace.ema[rows]
     comparisons = [_time_constant(raw, recorded, spec, trace.precision)]
-    loud = int(np.argmin(raw[:_SEEN].mean(axis=0)))
-    # Where the average was thinned out, the replay (checked against it elsewhere) fills in.
-    ema = np.where(np.isfinite(recorded), recorded, done.ema[rows])[:, loud]
     if rows.size < _LEAST_READINGS:
         reason = f"{_CONSTANT}: {rows.size} readings, {_LEAST_READINGS} are needed"
         comparisons.append(Comparison("step_response", "step response", reason=reason))
         return tuple(comparisons), {}
+    loud = int(np.argmin(raw[:_SEEN].mean(axis=0)))
+    # Where the average was thinned out, the replay (checked against it elsewhere) fills in.
+    ema = np.where(np.isfinite(recorded), recorded, done.ema[rows])[:, loud]
     x = raw[:, loud]
     noise = _short_memory(x)
     simulated = _simulate(x, noise, spec, draws, seed)
