@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba import types
+from numba import typeof, types
 from numba.extending import intrinsic
 
 from gabactl._kernels.jit import compiled
@@ -31,7 +31,7 @@ from gabactl._kernels.vectors import (
     use_wide_vectors,
 )
 
-__all__ = ["LANES", "LIMITS", "MAX_TASKS", "layout", "row_names", "run_bounded"]
+__all__ = ["LANES", "LIMITS", "MAX_TASKS", "layout", "operations", "row_names", "run_bounded"]
 
 #: Loops that share a block.
 LANES = 64
@@ -256,6 +256,13 @@ class _Step:
                 told = waited
             self.put(f"lag {i}", a.fma(self.get(f"lag {i}"), rest * told))
 
+    def fold(self) -> None:
+        """The logarithm of the products, into the integrated error."""
+        ratio = self.get("product_high") / self.get("product_low")
+        self.put("error", self.get("error") + log(ratio))
+        self.put("product_high", self.lanes.constant(1.0))
+        self.put("product_low", self.lanes.constant(1.0))
+
     def _normals(self) -> Iterator[Vector]:
         """Standard normal numbers of this step: those of :mod:`gabactl._kernels.random`."""
         double = self.lanes.of(64)
@@ -318,6 +325,75 @@ def _lanes_of(builder: Any, kind: Any) -> Lanes:
     use_wide_vectors(builder)
     bits = kind.dtype.bitwidth
     return Lanes(builder, _AT_ONCE // bits, bits)
+
+
+def operations(
+    n_tasks: int, feedback: bool, noisy: bool, dtype: str = "float64"
+) -> dict[str, float]:
+    """What one step of one loop costs, counted in the instructions that are written for it.
+
+    Parameters
+    ----------
+    n_tasks, feedback, noisy, dtype
+        Kind of loop.
+
+    Returns
+    -------
+    dict
+        ``flop``: floating-point operations (a fused multiply-add is two, a division one);
+        ``instructions``: those, comparisons, choices and integer operations, one each; a largest or
+        smallest of two is one. Loads and stores run beside them.
+
+    Examples
+    --------
+    >>> operations(3, True, False)["flop"] > operations(3, False, False)["flop"] > 100
+    True
+    """
+    totals = {"flop": 0.0, "instructions": 0.0}
+    shape = typeof(layout(n_tasks, feedback, False, noisy, False))
+    # Half the steps watch the weights; the logarithm of the products is shared by some.
+    for mode, share in ((_PLAIN, 0.5), (_WATCH, 0.5), (None, 1 / LIMITS[dtype][2])):
+        bits = 64 if dtype == "float64" else 32
+        scalar = ir.DoubleType() if bits == 64 else ir.FloatType()
+        one = ir.IntType(1)
+        kinds = [scalar.as_pointer(), scalar, _INT64, one]
+        function = ir.Function(ir.Module(), ir.FunctionType(ir.VoidType(), kinds), "step")
+        builder = ir.IRBuilder(function.append_basic_block())
+        state, number, whole, truth = function.args
+        inputs = {
+            **dict.fromkeys(("state", "queue"), state),
+            **dict.fromkeys(("lane", "t", "loop", "loop high"), whole),
+            "logs": lambda i, number=number: number,
+            "now": number,
+            "usable": truth,
+            "key": (whole, whole),
+        }
+        step = _Step(Lanes(builder, 512 // bits, bits), shape, mode or _PLAIN, inputs)
+        if mode is None:
+            step.fold()
+        else:
+            step.write()
+        for instruction in builder.block.instructions:
+            name = instruction.opname
+            fused = name == "call" and instruction.callee.name.startswith("llvm.fma")
+            flop = 2 if fused else int(name in ("fadd", "fsub", "fmul", "fdiv", "call"))
+            # A comparison and its choice are one instruction for the larger of two.
+            other = name in (
+                "fneg",
+                "select",
+                "and",
+                "or",
+                "xor",
+                "add",
+                "sub",
+                "mul",
+                "shl",
+                "ashr",
+            )
+            vector = isinstance(instruction.type, ir.VectorType)
+            totals["flop"] += share * flop * vector
+            totals["instructions"] += share * vector * (flop > 0 or other)
+    return totals
 
 
 @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
@@ -390,10 +466,7 @@ def _fold(typing_context: Any, shape: Any, state: Any, lane: Any) -> Any:
         lanes = _lanes_of(builder, state)
         data = context.make_array(state)(context, builder, arguments[1]).data
         step = _Step(lanes, shape, _PLAIN, {"state": data, "lane": arguments[2]})
-        ratio = step.get("product_high") / step.get("product_low")
-        step.put("error", step.get("error") + log(ratio))
-        step.put("product_high", lanes.constant(1.0))
-        step.put("product_low", lanes.constant(1.0))
+        step.fold()
         return context.get_dummy_value()
 
     return types.void(shape, state, types.int64), generate
