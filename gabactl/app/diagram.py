@@ -40,7 +40,7 @@ class DiagramTab:
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self._request: Callable[..., None] = session.change
+        self._request: Callable[..., Any] = session.change
         self.buttons = {
             name: pn.widgets.Button(
                 name=name, margin=3, css_classes=["preset", f"preset-{ratio:g}"]

@@ -23,11 +23,18 @@ from gabactl.spec import GabaSpec
 __all__ = ["FrequencyTab", "locus_points", "stable_rho"]
 
 #: Poles of the map, by their nines.
-_MAP_BETAS = tuple(float(1.0 - gain) for gain in np.geomspace(1.0, 1e-4, 13))
+_MAP_BETAS = tuple(float(1.0 - gain) for gain in np.geomspace(1.0, 1e-4, 9))
 #: Values of rho of the locus: fine near 0, where the poles leave fast.
-_NEAR = np.geomspace(1e-3, 1.0, 24)
+_NEAR = np.geomspace(1e-3, 1.0, 16)
 _LOCUS_RHO = tuple(float(r) for r in np.unique(np.concatenate([-30.0 * _NEAR, [0.0], 1.5 * _NEAR])))
 _CIRCLE = np.exp(1j * np.linspace(0.0, 2.0 * math.pi, 240))
+#: Two pictures abreast where there is room.
+_GRID = (
+    ":host { display: grid !important; "
+    "grid-template-columns: repeat(auto-fit, minmax(min(100%, 380px), 1fr)); }"
+)
+#: Lowest rho shown in the map, unless the plant's own is lower.
+_MAP_LOW = -12.0
 #: Largest |rho| drawn in the map; limits beyond are at its edge.
 _MAP_REACH = 300.0
 
@@ -150,13 +157,10 @@ class FrequencyTab:
         self._now = self.map.dots("now", COLOURS[3], "diamond", 14)
         self.note = pane()
         self.table = pane()
-        grid = pn.GridBox(
+        grid = pn.Column(
             *(pn.pane.Bokeh(b.figure, sizing_mode="stretch_width") for b in self.boards),
             sizing_mode="stretch_width",
-            styles={
-                "display": "grid",
-                "grid-template-columns": "repeat(auto-fit, minmax(min(100%, 380px), 1fr))",
-            },
+            stylesheets=[_GRID],
         )
         self.view = pn.Column(self.note, grid, self.table, sizing_mode="stretch_width")
 
@@ -211,8 +215,8 @@ class FrequencyTab:
         self._high.set(gains, limits[:, 1])
         # Room for both, whatever the limits at the far end of beta are.
         here = stable_rho(spec, a, view.delay, ratio)
-        low = min(-3.0, 1.3 * view.rho, max(1.3 * here[0], -_MAP_REACH))
-        high = max(1.6, 1.3 * view.rho, min(1.3 * here[1], 50.0))
+        low = min(-3.0, 1.3 * view.rho, max(1.3 * here[0], _MAP_LOW))
+        high = max(1.6, 1.3 * view.rho, min(1.3 * here[1], -_MAP_LOW))
         self.map.figure.y_range.update(start=low, end=high)
 
 

@@ -31,6 +31,14 @@ _CLASSES = {
     "trace": "TraceTab",
 }
 
+#: At the side of the page; above it, two abreast, on a phone.
+_SIDEBAR_CSS = """
+:host(.sidebar) { display: grid !important; grid-template-columns: 100%; width: 244px;
+  flex: 0 0 auto; }
+@media (max-width: 760px) {
+  :host(.sidebar) { grid-template-columns: 1fr 1fr; width: 100%; }
+}
+"""
 _SIDEBAR = ("beta", "floor", "warmup", "interval")
 _CHOICES: dict[str, tuple[str, dict[str, str]]] = {
     "floor_mode": (
@@ -54,7 +62,7 @@ _CHOICES: dict[str, tuple[str, dict[str, str]]] = {
 #: Milliseconds of rest before the address follows the view.
 _REST_MS = 300
 #: And before the slow part of a tab is drawn again.
-_SLOW_MS = 60
+_SLOW_MS = 20
 
 
 class Dashboard(pn.viewable.Viewer):  # type: ignore[misc]
@@ -100,13 +108,7 @@ class Dashboard(pn.viewable.Viewer):  # type: ignore[misc]
         )
         self._sidebar = pn.Column(
             *(self._controls[name].panel for name in ("source", *names)),
-            styles={
-                "flex": "1 1 230px",
-                "max-width": "min(100%, 720px)",
-                "display": "grid",
-                # One column at the side of the page, two above it on a phone.
-                "grid-template-columns": "repeat(auto-fit, minmax(150px, 1fr))",
-            },
+            stylesheets=[_SIDEBAR_CSS],
             css_classes=["sidebar"],
             margin=(8, 8),
         )

@@ -53,7 +53,7 @@ class SensorTab:
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self._request: Callable[..., None] = session.change
+        self._request: Callable[..., Any] = session.change
         self.ticks = pn.widgets.CheckBoxGroup(
             name="Parameters that count", inline=True, css_classes=["groups"], margin=(4, 8)
         )

@@ -19,7 +19,7 @@ _TABLE = (
     "td.n{font-variant-numeric:tabular-nums;white-space:nowrap}"
     "th{font-weight:600}th[scope=row]{width:24%;min-width:7.5em}caption{text-align:left;font-weight:600;"
     "font-size:14px;padding:14px 0 3px}"
-    "div.wide{overflow-x:auto}"
+    "div.wide{overflow-x:auto}table.many{min-width:560px}"
     "</style>"
 )
 
@@ -64,7 +64,8 @@ def table(
         rest = "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
         pad = "<td></td>" * (width - len(row))
         lines.append(f"<tr>{first}{rest}{pad}</tr>")
-    return f'{_TABLE}<div class="wide"><table>{"".join(lines)}</table></div>'
+    kind = ' class="many"' if width > 3 else ""
+    return f'{_TABLE}<div class="wide"><table{kind}>{"".join(lines)}</table></div>'
 
 
 def paragraph(text: str, kind: str = "") -> str:

@@ -123,7 +123,7 @@ class TraceTab:
         self._found: Any = None
         self._advice: GabaSpec | None = None
         self._of: Trace | None = None
-        self._request: Callable[..., None] = session.change
+        self._request: Callable[..., Any] = session.change
         self.downloads = [
             pn.widgets.FileDownload(
                 callback=lambda write=write: io.BytesIO(write(self.session.spec).encode()),

@@ -56,8 +56,8 @@ def start_server(*arguments: str) -> tuple[subprocess.Popen[str], str]:
     return process, line.split()[0]
 
 
-#: Every model of the page, those inside templates included.
-_MODELS = "const all = [...Bokeh.documents[0]._all_models.values()];"
+#: Every model of the page, the newest first: a tab that was left may leave its own behind.
+_MODELS = "const all = [...Bokeh.documents[0]._all_models.values()].reverse();"
 
 
 class Page:
@@ -94,14 +94,13 @@ class Page:
 
     def set(self, css_class: str, value: Any) -> None:
         """Set the value of the widget with this class, as a hand would."""
-        done = self.run(
-            "const m = all.find(m => (m.css_classes || []).includes(arguments[0]));"
+        self.wait(
+            _MODELS + "const m = all.find(m => (m.css_classes || []).includes(arguments[0]));"
             "if (!m) return false; m.value = arguments[1];"
             "if ('value_throttled' in m) m.value_throttled = arguments[1]; return true;",
             css_class,
             value,
         )
-        assert done, f"no widget {css_class}"
 
     def value(self, css_class: str) -> Any:
         """The value of the widget with this class."""
