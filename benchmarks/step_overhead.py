@@ -208,8 +208,10 @@ def libmtl_step(model, losses, shared, device):
             return shared
 
         def zero_grad_share_params(self):
+            # In place, as torch did when LibMTL was written: it goes on to write into .grad.
             for p in shared:
-                p.grad = None
+                if p.grad is not None:
+                    p.grad.zero_()
 
     weighting = Weighting()
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5)

@@ -261,9 +261,11 @@ def page(result: dict[str, Any]) -> str:
         "reads exact norms at every step: of the stored average, and of the applied weights, which the",
         "floor bounds. Written by `simulations/sensors_on_cmapss.py`.",
         "",
-        "With targets in cycles the ratio is far beyond the floor and every sensor will do. Divided by",
-        "125, the weights are near balance, and a sensor shows what it is worth.",
+        "With targets in cycles (/ 1) the ratio is far beyond the floor and every sensor will do. With",
+        "targets / 125 the weights are near balance, and a sensor shows what it is worth.",
     ]
+    if all(run["target_scale"] == 1.0 for run in result["runs"].values()):
+        lines += ["The runs below are of the first kind."]
     for name, run in result["runs"].items():
         lines += [
             "",

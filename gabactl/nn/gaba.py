@@ -489,10 +489,11 @@ class GABALoss(BalancedLoss):
     @torch.no_grad()
     def _coast(self) -> None:
         """Let the average go on following the last raw weights."""
-        followed = _stages.smooth(self.ema_weights, self.held_raw, self.spec)
+        # As _stages.smooth, in place: this runs at nearly every step of the event sensor.
+        pole = self.spec.beta
+        self.ema_weights.mul_(pole).add_(self.held_raw, alpha=1.0 - pole)
         if self.spec.floor_mode == "clamp_state":
-            followed = _stages.project(followed, self.spec.floor)
-        self.ema_weights.copy_(followed)
+            self.ema_weights.copy_(_stages.project(self.ema_weights, self.spec.floor))
 
     @torch.no_grad()
     def _take(self, norms: Tensor) -> Tensor:

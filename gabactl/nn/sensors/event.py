@@ -66,7 +66,8 @@ class EventSensor(Sensor):
         self.reading_cost = reading_cost
         self.tolerance = tolerance
         self._trigger: EventTrigger | None = None
-        self._fetching: tuple[Tensor, Any] | None = None
+        # The losses of the last step: on their way from the device with an event, or there.
+        self._fetching: tuple[Tensor | list[float], Any] | None = None
 
     @property
     def trigger(self) -> EventTrigger:
@@ -101,10 +102,10 @@ class EventSensor(Sensor):
 
     def _fetch(self, losses: Sequence[Tensor]) -> None:
         device = losses[0].device
-        values = torch.stack([loss.detach().reshape(()).to(device) for loss in losses])
         if device.type != "cuda":
-            self._fetching = (values, None)
+            self._fetching = ([loss.item() for loss in losses], None)
             return
+        values = torch.stack([loss.detach().reshape(()).to(device) for loss in losses])
         host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
         host.copy_(values, non_blocking=True)
         arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
@@ -117,7 +118,7 @@ class EventSensor(Sensor):
         values, arrived = self._fetching
         if arrived is not None:
             arrived.synchronize()
-        return [float(x) for x in values.tolist()]
+        return [float(x) for x in values]
 
     def read(
         self, losses: Sequence[Tensor], parameters: Sequence[Tensor], context: Context
@@ -140,7 +141,7 @@ class EventSensor(Sensor):
         before = state.get("before")
         self._fetching = None
         if before is not None:
-            self._fetching = (torch.tensor(before, dtype=torch.float64), None)
+            self._fetching = ([float(x) for x in before], None)
 
     def describe(self) -> dict[str, Any]:
         """Name, budget, what a reading is taken to cost (plain steps), tolerance."""
