@@ -497,6 +497,8 @@ class _Run:
                     f"{len(self.rul)}: give the same data"
                 )
             self.step = int(saved["step"])
+            if _any_complex(saved):
+                raise TypeError("complex numbers")
             self.model.load_state_dict(saved["model"])
             self.average.model.load_state_dict(saved["average"])
             self.best = saved["best"]
@@ -515,6 +517,17 @@ class _Run:
             raise InputError(
                 f"{source}: damaged checkpoint ({type(error).__name__}): delete it and start afresh"
             ) from None
+
+
+def _any_complex(values: Any) -> bool:
+    """Whether a tensor in it is complex: loading one would drop half of it, with a warning."""
+    if isinstance(values, Tensor):
+        return values.is_complex()
+    if isinstance(values, Mapping):
+        values = values.values()
+    elif not isinstance(values, (list, tuple)):
+        return False
+    return any(map(_any_complex, values))
 
 
 class _Average:

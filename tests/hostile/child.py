@@ -71,6 +71,8 @@ class Guard:
         if isinstance(path, int) or path in ("/dev/null", b"/dev/null"):
             return True
         full = os.path.abspath(os.fsdecode(path))
+        if "__pycache__" in full.split(os.sep) and full.startswith(self._trusted):
+            return True  # compiled code of ours, kept by Python and by numba
         return full == self.room or full.startswith(self.room + os.sep)
 
     def _refuse(self, what: str) -> None:

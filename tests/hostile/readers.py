@@ -1216,13 +1216,17 @@ class Checkpoint(Reader):
         given = state.get("settings")
         claimed = given.get("balancer") if isinstance(given, dict) else None
         names = [saved["settings"]["balancer"] for saved in self.states]
-        which = names.index(claimed) if claimed in names else 0
+        which = names.index(claimed) if isinstance(claimed, str) and claimed in names else 0
         run, saved = self.runs[which], self.states[which]
-        if not state.get("model"):
+        if isinstance(state.get("model"), dict) and not state["model"]:
             # Stands for the large tables, which need not be written a hundred thousand times.
             state = {
                 **state,
-                **{k: saved[k] for k in ("model", "average", "optimizer") if state.get(k) == {}},
+                **{
+                    k: saved[k]
+                    for k in ("model", "average", "optimizer")
+                    if isinstance(state.get(k), dict) and not state[k]
+                },
             }
         run.restore(state, str(file))
         if not 0 <= run.step < 1 << 62:
@@ -1398,7 +1402,9 @@ class SweepFolder(Reader):
         (place / "manifest.json").write_bytes(data[4 : 4 + size])
         (place / "parts" / "chunk-00000000.parquet").write_bytes(data[4 + size :])
         result = open_sweep(place)
-        show(result)
+        result.table()
+        if zlib.crc32(data) % 8 == 0:  # a summary reads every column again
+            show(result)
         return result
 
 

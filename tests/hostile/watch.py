@@ -81,6 +81,7 @@ def _room() -> Iterator[Path]:
     usable = memory.is_dir() and os.access(memory, os.W_OK)
     with tempfile.TemporaryDirectory(prefix="hostile-", dir=memory if usable else None) as name:
         (Path(name) / "cwd").mkdir()
+        (Path(name) / "room").mkdir()
         yield Path(name)
 
 
@@ -93,7 +94,7 @@ def _watch(name: str, seed: int, start: int, stop: int, folder: Path, module: st
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "OMP_NUM_THREADS": "1",
         "PYTHONFAULTHANDLER": "",
-        "TMPDIR": str(folder / "cwd"),
+        "TMPDIR": str(folder / "room"),
     }
     with (folder / "log").open("w+b") as log:
         process = subprocess.Popen(
