@@ -49,6 +49,8 @@ sphinx_gallery_conf = {
     "show_memory": False,
     "min_reported_time": 5,
     "download_all_examples": False,
+    "within_subsection_order": "FileNameSortKey",
+    "write_computation_times": False,  # its pages load scripts from elsewhere
 }
 
 

@@ -77,6 +77,8 @@ def _screen(watcher: Watcher, every: float) -> WatchState | None:
             for state in follow(watcher, every=every):
                 last = state or last
                 live.update(_panel(last, watcher, console.width), refresh=True)
+        if not console.is_terminal:
+            console.line()
     except KeyboardInterrupt:
         pass
     return last
