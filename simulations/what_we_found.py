@@ -138,10 +138,10 @@ def beats(found: CampaignFigures, control: str, words: str) -> str:
     elif rmse.decided:
         verdict = "**GABA does not beat it: it is worse**"
     else:
-        verdict = "**GABA does not beat it**: no difference is shown"
+        verdict = "**GABA is not shown to beat it**"
     return (
-        f"{words}: {verdict}. RMSE of GABA less its RMSE: {interval(rmse, short=True)} cycles over "
-        f"{rmse.difference.n} pairs; NASA score {interval(nasa, ratio=True, short=True)}."
+        f"{words}: {verdict}. RMSE of GABA less its RMSE: {interval(rmse, short=True)} cycles, "
+        f"lower in {rmse.wins} of {rmse.difference.n} pairs; NASA score {interval(nasa, ratio=True, short=True)}."
     )
 
 

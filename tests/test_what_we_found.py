@@ -214,7 +214,7 @@ def test_a_damaged_folder_is_refused(tmp_path: Path) -> None:
 
 def test_sentences_follow_the_numbers(script: Any, tmp_path: Path, found: Any) -> None:
     same = script.beats(found, "constant-saturated", "The constant")
-    assert "does not beat it" in same
+    assert "not shown to beat it" in same
     better = read_campaign(write_campaign(tmp_path / "better", gain=2.0))
     assert "GABA is better" in script.beats(better, "constant-saturated", "The constant")
     worse = read_campaign(write_campaign(tmp_path / "worse", gain=-2.0))

@@ -505,10 +505,10 @@ def _controls(found: CampaignFigures) -> tuple[dict[str, float], str]:
         student = difference.student
         name = f"gaba_less_{control.replace('-', '_')}_rmse"
         values |= {name: student.mean, f"{name}_low": student.low, f"{name}_high": student.high}
-        beats = "beats" if difference.decided and student.mean < 0 else "does not beat"
+        beats = "beats" if difference.decided and student.mean < 0 else "is not shown to beat"
         said.append(
             f"GABA {beats} {words} (RMSE {student.mean:+.2f} [{student.low:+.2f}, "
-            f"{student.high:+.2f}], {difference.difference.n} pairs)"
+            f"{student.high:+.2f}], lower in {difference.wins} of {difference.difference.n} pairs)"
         )
     return values, "".join(f"; {text}" for text in said)
 
@@ -600,7 +600,9 @@ def _significance(found: CampaignFigures, record: Callable[..., dict[str, Any]])
     return record(
         "C42",
         values,
-        f"{blocks} blocks (subset and seed) are too few to show that a difference is absent; "
-        f"of {', '.join(methods)} the test gives p = {values['friedman_p_rmse']:.2g} for RMSE and "
-        f"{values['friedman_p_nasa']:.2g} for NASA",
+        f"not the published protocol, and {blocks} blocks (subset and seed) are few. Of "
+        f"{', '.join(methods)} the test gives p = {values['friedman_p_rmse']:.2g} for RMSE and "
+        f"{values['friedman_p_nasa']:.2g} for NASA; without GradNorm "
+        f"{values.get('friedman_p_rmse_no_gradnorm', math.nan):.2g} and "
+        f"{values.get('friedman_p_nasa_no_gradnorm', math.nan):.2g}",
     )
