@@ -36,6 +36,7 @@ class CrossingTab:
             "contribution",
             height=340,
             x_range=(0.0, 1.0),
+            y_range=(1e-3, 1e3),
             y_axis_type="log",
         )
         self.left = Board(

@@ -132,6 +132,7 @@ class FrequencyTab:
             height=320,
             x_axis_type="log",
             x_range=(1.0, 1e-4),
+            y_range=(-3.0, 1.6),
         )
         self.boards = [self.gain, self.phase, self.nyquist, self.locus, self.map]
         for axis in (self.gain.figure.xaxis, self.phase.figure.xaxis, self.map.figure.xaxis):

@@ -76,7 +76,9 @@ class GradNormTab:
             source=self._source,
             name="bars",
         )
-        self.weights = Board("Weight of task 1 at 50x, 2,400x, 500x", "", "weight", height=250)
+        self.weights = Board(
+            "Weight of task 1 at 50x, 2,400x, 500x", "", "weight", height=250, y_range=(-0.5, 1.1)
+        )
         self.left = Board(
             "Largest over smallest contribution",
             "step",

@@ -40,6 +40,7 @@ class LiveTab:
             "ratio",
             x_range=shared,
             y_axis_type="log",
+            y_range=(0.1, 1e4),
             height=180,
         )
         self.weights = Board(

