@@ -178,7 +178,12 @@ class CompareResult(Result):
                     )
                 shown = np.where(np.isfinite(shown), shown, np.nan)
                 ax.plot(
-                    steps, shown, label=name, color=plots.PALETTE[n % len(plots.PALETTE)], lw=1.2
+                    steps,
+                    shown,
+                    label=name,
+                    color=plots.PALETTE[n % len(plots.PALETTE)],
+                    lw=1.2,
+                    zorder=4 - n / 100,
                 )
             if what == "contributions":
                 ax.set(yscale="log", ylabel="largest / smallest contribution")
