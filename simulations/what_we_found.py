@@ -462,7 +462,9 @@ def draw_differences(found: CampaignFigures) -> Figure:
         ax.set_xlabel(words)
         if logarithm:
             ax.set_xscale("log")
-            ax.xaxis.set_major_formatter("{x:.3g}x")
+            low, high = ax.get_xlim()
+            ticks = [t for t in (0.2, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0) if low <= t <= high]
+            ax.set_xticks(ticks, [f"{tick:g}x" for tick in ticks])
             ax.xaxis.set_minor_formatter("")
     left.set_yticks(range(len(names)), names)
     left.invert_yaxis()
