@@ -4,7 +4,7 @@ One GABA loss with the event sensor drives the training. On the same steps, from
 every other sensor feeds a controller of its own, and exact norms are taken at every step: what
 separates a controller's weights from those of the exact one is its sensor alone. Three times in
 the run the proxies are calibrated on 50 batches. Targets in cycles (published; the ratio is far
-beyond the floor) and divided by 125 (near balance, where every reading counts).
+beyond the floor) and divided by 125 (nearer to balance, where readings count for more).
 
     python simulations/sensors_on_cmapss.py --data DIR
 
@@ -262,7 +262,10 @@ def page(result: dict[str, Any]) -> str:
         "floor bounds. Written by `simulations/sensors_on_cmapss.py`.",
         "",
         "With targets in cycles (/ 1) the ratio is far beyond the floor and every sensor will do. With",
-        "targets / 125 the weights are near balance, and a sensor shows what it is worth.",
+        "targets / 125 it is below 1 and nearer to balance, where a sensor shows what it is worth.",
+        "",
+        "What the event sensor took is the CPU time of its whole call, the weighted sum included, over",
+        "that of the rest of the step; its budget is for the readings alone.",
     ]
     if all(run["target_scale"] == 1.0 for run in result["runs"].values()):
         lines += ["The runs below are of the first kind."]

@@ -35,7 +35,7 @@ class RepresentationSensor(ProxySensor):
 
     Costs K passes through the heads, none through the backbone: about 1.00 to 1.10 plain steps.
     Biased, because the backbone's Jacobian is left out: on a small network on C-MAPSS it follows
-    the exact log-ratio with correlation 0.30 to 0.85 and is off by 0.56 to 2.3, by how much
+    the exact log-ratio with correlation 0.20 to 0.85, and is off by -2.3 to +0.4, by how much
     depending on the epoch (docs: "Sensors on C-MAPSS"). Measure yours with
     :func:`gabactl.nn.calibrate`.
 
