@@ -346,6 +346,7 @@ def _open_parquet(file: BinaryIO, size: int, source: str) -> Any:
         thrift_string_size_limit=MAX_HEADER_BYTES,
         thrift_container_size_limit=1 << 20,
         page_checksum_verification=True,
+        pre_buffer=False,  # else iterating keeps every row group it has read
     )
 
 
