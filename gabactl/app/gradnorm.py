@@ -119,7 +119,7 @@ class GradNormTab:
                 "colour": [COLOURS[5], COLOURS[0], COLOURS[1]],
             }
             rows = [
-                (f"weights at {now.where}", "task 1", "task 2"),
+                (f"weights, {now.where}", "task 1", "task 2"),
                 ("GABA raw", number(now.raw[0], 4), number(now.raw[1], 6)),
                 ("GABA applied", number(now.weights[0], 4), number(now.weights[1], 6)),
                 ("GradNorm target", number(target[0], 4), number(target[1], 6)),
@@ -130,7 +130,7 @@ class GradNormTab:
         gaba = replay(spec, profile.norms).weights
         learnt = rule.run(profile.norms, profile.losses)
         self._gaba.set(steps, gaba[:, 0])
-        # Set against GABA's, which sum to 1, GradNorm's weights (sum 2 at first) are halved.
+        # Set against GABA's, which sum to 1, GradNorm's (which start at 1 each) are halved.
         self._gradnorm.set(steps, learnt[:, 0] / 2.0)
         low, high = min(-0.05, learnt[:, 0].min() / 2.0), max(1.05, learnt[:, 0].max() / 2.0)
         self.weights.figure.y_range.update(start=max(low, -20.0), end=min(high, 20.0))
@@ -151,8 +151,8 @@ class GradNormTab:
         self.note.object = paragraph(
             "GABA looks at gradient norms alone: the progress sliders do not move it. GradNorm "
             "gives the task that lags MORE weight as α grows, and moves by a fixed relay step: a "
-            "step larger than the weight makes the weight negative. GradNorm's weights sum to 2; "
-            "they are drawn halved."
+            "step larger than the weight makes the weight negative. GradNorm's weights start at 1 "
+            "each; they are drawn halved."
         )
         self.readout.object = table(rows)
 

