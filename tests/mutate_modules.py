@@ -42,7 +42,7 @@ LEAST = 0.95
 
 #: module: the tests that are its own (its doctests always are).
 MODULES = {
-    "controller": ["tests/test_controller.py"],
+    "controller": ["tests/test_controller.py", "tests/test_controller_details.py"],
     "margins": ["tests/test_margins.py", "tests/test_margins_text.py"],
     "_rational": ["tests/test_rational.py", "tests/test_margins.py", "tests/test_margins_text.py"],
 }
