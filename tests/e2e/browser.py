@@ -108,6 +108,15 @@ class Page:
             "return all.find(m => (m.css_classes || []).includes(arguments[0])).value;", css_class
         )
 
+    def wait_value(self, css_class: str, value: Any) -> None:
+        """Wait until the widget with this class shows a value."""
+        self.wait(
+            _MODELS + "const m = all.find(m => (m.css_classes || []).includes(arguments[0]));"
+            "return m && m.value === arguments[1];",
+            css_class,
+            value,
+        )
+
     def click(self, css_class: str) -> None:
         """Click the button with this class."""
         self.browser.execute_script(
