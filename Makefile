@@ -44,6 +44,7 @@ $(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python
 
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	$(BIN)/python docs/_check_links.py docs/_build/html
 
 clean:
-	rm -rf $(VENV) build dist report.html docs/_build docs/auto_examples docs/generated
+	rm -rf $(VENV) build dist report.html docs/_build docs/auto_examples docs/auto_theory docs/generated

@@ -145,6 +145,7 @@ _EXTRAS = {
     "ray": "cluster",
     "cvxpy": "lmi",
     "atheris": "fuzz",
+    "tensorboard": "logs",
 }
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 _LAZY = {
     "BalancedLoss": "gabactl.nn.base",
+    "BoardMonitor": "gabactl.nn.monitor",
     "Calibration": "gabactl.nn.calibration",
     "EventSensor": "gabactl.nn.sensors",
     "FixedLoss": "gabactl.nn.fixed",
@@ -28,6 +29,7 @@ _LAZY = {
 
 __all__ = [
     "BalancedLoss",
+    "BoardMonitor",
     "Calibration",
     "EventSensor",
     "FixedLoss",
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from gabactl.nn.fixed import FixedLoss
     from gabactl.nn.gaba import GABALoss
     from gabactl.nn.gradnorm import GradNormLoss
+    from gabactl.nn.monitor import BoardMonitor
     from gabactl.nn.peers import peer_loss
     from gabactl.nn.recorder import TraceRecorder
     from gabactl.nn.sensors import (
