@@ -33,7 +33,7 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(printable(_short(message)))
+        super().__init__(_short(printable(message)))
 
 
 class Stopped(RuntimeError):
@@ -53,7 +53,7 @@ class Stopped(RuntimeError):
     """
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(printable(_short(message)))
+        super().__init__(_short(printable(message)))
 
 
 def _short(text: str) -> str:

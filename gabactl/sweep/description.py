@@ -62,6 +62,8 @@ _MAX_LOOPS = 10**12
 #: Points of one axis, and loops of one part, that a description may ask for.
 _MAX_POINTS = 100_000
 _MAX_CHUNK = 1 << 22
+#: Every loop remembers so many steps.
+_MAX_DELAY = 10_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,6 +231,7 @@ def load_sweep(name: str | Path) -> Sweep:
             raise InputError(f"{file}: {key} is in both [axes] and [fixed]: keep one of them")
     fixed = {key: given[key] for key in LOOP_PARAMETERS if key in given}
     common = {key: given.get(key, default) for key, default in _COMMON.items()}
+    common["delay"] = _whole(file, "fixed.delay", common["delay"], least=0, most=_MAX_DELAY)
     points = _whole(file, "run.samples", run.get("samples", 65536)) if method == "sobol" else 1
     if points > 2**30:
         raise InputError(f"{file}: run.samples = {points}: a Sobol sequence has at most 2^30")

@@ -441,7 +441,8 @@ def _from_batch(table: Any, metadata: dict[str, Any]) -> Chunk:
                 # With a null in it, Arrow hands out floats; the mask says which row to blame.
                 columns[name] = (np.where(valid, values, 0).astype(np.int64), valid)
             else:
-                columns[name] = (values.astype(np.float64), valid)
+                with np.errstate(invalid="ignore"):  # a signalling NaN is a NaN
+                    columns[name] = (values.astype(np.float64), valid)
         elif name.startswith("param_norms_") and name.removeprefix("param_norms_") in tasks:
             valid = _valid(column)
             norms = np.full((len(column), column.type.list_size), np.nan)
