@@ -301,7 +301,7 @@ def stabilising_gains(loop: Any) -> tuple[tuple[float, float], ...]:
     edges = [0.0, *sorted(k for k, _ in _critical_gains(rational)), math.inf]
     ranges: list[tuple[float, float]] = []
     for lo, hi in pairwise(edges):
-        if hi - lo <= 1e-12 * hi:
+        if math.isfinite(hi) and hi - lo <= 1e-12 * hi:
             continue
         middle = (lo + hi) / 2 if math.isfinite(hi) else 2.0 * lo + 1.0
         if lo == 0.0 and math.isfinite(hi):
