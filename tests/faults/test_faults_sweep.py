@@ -216,7 +216,7 @@ def test_signals_reach_worker_processes_too(
     grid: Path, whole: object, tmp_path: Path, number: int, code: int, word: str
 ) -> None:
     """Ctrl-C goes to the whole group of processes, workers included."""
-    grid.write_text(GRID.replace("points = 16", "points = 4000"))
+    grid.write_text(GRID.replace("points = 16", "points = 300"))
     place = tmp_path / "out"
     process = started("sweep", grid, "-o", place, "--workers", 2)
     wait_for(lambda: (place / "parts").is_dir() and len(parts(place)) > 3)
