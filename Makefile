@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-all lint types docs clean
+.PHONY: demo test test-all lint types docs release-check hostile clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -45,6 +45,12 @@ $(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	$(BIN)/python docs/_check_links.py docs/_build/html
+
+release-check:
+	$(PYTHON) .ci/release-check
+
+hostile: $(VENV)/.all
+	$(BIN)/python simulations/hostile_inputs.py
 
 clean:
 	rm -rf $(VENV) build dist report.html docs/_build docs/auto_examples docs/auto_theory docs/generated
