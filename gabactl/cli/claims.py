@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
             Path | None, typer.Option("--html", metavar="FILE", help="Write a page too.")
         ] = None,
         jobs: Annotated[
-            int | None, typer.Option("--jobs", help="Processes. Default: one a core.")
+            int | None, typer.Option("--workers", help="Processes. Default: one a core.")
         ] = None,
         as_json: JsonFlag = False,
     ) -> None:

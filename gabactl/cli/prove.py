@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
             ),
         ] = None,
         jobs: Annotated[
-            int | None, typer.Option("--jobs", help="Processes. Default: one a core.")
+            int | None, typer.Option("--workers", help="Processes. Default: one a core.")
         ] = None,
         listed: Annotated[
             bool, typer.Option("--list", help="List ids and statements, and decide nothing.")

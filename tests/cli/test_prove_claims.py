@@ -12,7 +12,7 @@ from gabactl.cli import main
 
 
 def test_prove_prints_verdicts_and_exits_0(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["prove", "C05", "C01-published", "--jobs", "1"]) == 0
+    assert main(["prove", "C05", "C01-published", "--workers", "1"]) == 0
     out = capsys.readouterr().out
     assert "1 proved, 1 refuted, 0 unknown; 0 not as expected" in out
     assert "g = (0, 0)" in out
@@ -21,11 +21,11 @@ def test_prove_prints_verdicts_and_exits_0(capsys: pytest.CaptureFixture[str]) -
 def test_prove_details_show_the_derivation_and_json_is_strict(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert main(["prove", "C05", "--details", "--mutants", "--jobs", "1"]) == 0
+    assert main(["prove", "C05", "--details", "--mutants", "--workers", "1"]) == 0
     out = capsys.readouterr().out
     assert "equal by algebra" in out
     assert "gain 1/K" in out
-    assert main(["prove", "C05", "--json", "--jobs", "1"]) == 0
+    assert main(["prove", "C05", "--json", "--workers", "1"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["as_expected"] is True
     (item,) = found["theorems"]
@@ -45,7 +45,7 @@ def test_a_surprise_in_a_users_file_exits_1(
         "    return smt.decide(x * x > n)\n",
         encoding="utf-8",
     )
-    assert main(["prove", str(file), "--jobs", "1"]) == 1
+    assert main(["prove", str(file), "--workers", "1"]) == 1
     assert "refuted (not as expected)" in capsys.readouterr().out
 
 
@@ -55,7 +55,7 @@ def test_a_surprise_in_a_users_file_exits_1(
         ["prove", "NOPE"],
         ["prove", "none.py"],
         ["prove", "C05", "--timeout", "0"],
-        ["prove", "C05", "--jobs", "0"],
+        ["prove", "C05", "--workers", "0"],
         ["claims", "C99"],
         ["claims", "C08", "--html", "no/such/folder/x.html"],
     ],

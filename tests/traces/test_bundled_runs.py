@@ -14,6 +14,9 @@ from gabactl.controller import Controller
 from gabactl.nn.excitation import Excitation
 from gabactl.traces import bundled, load_bundled
 
+#: Made by a script of its own, to show every parameter's norm: short, and not by `gabactl train`.
+_PARAMETERS = "fd001-parameters"
+_TRAINED = [name for name in bundled() if name != _PARAMETERS]
 _SCRIPT = Path(__file__).resolve().parents[2] / "simulations" / "record_bundled.py"
 
 
@@ -31,7 +34,7 @@ def test_they_are_small_and_each_has_its_recipe() -> None:
     assert sum(len(f.read_bytes()) for f in folder.iterdir() if f.is_file()) < 1_000_000
     assert {"fd001-equal", "fd001-gaba", "fd002-equal", "fd002-gaba"} <= set(bundled())
     known = recipes()
-    for name in bundled():
+    for name in _TRAINED:
         trace = load_bundled(name)
         # The command of the script and the one in the file are the same run.
         recorded = shlex.split(trace.metadata["command"])
@@ -40,7 +43,21 @@ def test_they_are_small_and_each_has_its_recipe() -> None:
         assert [word for word in recorded[5:] if word in wanted] == wanted
 
 
-@pytest.mark.parametrize("name", bundled())
+def test_the_parameters_trace_has_every_parameter_and_its_recipe() -> None:
+    trace = load_bundled(_PARAMETERS)
+    recorded = shlex.split(trace.metadata["command"])
+    assert recorded[:2] == ["python", "simulations/record_parameter_norms.py"]
+    assert (_SCRIPT.parent / "record_parameter_norms.py").is_file()
+    assert trace.metadata["complete"]
+    assert len(trace) == 300
+    # The norms of the shared ones make up what the sensor read; the heads are not among them.
+    shared = [name for name in trace.metadata["param_names"] if "head" not in name]
+    assert 0 < len(shared) < len(trace.metadata["param_names"])
+    measured = trace.measured
+    assert np.allclose(trace.norms_over(shared)[measured], trace.grad_norms[measured], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", _TRAINED)
 def test_each_is_complete(name: str) -> None:
     trace = load_bundled(name)
     assert len(trace) >= 2000
