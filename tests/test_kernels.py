@@ -90,6 +90,17 @@ class TestElementary:
         x = np.concatenate([np.exp(rng.uniform(-80, 80, 300)), near]).astype(np.float32)
         assert self.worst(elementary.log32, lambda m: m.log, x, np.float32) < 2.0
 
+    def test_those_with_short_chains(self):
+        rng = np.random.default_rng(7)
+        x = np.concatenate([rng.uniform(-1, 1, 500), rng.uniform(-708, 709, 500)])
+        assert self.worst(elementary.quick_exp, lambda m: m.exp, x, np.float64) < 1.5
+        near = 1 + rng.uniform(-0.4, 1, 500) * 10 ** rng.uniform(-8, 0, 500)
+        x = np.concatenate([np.exp(rng.uniform(-700, 700, 500)), near, rng.uniform(0.5, 2, 500)])
+        assert self.worst(elementary.quick_log, lambda m: m.log, x, np.float64) < 1.5
+        # Beyond the bounds of the short form: what exp says.
+        for x in (np.nan, -np.inf, np.inf, 705.0, -705.0):
+            np.testing.assert_array_equal(elementary.quick_exp(x), elementary.exp(x))
+
     def test_edges(self):
         assert np.isnan(elementary.exp(np.nan))
         assert np.isnan(elementary.log(np.nan))
@@ -346,3 +357,61 @@ class TestAgreementWithAnalysis:
             ema = loop.advance(profile.log_norms, profile.lost).ema[4000:, 0]
             # Updates until the average is back above the floor: the first one, when clamped.
             assert int(np.argmax(ema > 0.05)) + 1 == expected
+
+
+class TestExpectedNorms:
+    """The quick loop expects the next norms from the step before; that must show nowhere."""
+
+    PROFILE = levels([2.0, 2000.0, 0.5, 8.0], [300, 400, 500, 300])
+
+    @staticmethod
+    def exact(spec, plant, profile):
+        """Norms of the loop as it stands, in NumPy."""
+        controller, answer = Controller(spec), plant.start()
+        norms = np.empty((profile.steps, 2))
+        for t in range(profile.steps):
+            norms[t] = answer.measure(profile.log_norms[t])
+            answer.apply(controller.observe(norms[t]))
+        return norms
+
+    @pytest.mark.parametrize("beta", [0.0, 0.9, 0.99, 0.999])
+    @pytest.mark.parametrize(
+        ("rho", "a"), [(0.5, 0.9), (-0.8, 0.0), (2.0, 0.0), (-1.9, 0.1), (0.99, 0.999), (-9.0, 0.5)]
+    )
+    def test_norms_are_those_of_the_loop_as_it_stands(self, beta, rho, a):
+        # Slow and quick averages take the series and the exponential; a gain of -9 no series.
+        spec, plant, profile = GabaSpec(beta=beta, warmup=0), LogRatio(rho, a), self.PROFILE
+        signals = CompiledLoop(spec, plant).advance(profile.log_norms, profile.lost)
+        expected = self.exact(spec, plant, profile)
+        np.testing.assert_allclose(signals.grad_norms, expected, rtol=1e-12)
+        reference = Controller(spec)
+        for g, ema, weights in zip(signals.readings, signals.ema, signals.weights, strict=True):
+            np.testing.assert_array_equal(weights, reference.observe(g))
+            np.testing.assert_array_equal(ema, reference.ema_weights)
+
+    @pytest.mark.parametrize("rho", [0.5, 0.0, -9.0])
+    def test_pieces_of_any_length_give_the_same_bits(self, rho):
+        spec, plant, profile = GabaSpec(warmup=5, interval=2), LogRatio(rho, 0.7), self.PROFILE
+        whole = CompiledLoop(spec, plant).advance(profile.log_norms, profile.lost)
+        loop = CompiledLoop(spec, plant)
+        cuts = [0, 1, 2, 3, 3, 7, 299, 301, 302, 900, profile.steps]
+        pieces = [
+            loop.advance(profile.log_norms[a:b], profile.lost[a:b]) for a, b in pairwise(cuts)
+        ]
+        for name in whole._fields:
+            together = np.concatenate([getattr(piece, name) for piece in pieces])
+            np.testing.assert_array_equal(together, getattr(whole, name), err_msg=name)
+
+    def test_a_piece_with_a_lost_reading_in_between(self):
+        spec, plant, profile = GabaSpec(warmup=0), LogRatio(0.5, 0.9), self.PROFILE
+        lost = np.zeros((profile.steps, 2), bool)
+        lost[350] = True
+        loop = CompiledLoop(spec, plant)
+        pieces = [
+            loop.advance(profile.log_norms[a:b], lost[a:b])
+            for a, b in pairwise([0, 340, 360, profile.steps])
+        ]
+        whole = CompiledLoop(spec, plant).advance(profile.log_norms, lost)
+        for name in ("grad_norms", "ema", "weights"):
+            together = np.concatenate([getattr(piece, name) for piece in pieces])
+            np.testing.assert_allclose(together, getattr(whole, name), rtol=1e-12, err_msg=name)
