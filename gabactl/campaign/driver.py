@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from gabactl.campaign.folder import (
@@ -33,6 +32,7 @@ from gabactl.campaign.table import collect_results, save_results
 from gabactl.cmapss.files import read_rul
 from gabactl.errors import InputError
 from gabactl.files import write_text
+from gabactl.interrupts import stop_asked
 from gabactl.results import Result
 from gabactl.traces.lock import FileLock
 
@@ -285,7 +285,7 @@ class _Crew:
         """Run until all is done or it is time to stop; whether it was stopped."""
         deadline = None if minutes is None else time.monotonic() + 60.0 * minutes
         stopped = False
-        with _stop_asked() as asked:
+        with stop_asked() as asked:
             try:
                 while self.workers or (self.waiting and not stopped):
                     late = deadline is not None and time.monotonic() > deadline
@@ -395,24 +395,3 @@ class _Worker:
         for stream in (self.process.stdin, self.process.stdout, self._log):
             if stream is not None:
                 stream.close()
-
-
-@contextmanager
-def _stop_asked() -> Iterator[Callable[[], bool]]:
-    """Turn Ctrl-C and SIGTERM into a question; a second Ctrl-C stops at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    seen: list[int] = []
-
-    def remember(number: int, frame: FrameType | None) -> None:
-        if seen and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        seen.append(number)
-
-    before = {s: signal.signal(s, remember) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(seen)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import copy
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -26,8 +23,10 @@ from torch.nn import functional
 from gabactl.cmapss.metrics import nasa_score, rmse
 from gabactl.cmapss.windows import MAX_RUL, Cmapss, Windows
 from gabactl.errors import InputError
+from gabactl.interrupts import stop_asked
 from gabactl.nn.base import BalancedLoss
 from gabactl.nn.checkpoint import load_checkpoint, save_checkpoint
+from gabactl.nn.devices import choose_device, use_precision
 from gabactl.nn.excited import ExcitedLoss
 from gabactl.nn.fixed import FixedLoss
 from gabactl.nn.gaba import GABALoss
@@ -40,39 +39,11 @@ from gabactl.nn.settings import TrainingSettings
 from gabactl.nn.training_result import Progress, Score, TrainingResult
 from gabactl.traces.lock import FileLock
 
-__all__ = ["Progress", "Score", "TrainingResult", "build_loss", "choose_device", "train"]
+__all__ = ["Progress", "Score", "TrainingResult", "build_loss", "train"]
 
 _EVALUATION_BATCH = 4096
 #: Plateau of the learning rate: halve after 30 epochs without improvement, down to 5e-6.
 _PLATEAU = {"mode": "min", "factor": 0.5, "patience": 30, "min_lr": 5e-6}
-
-
-def choose_device(name: str) -> torch.device:
-    """The torch device for ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-
-    Raises
-    ------
-    InputError
-        No such device here.
-
-    Examples
-    --------
-    >>> choose_device("cpu")
-    device(type='cpu')
-    """
-    mps = torch.backends.mps.is_available()
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise InputError(f"device = {name!r} is unknown: choose auto, cpu, cuda or mps") from None
-    there = {"cpu": True, "mps": mps, "cuda": torch.cuda.is_available()}.get(device.type, False)
-    if device.type == "cuda" and there and (device.index or 0) >= torch.cuda.device_count():
-        there = False
-    if not there:
-        raise InputError(f"device = {name!r} is not available here: choose auto or cpu")
-    return device
 
 
 def build_loss(settings: TrainingSettings, device: torch.device) -> BalancedLoss:
@@ -234,7 +205,7 @@ def _train(
             )
     begin = time.perf_counter()
     try:
-        with _interrupts() as interrupted, _precision(settings.precision, run.device):
+        with stop_asked() as interrupted, use_precision(settings.precision, run.device):
             stopped = run.loop(recorder, checkpoint, checkpoint_every, interrupted, on_step)
     except BaseException:
         if recorder is not None:
@@ -250,7 +221,7 @@ def _train(
     kept = None if recorder is None else recorder.close(finish=stopped != "interrupted")
     test, everywhere = None, math.nan
     if stopped != "interrupted":
-        with _precision(settings.precision, run.device):
+        with use_precision(settings.precision, run.device):
             test = run.test(run.last_windows)
             if len(run.last_windows) < len(data.test):
                 everywhere = run.test(data.test).rmse
@@ -574,43 +545,6 @@ def _last_of_each(windows: Windows) -> Windows:
     """The last window of each engine, which is what the published test protocol scores."""
     last = np.append(windows.unit[1:] != windows.unit[:-1], True)
     return Windows(**{f.name: getattr(windows, f.name)[last] for f in fields(Windows)})
-
-
-@contextmanager
-def _precision(name: str, device: torch.device) -> Iterator[None]:
-    """Whether CUDA may round the factors of products: its own default differs by operation."""
-    if device.type != "cuda":
-        yield
-        return
-    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("high" if name == "tf32" else "highest")
-    torch.backends.cudnn.allow_tf32 = name == "tf32"
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before[0])
-        torch.backends.cudnn.allow_tf32 = before[1]
-
-
-@contextmanager
-def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Turn Ctrl-C and SIGTERM into a question; a second Ctrl-C stops at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    seen: list[int] = []
-
-    def remember(number: int, frame: FrameType | None) -> None:
-        if seen and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        seen.append(number)
-
-    before = {s: signal.signal(s, remember) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(seen)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
