@@ -284,3 +284,25 @@ def test_manifest_is_strict_json(tmp_path):
     assert manifest["loops"] == 512
     json.loads(result.to_json(), parse_constant=pytest.fail)
     assert "settling_weights" in str(result)
+
+
+def test_a_sweep_with_pytorch_is_the_compiled_one_to_rounding(tmp_path):
+    pytest.importorskip("torch")
+    from gabactl.cli import main
+
+    grid = write_grid(tmp_path, steps=60, chunk=256)
+    compiled = run_sweep(load_sweep(grid), tmp_path / "compiled", workers=1).table()
+    there = tmp_path / "torch"
+    call = ["sweep", str(grid), "-o", str(there), "--workers", "1", "--device", "cpu"]
+    assert main(call) == 0
+    torch = open_sweep(there).table()
+    assert torch.num_rows == compiled.num_rows == 512
+    assert torch.column_names == compiled.column_names
+    # Growth compares peaks late and early: of a settled loop those are rounding alone.
+    for name in set(compiled.column_names) - {"growth"}:
+        a, b = torch[name].to_numpy(), compiled[name].to_numpy()
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12, err_msg=name)
+    # The device is one of the settings: another run does not go on in this folder by mistake.
+    assert json.loads((there / "manifest.json").read_text()) != json.loads(
+        (tmp_path / "compiled" / "manifest.json").read_text()
+    )
