@@ -102,8 +102,8 @@ TRIPS = (
     ("live", "slider-floor", (-2.0, -1.0), "rul, applied"),
     ("live", "slider-beta", (1.5, 2.0), "rul, applied"),
     ("crossing", "slider-ratio", (1.0, 2.5), "crossing: raw weight"),
-    ("gradnorm", "slider-alpha", (1.0, 2.0), "GradNorm"),
-    ("frequency", "slider-rho", (-0.5, 0.5), "loop L"),
+    ("gradnorm", "slider-progress_1", (0.3, 0.9), "GradNorm"),
+    ("frequency", "slider-rho", (-0.5, -0.2), "loop L"),
 )
 
 
@@ -116,6 +116,7 @@ def round_trips(trace: Trace, repeats: int) -> Iterator[dict[str, Any]]:
         file = write_parquet(trace, Path(folder) / "run.parquet")
         process, address = start_server(str(file))
         browser = need_browser()
+        browser.set_script_timeout(20)
         try:
             page = Page(browser, address, Path(folder))
             for tab, slider, positions, line in TRIPS:

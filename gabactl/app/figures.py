@@ -72,13 +72,20 @@ class Line:
         self.source = source
 
     def set(self, x: ArrayLike, y: ArrayLike) -> None:
-        """Replace the points, thinned to what can be seen."""
+        """Replace the points, thinned to what can be seen; the same ones are not drawn again."""
         xs, ys = thin(x, y)
-        self.source.data = {"x": xs, "y": ys}
+        seen = self.source.data
+        if not (_same(seen["x"], xs) and _same(seen["y"], ys)):
+            self.source.data = {"x": xs, "y": ys}
 
     def clear(self) -> None:
         """Show nothing."""
         self.source.data = {"x": np.zeros(0), "y": np.zeros(0)}
+
+
+def _same(a: ArrayLike, b: NDArray[Any]) -> bool:
+    old = np.asarray(a)
+    return old.shape == b.shape and bool(((old == b) | ((old != old) & (b != b))).all())
 
 
 class Board:
@@ -124,6 +131,7 @@ class Board:
         self.figure = fig
         self.legend: Any = None
         self._labels: list[Any] = []
+        self._painted: tuple[bool, bool, int] | None = None
         self.paint(False)
 
     def line(self, name: str, colour: str, dash: str = "solid", **options: Any) -> Line:
@@ -214,7 +222,11 @@ class Board:
         return thing
 
     def paint(self, dark: bool) -> None:
-        """Recolour for a dark or a light page."""
+        """Recolour for a dark or a light page; nothing where it already is."""
+        state = (dark, self.legend is not None, len(self._labels))
+        if state == self._painted:
+            return
+        self._painted = state
         fig, ink = self.figure, _INK[dark]
         fig.background_fill_color = fig.border_fill_color = None
         fig.outline_line_color = None

@@ -7,6 +7,7 @@ from functools import lru_cache
 import numpy as np
 import panel as pn
 from bokeh.models import ColumnDataSource
+from numpy.typing import NDArray
 
 from gabactl.app.figures import COLOURS, MUTED, Board, plain_powers
 from gabactl.app.session import Session
@@ -15,6 +16,7 @@ from gabactl.balancers import GradNorm
 from gabactl.balancers.gradnorm import target_weights
 from gabactl.profiles import Profile, published_disturbance
 from gabactl.replay import replay
+from gabactl.spec import GabaSpec
 
 __all__ = ["GradNormTab", "disturbance"]
 
@@ -42,6 +44,14 @@ def disturbance(progress_1: float, progress_2: float) -> Profile:
     """
     profile = published_disturbance(_HOLDS, quiet_norm=_QUIET)
     return profile.with_losses(1.0, [progress_1, progress_2], _LOSS_STEPS)
+
+
+@lru_cache(maxsize=8)
+def _gaba_weights(spec: GabaSpec) -> NDArray[np.float64]:
+    """GABA's weights under the disturbance: it does not look at the losses."""
+    weights = replay(spec, disturbance(1.0, 1.0).norms).weights
+    weights.setflags(write=False)
+    return weights
 
 
 class GradNormTab:
@@ -127,7 +137,7 @@ class GradNormTab:
         rule = GradNorm(view.variant, alpha=view.alpha)  # type: ignore[arg-type]
         profile = disturbance(view.progress_1, view.progress_2)
         steps = np.arange(1, profile.steps + 1)
-        gaba = replay(spec, profile.norms).weights
+        gaba = _gaba_weights(spec)
         learnt = rule.run(profile.norms, profile.losses)
         self._gaba.set(steps, gaba[:, 0])
         # Set against GABA's, which sum to 1, GradNorm's (which start at 1 each) are halved.
