@@ -165,7 +165,7 @@ def test_four_ranks(alone, tmp_path):
 
 
 def test_a_rank_that_dies_gives_a_clear_error(tmp_path):
-    launch(2, tmp_path, ["die"], timeout=120)
+    launch(2, tmp_path, ["die"], timeout=240)
     seen = torch.load(tmp_path / "rank0.pt", weights_only=True)["die"]
     assert seen.startswith("RankLostError: rank 0: the other ranks did not answer")
     assert "One has stopped" in seen
