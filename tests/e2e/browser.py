@@ -70,10 +70,10 @@ class Page:
 
     def open(self, query: str = "") -> None:
         """Load the page and wait until its figures are there."""
-        self.browser.get("about:blank")
+        self.browser.execute_script("window.left = true")
         self.browser.get(self.address + query)
         self.wait(
-            "return window.Bokeh !== undefined && Bokeh.documents.length > 0 && "
+            "return window.left === undefined && window.Bokeh !== undefined && Bokeh.documents.length > 0 && "
             "Bokeh.documents[0].is_idle && Bokeh.documents[0]._all_models.size > 20;"
         )
 
