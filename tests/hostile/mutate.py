@@ -187,10 +187,10 @@ def tree_of(rng: random.Random, tree: Any, names: tuple[str, ...] = ()) -> Any:
     """Some changes to a tree of dicts and lists: values, keys, shapes. The original stays."""
     tree = _copy(tree)
     for _ in range(min(5, 1 + int(rng.expovariate(0.8)))):
-        holders = list(_holders(tree))
-        if not holders:
+        places = list(holders(tree))
+        if not places:
             return value(rng)
-        holder = rng.choice(holders)
+        holder = rng.choice(places)
         keys = list(holder) if isinstance(holder, dict) else list(range(len(holder)))
         if not keys:
             continue
@@ -204,11 +204,11 @@ def tree_of(rng: random.Random, tree: Any, names: tuple[str, ...] = ()) -> Any:
             new = rng.choice(names) if names and rng.random() < 0.7 else rng.choice(TEXTS)
             holder[new] = holder.pop(key) if rng.random() < 0.5 else value(rng)
         elif kind == 7:
-            source = rng.choice(holders)
+            source = rng.choice(places)
             if (
                 isinstance(source, (dict, list))
                 and 0 < len(source) < 60
-                and sum(1 for _ in _holders(source)) < 60
+                and sum(1 for _ in holders(source)) < 60
             ):
                 holder[key] = _copy(
                     rng.choice(list(source.values()) if isinstance(source, dict) else source)
@@ -252,7 +252,7 @@ def _near(rng: random.Random, old: Any) -> Any:
     return value(rng)
 
 
-def _holders(tree: Any) -> Any:
+def holders(tree: Any) -> Any:
     stack = [tree]
     while stack:
         node = stack.pop()

@@ -1,0 +1,58 @@
+"""What theorem files declare."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+from hostile import mutate
+from hostile.readers.base import Reader, show
+
+
+class Theorems(Reader):
+    """What a theorem file declares: the file is the user's own code, its statements are data."""
+
+    name = "theorem-declarations"
+    modules = ("gabactl.prove.theorem", "gabactl.prove.library")
+
+    def good(self) -> list[bytes]:
+        self.trees = [
+            {
+                "id": "ODD",
+                "statement": "2 n + 1 is odd",
+                "given": ["n is whole"],
+                "method": "exact",
+                "expect": "proved",
+                "mutants": {"even": {"shift": 0}},
+                "source": "arithmetic",
+                "budget": 5.0,
+            },
+            {"id": "C-1", "statement": "w > 0", "mutants": {"a": {}, "b": {"x": 1}}},
+        ]
+        return [mutate.to_json(tree) for tree in self.trees]
+
+    def bad(self, rng: random.Random) -> bytes:
+        return mutate.to_json(mutate.tree_of(rng, rng.choice(self.trees), tuple(self.trees[0])))
+
+    def read(self, data: bytes) -> Any:
+        from gabactl.errors import InputError
+        from gabactl.prove.engine import ProofResult, ProofTable
+        from gabactl.prove.library import Selection
+        from gabactl.prove.theorem import Outcome, theorem
+
+        try:
+            given = json.loads(data)
+        except (ValueError, RecursionError):
+            raise InputError("no declaration") from None
+        if not isinstance(given, dict) or any(k not in self.trees[0] for k in given):
+            raise InputError("no declaration")
+        if not {"id", "statement", "mutants"} <= set(given):
+            raise InputError("no declaration")  # Python itself refuses the call
+        item = theorem(**given)(lambda shift=1: Outcome("proved" if shift else "refuted"))
+        show(Selection(((self.folder, item),)))
+        results = tuple(ProofResult(item, item.prove(m), 0.0, m) for m in (None, *item.mutants))
+        show(ProofTable(results, 0.0, 1), *results)
+        if not 0 < item.budget < 1e9:
+            raise AssertionError(f"a budget of {item.budget} s")
+        return item
