@@ -24,7 +24,9 @@ from gabactl.errors import InputError
 from gabactl.identify.noise import NoiseModel, fit_noise
 from gabactl.identify.output_error import lag_response
 from gabactl.plants import LogRatio
+from gabactl.replay import replay_trace
 from gabactl.spec import GabaSpec
+from gabactl.traces import Trace
 
 __all__ = ["ForecastScore", "RunSignals", "block_bootstrap", "free_run", "score_forecasts"]
 
@@ -69,6 +71,49 @@ class RunSignals:
             raise InputError(f"shapes {shapes} of imbalance and actuation must be one (steps,)")
         if not np.isfinite(self.log_ratio).all() or not np.isfinite(self.actuation).all():
             raise InputError("forecasts need a positive norm of both tasks at every step")
+
+
+def run_signals(trace: Trace, spec: GabaSpec) -> RunSignals | str:
+    """The run as the forecasts take it, or why it cannot be.
+
+    Parameters
+    ----------
+    trace : Trace
+        Of two tasks.
+    spec : GabaSpec
+        The controller, for a run that it weighted.
+
+    Examples
+    --------
+    >>> run_signals(Trace.from_arrays(np.ones((3, 2))), GabaSpec())
+    'the weights are not recorded at every step, or not positive'
+    """
+    if spec.interval != 1:
+        return f"interval {spec.interval}: forecasts need a reading at every step"
+    norms = trace.grad_norms
+    usable: NDArray[np.bool_] = np.asarray(
+        (np.isfinite(norms) & (norms > 0)).all(axis=1), dtype=bool
+    )
+    if not usable.any():
+        return "no positive norms"
+    first = int(np.argmax(usable))
+    if not usable[first:].all() or (np.diff(trace.step) != 1).any():
+        return "forecasts need a positive norm of both tasks at every step"
+    own = trace.balancer == "gaba" or (trace.balancer is None and trace.ema is not None)
+    excited = trace.excitation is not None and bool(np.nan_to_num(trace.excitation).any())
+    ema = None
+    if own and not excited:
+        done = replay_trace(trace, spec)
+        first = max(first, int(np.argmax(done.active)))
+        weights, ema = done.weights[first:], done.ema[first:]
+    elif trace.weights is None or not (trace.weights > 0).all():
+        return "the weights are not recorded at every step, or not positive"
+    elif trace.balancer not in (None, "fixed") and not excited:
+        return f"the weights were chosen by {trace.balancer}, which is not modelled here"
+    else:
+        weights = trace.weights[first:]
+    y = np.log(norms[first:, 0]) - np.log(norms[first:, 1])
+    return RunSignals(y, np.log(weights[:, 0]) - np.log(weights[:, 1]), ema, spec)
 
 
 @dataclass(frozen=True)
@@ -234,6 +279,43 @@ def free_run(run: RunSignals, plant: LogRatio, *, seen: int = 20) -> dict[str, A
         for key in ("log_ratio", "log_ema"):
             found[name + key] = np.array([ahead[key][k][0] for k in range(1, n + 1)])
     return found
+
+
+def free_run_fits(
+    run: RunSignals, plant: LogRatio, *, seen: int = 20
+) -> tuple[float, float, float]:
+    """How well :func:`free_run` foretells log(ema_1/ema_2), in per cent of its spread.
+
+    Parameters
+    ----------
+    run, plant, seen
+        As there.
+
+    Returns
+    -------
+    tuple of three floats
+        100 (1 - rms error/standard deviation) of the loop with the plant, of the loop without it,
+        and of the last value that was seen.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> half = 0.3 + 0.1 * rng.random(60)
+    >>> run = RunSignals(np.zeros(60), np.zeros(60), np.stack([half, 1 - half], 1), GabaSpec())
+    >>> len(free_run_fits(run, LogRatio(-0.2)))
+    3
+    """
+    if run.ema is None:
+        raise InputError("no average in the loop")
+    ahead = free_run(run, plant, seen=seen)
+    truth = np.log(run.ema[seen:, 0]) - np.log(run.ema[seen:, 1])
+    last = float(np.log(run.ema[seen - 1, 0]) - np.log(run.ema[seen - 1, 1]))
+    spread = float(np.std(truth))
+
+    def fit(forecast: Any) -> float:
+        return 100.0 * (1.0 - float(np.sqrt(np.mean((truth - forecast) ** 2))) / spread)
+
+    return fit(ahead["log_ema"]), fit(ahead["open_loop_log_ema"]), fit(last)
 
 
 class _Loop:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize
 
+from gabactl._rest_points import LARGEST_LOG_RATIO, rest_points, settled_log_weights
 from gabactl.authority import saturation_ratio, settled_weights
 from gabactl.controller import project, raw_weights, saturate, smooth
 from gabactl.errors import InputError
@@ -36,9 +35,6 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
-
-# Beyond this the norms' ratio has no float64 form; no balance point of interest lies there.
-_LARGEST_LOG_RATIO = 600.0
 
 
 @dataclass(frozen=True)
@@ -162,28 +158,6 @@ class Equilibria(Result):
         return rows
 
 
-def settled_log_weights(spec: GabaSpec, log_ratio: ArrayLike) -> Array:
-    """u = log(w_1/w_2) that a settled controller answers an imbalance with.
-
-    Parameters
-    ----------
-    spec : GabaSpec
-        Settings with n_tasks = 2.
-    log_ratio : array
-        y = log(g_1/g_2).
-
-    Examples
-    --------
-    >>> settled_log_weights(GabaSpec(), [1.0, 8.0]).round(4).tolist()
-    [-1.0, -2.9954]
-    """
-    y = np.clip(np.asarray(log_ratio, dtype=np.float64), -_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO)
-    if spec.floor == 0.0:
-        return -y
-    w = settled_weights(spec, np.exp(y))
-    return np.asarray(np.log(w[..., 0] / w[..., 1]))
-
-
 def equilibria(spec: GabaSpec, plant: Any, disturbance: float = 0.0) -> Equilibria:
     """All balance points of the exact loop under a constant imbalance, with their stability.
 
@@ -234,9 +208,9 @@ def equilibria(spec: GabaSpec, plant: Any, disturbance: float = 0.0) -> Equilibr
     ):
         continuum = (-knee, knee)
     points = []
-    for y in _rests(spec, rho, disturbance, knee, continuum):
+    for y in rest_points(spec, rho, disturbance, knee, continuum):
         u = float(settled_log_weights(spec, y))
-        ratio = math.exp(min(max(y, -_LARGEST_LOG_RATIO), _LARGEST_LOG_RATIO))
+        ratio = math.exp(min(max(y, -LARGEST_LOG_RATIO), LARGEST_LOG_RATIO))
         closed = open_loop(spec, plant, ratio).closed
         points.append(
             Equilibrium(
@@ -251,46 +225,6 @@ def equilibria(spec: GabaSpec, plant: Any, disturbance: float = 0.0) -> Equilibr
             )
         )
     return Equilibria(spec, disturbance, tuple(points), continuum, *_overall(points, continuum))
-
-
-def _rests(
-    spec: GabaSpec, rho: float, d: float, knee: float, continuum: tuple[float, float] | None
-) -> list[float]:
-    def excess(y: float) -> float:
-        return y - d + rho * float(settled_log_weights(spec, y))
-
-    if spec.floor == 0.0:
-        # u = -y: linear.
-        return [] if continuum is not None or rho == 1.0 else [d / (1.0 - rho)]
-    largest = abs(float(settled_log_weights(spec, _LARGEST_LOG_RATIO)))
-    reach = min(abs(d) + abs(rho) * largest + 1.0, _LARGEST_LOG_RATIO)
-    breaks = {-reach, reach}
-    if spec.floor_mode != "affine":
-        breaks |= {s * knee for s in (-1.0, 1.0) if knee < reach}
-    start = 0.0 if spec.floor_mode == "affine" else knee * (1 + 1e-12)
-    if rho * floor_slope(spec, start) > 1.0 > rho * floor_slope(spec, reach):
-        turn = optimize.brentq(lambda y: rho * floor_slope(spec, y) - 1.0, start, reach)
-        breaks |= {-turn, turn}
-    found: list[float] = []
-    for lo, hi in pairwise(sorted(breaks)):
-        if continuum is not None and continuum[0] <= lo and hi <= continuum[1]:
-            continue
-        f_lo, f_hi = excess(lo), excess(hi)
-        tiny = 1e-12 * (1.0 + abs(d) + abs(rho) * largest)
-        if abs(f_lo) <= tiny and abs(f_hi) <= tiny:
-            continue
-        if -knee <= lo and hi <= knee and spec.floor_mode != "affine":
-            # Between the knees the loop is linear, and the point has a closed form.
-            y = d / (1.0 - rho) if rho != 1.0 else math.inf
-            if lo <= y <= hi:
-                found.append(y)
-        elif f_lo * f_hi < 0.0:
-            found.append(optimize.brentq(excess, lo, hi, xtol=1e-14, rtol=1e-14))
-    distinct: list[float] = []
-    for y in sorted(found):
-        if not distinct or y - distinct[-1] > 1e-9:
-            distinct.append(0.0 if abs(y) < 1e-15 else float(y))
-    return distinct
 
 
 def _overall(points: list[Equilibrium], continuum: tuple[float, float] | None) -> tuple[str, str]:
@@ -374,7 +308,7 @@ def simulate_log_ratio(
     for t in range(n_steps):
         y = d[t] - plant.rho * lag
         if t % spec.interval == 0:
-            half = np.clip(y, -_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO) / 2
+            half = np.clip(y, -LARGEST_LOG_RATIO, LARGEST_LOG_RATIO) / 2
             raw = raw_weights(np.exp(np.stack([half, -half], axis=-1)), spec.law)
             ema = smooth(ema, raw, spec.beta, spec.interval)
             if spec.floor_mode == "clamp_state":

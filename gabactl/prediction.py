@@ -14,14 +14,26 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import signal
 
+from gabactl._average import (
+    closed_form,
+    gain_without_drift,
+    short_memory,
+    simulated_averages,
+    step_statistics,
+    without_drift,
+)
 from gabactl.authority import residual_ratio
 from gabactl.controller import raw_weights, saturate
 from gabactl.errors import InputError
 from gabactl.filter import filter_facts
-from gabactl.forecast import ForecastScore, RunSignals, block_bootstrap, free_run, score_forecasts
-from gabactl.identify.noise import NoiseModel, fit_noise
+from gabactl.forecast import (
+    ForecastScore,
+    block_bootstrap,
+    free_run_fits,
+    run_signals,
+    score_forecasts,
+)
 from gabactl.linear import open_loop
 from gabactl.noise import autocovariance, noise_gain
 from gabactl.plants import LogRatio
@@ -250,7 +262,7 @@ def predict(
     forecasts: list[ForecastScore] = []
     fits: tuple[float | None, float | None, float | None] = (None, None, None)
     if plant is not None:
-        run = _signals(trace, spec)
+        run = run_signals(trace, spec)
         if isinstance(run, str):
             notes.append(f"no forecasts: {run}")
         else:
@@ -258,7 +270,7 @@ def predict(
             if not forecasts:
                 notes.append(f"no forecasts: {len(run.log_ratio)} steps are too few")
             if run.ema is not None and len(run.log_ratio) > 10 * _SEEN:
-                fits = _free_run_fits(run, plant)
+                fits = free_run_fits(run, plant, seen=_SEEN)
             notes += _plain_words(forecasts)
     return Prediction(
         trace.source,
@@ -295,50 +307,6 @@ def _identified(trace: Trace, spec: GabaSpec) -> tuple[LogRatio | None, str, int
         return None, f"{_CONSTANT}: {error}", None
     fit = fit_output_error(early, float(whole.block), 5)
     return LogRatio(fit.rho, fit.a, fit.delay), "identified on the first half of this run", half
-
-
-def _signals(trace: Trace, spec: GabaSpec) -> RunSignals | str:
-    """The run as the forecasts take it, or why it cannot be."""
-    if spec.interval != 1:
-        return f"interval {spec.interval}: forecasts need a reading at every step"
-    norms = trace.grad_norms
-    usable: NDArray[np.bool_] = np.asarray(
-        (np.isfinite(norms) & (norms > 0)).all(axis=1), dtype=bool
-    )
-    if not usable.any():
-        return "no positive norms"
-    first = int(np.argmax(usable))
-    if not usable[first:].all() or (np.diff(trace.step) != 1).any():
-        return "forecasts need a positive norm of both tasks at every step"
-    own = trace.balancer == "gaba" or (trace.balancer is None and trace.ema is not None)
-    excited = trace.excitation is not None and bool(np.nan_to_num(trace.excitation).any())
-    ema = None
-    if own and not excited:
-        done = replay_trace(trace, spec)
-        first = max(first, int(np.argmax(done.active)))
-        weights, ema = done.weights[first:], done.ema[first:]
-    elif trace.weights is None or not (trace.weights > 0).all():
-        return "the weights are not recorded at every step, or not positive"
-    elif trace.balancer not in (None, "fixed") and not excited:
-        return f"the weights were chosen by {trace.balancer}, which is not modelled here"
-    else:
-        weights = trace.weights[first:]
-    y = np.log(norms[first:, 0]) - np.log(norms[first:, 1])
-    return RunSignals(y, np.log(weights[:, 0]) - np.log(weights[:, 1]), ema, spec)
-
-
-def _free_run_fits(run: RunSignals, plant: LogRatio) -> tuple[float, float, float]:
-    if run.ema is None:
-        raise InputError("no average in the loop")
-    ahead = free_run(run, plant, seen=_SEEN)
-    truth = np.log(run.ema[_SEEN:, 0]) - np.log(run.ema[_SEEN:, 1])
-    last = float(np.log(run.ema[_SEEN - 1, 0]) - np.log(run.ema[_SEEN - 1, 1]))
-    spread = float(np.std(truth))
-
-    def fit(forecast: Any) -> float:
-        return 100.0 * (1.0 - float(np.sqrt(np.mean((truth - forecast) ** 2))) / spread)
-
-    return fit(ahead["log_ema"]), fit(ahead["open_loop_log_ema"]), fit(last)
 
 
 def _plain_words(forecasts: Sequence[ForecastScore]) -> list[str]:
@@ -404,8 +372,8 @@ def _controller(
     # Where the average was thinned out, the replay (checked against it elsewhere) fills in.
     ema = np.where(np.isfinite(recorded), recorded, done.ema[rows])[:, loud]
     x = raw[:, loud]
-    noise = _short_memory(x)
-    simulated = _simulate(x, noise, spec, draws, seed)
+    noise = short_memory(x)
+    simulated = simulated_averages(x, noise, spec, draws, seed, _SEEN)
     comparisons += _step_response(ema, simulated, x, spec)
     comparisons += _floor(trace, spec, rows, ema, x, seed)
     comparisons.append(_noise(ema, x, spec, seed))
@@ -414,7 +382,7 @@ def _controller(
     curves = {
         "reading": n.astype(np.float64),
         "measured": ema,
-        "predicted": _closed_form(float(x[:_SEEN].mean()), n.size, spec),
+        "predicted": closed_form(float(x[:_SEEN].mean()), n.size, spec),
         "low": low,
         "high": high,
         "floor": np.array([spec.floor]),
@@ -469,65 +437,10 @@ def _time_constant(raw: Array, ema: Array, spec: GabaSpec, precision: str) -> Co
     )
 
 
-def _short_memory(x: Array) -> NoiseModel:
-    """Noise model of the log odds of the raw weight (its short memory is what is used)."""
-    safe = np.clip(x, 1e-12, 1 - 1e-12)
-    return fit_noise(np.log(safe) - np.log1p(-safe))
-
-
-def _simulate(x: Array, noise: NoiseModel, spec: GabaSpec, draws: int, seed: int) -> Array:
-    """Averages that the first readings foretell: their level, noise as measured, exact filter.
-
-    The level is uncertain by its standard error over the readings seen; drift is not foretold.
-    """
-    rng = np.random.default_rng(seed)
-    safe = np.clip(x[:_SEEN], 1e-12, 1 - 1e-12)
-    level = float(np.mean(np.log(safe) - np.log1p(-safe)))
-    denominator = np.concatenate(([1.0], -noise.ar))
-    long_run = noise.innovation_std / abs(1.0 - float(noise.ar.sum()))
-    n = x.size
-    eps = noise.innovation_std * rng.standard_normal((draws, n + 50))
-    y = signal.lfilter([1.0], denominator, eps, axis=1)[:, 50:]
-    y += level + long_run / math.sqrt(_SEEN) * rng.standard_normal((draws, 1))
-    pole = spec.beta**spec.interval
-    raw = 1.0 / (1.0 + np.exp(-y))
-    start = np.full((draws, 1), pole / spec.n_tasks)
-    return np.asarray(signal.lfilter([1.0 - pole], [1.0, -pole], raw, axis=1, zi=start)[0])
-
-
-def _step_statistics(ema: Array, spec: GabaSpec) -> dict[str, Array]:
-    """Of averages, shape (..., readings): readings to the floor, rise, settling, saturated share.
-
-    Settling is towards the mean over the readings after the predicted settling time, as long again.
-    """
-    settling = filter_facts(spec).settling_updates
-    window = min(2 * settling, ema.shape[-1])
-    end = ema[..., settling:window].mean(axis=-1, keepdims=True)
-    done = (1.0 / spec.n_tasks - ema[..., :window]) / (1.0 / spec.n_tasks - end)
-    low = ema < spec.floor
-    outside = np.abs(1.0 - done) > 0.02
-    last = window - np.argmax(outside[..., ::-1], axis=-1)
-    return {
-        "rise": np.asarray(
-            np.argmax(done >= 0.9, axis=-1) - np.argmax(done >= 0.1, axis=-1), dtype=np.float64
-        ),
-        "settling": np.where(outside.any(axis=-1), last + 1.0, 1.0),
-        "floor": np.where(low.any(axis=-1), np.argmax(low, axis=-1) + 1.0, np.inf),
-        "saturated": low.mean(axis=-1),
-    }
-
-
-def _closed_form(level: float, readings: int, spec: GabaSpec) -> Array:
-    """c + (1/K - c) p^n: the average's way from the warm-up to a constant raw weight."""
-    pole = spec.beta**spec.interval
-    n = np.arange(1, readings + 1)
-    return np.asarray(level + (1.0 / spec.n_tasks - level) * pole**n, dtype=np.float64)
-
-
 def _step_response(ema: Array, simulated: Array, x: Array, spec: GabaSpec) -> list[Comparison]:
     settling = filter_facts(spec).settling_updates
-    closed = _step_statistics(_closed_form(float(x[:_SEEN].mean()), ema.size, spec), spec)
-    measured, spread = _step_statistics(ema, spec), _step_statistics(simulated, spec)
+    closed = step_statistics(closed_form(float(x[:_SEEN].mean()), ema.size, spec), spec)
+    measured, spread = step_statistics(ema, spec), step_statistics(simulated, spec)
     found = []
     for name, key, what, unit, scale in (
         ("rise", "rise_time", "rise 10-90 % after the warm-up", "steps", spec.interval),
@@ -632,7 +545,7 @@ def _noise(ema: Array, x: Array, spec: GabaSpec, seed: int) -> Comparison:
     if x.size - width < 8 * block + block:
         reason = f"{_CONSTANT}: {x.size} readings, {width + 9 * block} are needed"
         return Comparison(key, what, reason=reason)
-    fast, slow = _without_drift(x - level, width)[block:], _without_drift(answer, width)[block:]
+    fast, slow = without_drift(x - level, width)[block:], without_drift(answer, width)[block:]
     found = block_bootstrap(
         np.stack([slow**2, fast**2]), lambda m: m[..., 0] / m[..., 1], block, seed
     )
@@ -641,7 +554,7 @@ def _noise(ema: Array, x: Array, spec: GabaSpec, seed: int) -> Comparison:
     # Per reading: the filter's pole is that of the readings, whatever the interval.
     repeated = np.repeat(covariance, spec.interval)
     predicted = noise_gain(loop, "weights", repeated)
-    correction = predicted / _gain_without_drift(covariance, pole, width)
+    correction = predicted / gain_without_drift(covariance, pole, width)
     white = filter_facts(spec).noise_power_gain
     if found is None:
         return Comparison(key, what, predicted=predicted, reason=_CONSTANT)
@@ -660,24 +573,6 @@ def _noise(ema: Array, x: Array, spec: GabaSpec, seed: int) -> Comparison:
             "" if found[1] * correction <= predicted else "; the rest is drift that was not removed"
         ),
     )
-
-
-def _without_drift(values: Array, width: int) -> Array:
-    """Less the centred moving mean; shorter by width - 1."""
-    half = width // 2
-    mean = np.convolve(values, np.full(width, 1.0 / width), mode="valid")
-    return np.asarray(values[half : values.size - half] - mean)
-
-
-def _gain_without_drift(covariance: Array, pole: float, width: int) -> float:
-    """Noise gain of the filter when both sides lost their moving mean, by spectra."""
-    w = (np.arange(16384) + 0.5) * np.pi / 16384
-    lags = np.arange(1, covariance.size)
-    spectrum = covariance[0] + 2.0 * np.cos(np.outer(w, lags)) @ covariance[1:]
-    mean = np.sin(0.5 * width * w) / (width * np.sin(0.5 * w))
-    kept = spectrum * (1.0 - mean) ** 2
-    power = (1.0 - pole) ** 2 / (1.0 - 2.0 * pole * np.cos(w) + pole**2)
-    return float((power * kept).sum() / kept.sum())
 
 
 def _overlap(one: Range, two: Range) -> bool:
