@@ -12,6 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gabactl.claims._campaign_values import (
+    controls,
+    diverged,
+    extremes,
+    is_published_protocol,
+    models_of,
+    provenance_of,
+    significance,
+)
 from gabactl.errors import InputError
 from gabactl.replay import replay_trace
 from gabactl.saturation import saturation
@@ -51,9 +60,6 @@ METRICS: dict[str, str] = {
 }
 _NEEDED = ("run", "subset", "method", "seed", "balancer", "status", "trace", *METRICS)
 _MAX_BYTES = 1 << 26
-#: Two subsets and five seeds.
-_ENOUGH_BLOCKS = 10
-_PROVENANCE = ("device", "torch", "gabactl", "platform", "started", "commit", "command")
 
 
 @dataclass(frozen=True)
@@ -389,10 +395,10 @@ def campaign_records(found: CampaignFigures, toys: dict[str, Any] | None) -> dic
         Each with claim, values, provenance and note, as the ledger reads them.
     """
     note = (
-        f"{_models(found)}, {found.rows[0].get('epochs')} epochs, "
+        f"{models_of(found)}, {found.rows[0].get('epochs')} epochs, "
         f"{', '.join(found.subsets)}, seeds {', '.join(map(str, found.seeds))}"
     )
-    provenance = _provenance(found)
+    provenance = provenance_of(found)
 
     def record(claim: str, values: dict[str, float], reason: str = "") -> dict[str, Any]:
         finite = {key: float(v) for key, v in values.items() if math.isfinite(v)}
@@ -405,12 +411,14 @@ def campaign_records(found: CampaignFigures, toys: dict[str, Any] | None) -> dic
     records: dict[str, dict[str, Any]] = {}
     if gaba:
         settled = [run.weight_rul for run in gaba]
-        records["C24"] = record("C24", _range("stored_health_weight", [r.ema_health for r in gaba]))
+        records["C24"] = record(
+            "C24", extremes("stored_health_weight", [r.ema_health for r in gaba])
+        )
         records["C25"] = record(
             "C25",
             {
-                **_range("residual_contribution_ratio", [r.contributions for r in gaba]),
-                **_range(
+                **extremes("residual_contribution_ratio", [r.contributions for r in gaba]),
+                **extremes(
                     "residual_with_floor_1e-4",
                     [r.contributions for r in found.figures("gaba-authority")],
                 ),
@@ -420,9 +428,9 @@ def campaign_records(found: CampaignFigures, toys: dict[str, Any] | None) -> dic
             "C26",
             {
                 "spread_of_settled_weight": max(settled) - min(settled),
-                **_range("settled_rul_weight", settled),
-                **_range("saturated_fraction", [r.saturated_fraction for r in gaba]),
-                **_range(
+                **extremes("settled_rul_weight", settled),
+                **extremes("saturated_fraction", [r.saturated_fraction for r in gaba]),
+                **extremes(
                     "first_saturated_step",
                     [r.first_saturated_step or math.nan for r in gaba],
                 ),
@@ -441,8 +449,8 @@ def campaign_records(found: CampaignFigures, toys: dict[str, Any] | None) -> dic
         records["C27"] = record(
             "C27",
             {
-                **_range("median_ratio", [r.ratio_median for r in fixed]),
-                **_range(
+                **extremes("median_ratio", [r.ratio_median for r in fixed]),
+                **extremes(
                     "median_ratio_targets_over_125",
                     [r.ratio_median for r in found.figures("targets-125")],
                 ),
@@ -452,13 +460,13 @@ def campaign_records(found: CampaignFigures, toys: dict[str, Any] | None) -> dic
         records["C28"] = record(
             "C28",
             {
-                **_range("start", [r.ratio_start for r in fixed]),
-                **_range("peak", [r.ratio_peak for r in both]),
-                **_range("peak_epoch", [float(r.peak_epoch) for r in both]),
-                **_range("end", [r.ratio_end for r in both]),
+                **extremes("start", [r.ratio_start for r in fixed]),
+                **extremes("peak", [r.ratio_peak for r in both]),
+                **extremes("peak_epoch", [float(r.peak_epoch) for r in both]),
+                **extremes("end", [r.ratio_end for r in both]),
             },
         )
-    records["C38"] = record("C38", _diverged(found, toys))
+    records["C38"] = record("C38", diverged(found, toys))
     published = ("gaba", "gradnorm", "grace")
     for claim, subset in (("C40", "FD002"), ("C41", "FD004")):
         values: dict[str, float] = {}
@@ -479,130 +487,9 @@ def campaign_records(found: CampaignFigures, toys: dict[str, Any] | None) -> dic
             else f"{subset} was not trained: it takes a GPU (simulations/cmapss_campaign.toml)"
         )
         if values:
-            compared, said = _controls(found)
+            compared, said = controls(found)
             values |= compared
             why += said
-        if not _is_published_protocol(found, subset):
-            records[claim] = record(claim, values, why)
-        else:
-            records[claim] = record(claim, values)
-    records["C42"] = _significance(found, record)
+        records[claim] = record(claim, values, "" if is_published_protocol(found, subset) else why)
+    records["C42"] = significance(found, record)
     return records
-
-
-def _controls(found: CampaignFigures) -> tuple[dict[str, float], str]:
-    """GABA against the controls, over all subsets: figures, and whether it beats them."""
-    values: dict[str, float] = {}
-    said = []
-    for control, words in (
-        ("constant-saturated", "the constant 0.0476/0.9524"),
-        ("targets-125", "equal weights on targets/125"),
-        ("fixed", "equal weights"),
-    ):
-        difference = found.versus("rmse_capped", "gaba", control)
-        if difference is None:
-            continue
-        student = difference.student
-        name = f"gaba_less_{control.replace('-', '_')}_rmse"
-        values |= {name: student.mean, f"{name}_low": student.low, f"{name}_high": student.high}
-        beats = "beats" if difference.decided and student.mean < 0 else "is not shown to beat"
-        said.append(
-            f"GABA {beats} {words} (RMSE {student.mean:+.2f} [{student.low:+.2f}, "
-            f"{student.high:+.2f}], lower in {difference.wins} of {difference.difference.n} pairs)"
-        )
-    return values, "".join(f"; {text}" for text in said)
-
-
-def _models(found: CampaignFigures) -> str:
-    sizes = sorted({int(row["parameters"]) for row in found.rows if row.get("parameters")})
-    return " and ".join(f"a network of {size:,} parameters" for size in sizes) or "unknown network"
-
-
-def _is_published_protocol(found: CampaignFigures, subset: str) -> bool:
-    """Whether the subset was trained with the full network and at least five seeds."""
-    rows = [row for row in found.rows if row["subset"] == subset and row.get("parameters")]
-    seeds = {row["seed"] for row in rows if int(row["parameters"]) > 3_000_000}
-    return len(seeds) >= 5
-
-
-def _provenance(found: CampaignFigures) -> dict[str, str]:
-    said = {
-        key: sorted({str(row[key]) for row in found.rows if row.get(key)}) for key in _PROVENANCE
-    }
-    versions = [f"{k} {' and '.join(said[k])}" for k in ("gabactl", "torch") if said[k]]
-    return {
-        "command": "gabactl campaign run simulations/cmapss_campaign_reduced.toml, "
-        "then python simulations/what_we_found.py",
-        "date": said["started"][0][:10] if said["started"] else "unknown",
-        "device": " and ".join(said["device"]) or "unknown",
-        "versions": ", ".join(versions) or "unknown",
-        "platform": " and ".join(said["platform"]) or "unknown",
-        "commit": " and ".join(said["commit"]) or "unknown",
-    }
-
-
-def _range(name: str, values: Sequence[float]) -> dict[str, float]:
-    finite = [v for v in values if math.isfinite(v)]
-    if not finite:
-        return {}
-    return {f"{name}_lowest": min(finite), f"{name}_highest": max(finite)}
-
-
-def _diverged(found: CampaignFigures, toys: dict[str, Any] | None) -> dict[str, float]:
-    def of(method: str) -> tuple[int, int]:
-        rows = [r for r in found.rows if r["method"] == method and r["status"] != "not_run"]
-        return sum(row["status"] == "diverged" for row in rows), len(rows)
-
-    gradnorm, gaba = of("gradnorm"), of("gaba")
-    scores = list(found.values("rmse_capped", "gradnorm").values())
-    values: dict[str, float] = {
-        "campaign_gradnorm_diverged": gradnorm[0],
-        "campaign_gradnorm_runs": gradnorm[1],
-        "campaign_gaba_diverged": gaba[0],
-        "campaign_gaba_runs": gaba[1],
-        "campaign_gradnorm_runs_with_a_negative_weight": sum(
-            run.least_weight < 0 for run in found.figures("gradnorm")
-        ),
-    }
-    if scores:
-        values["campaign_gradnorm_least_rmse"] = min(scores)
-    for row in (toys or {}).get("rows", ()):
-        name = "gaba" if row["method"] == "gaba" else row["method"].split()[0]
-        if name in ("gaba", "gradnorm"):
-            for key, count in (("diverged", row["not_finite"]), ("runs", row["runs"])):
-                values[f"toy_{name}_{key}"] = values.get(f"toy_{name}_{key}", 0) + count
-    for name in ("gradnorm", "gaba"):
-        values[f"{name}_diverged_runs"] = values[f"campaign_{name}_diverged"] + values.get(
-            f"toy_{name}_diverged", 0
-        )
-    return values
-
-
-def _significance(found: CampaignFigures, record: Callable[..., dict[str, Any]]) -> dict[str, Any]:
-    """C42. Few blocks decide nothing: they cannot show that a difference is absent."""
-    methods = [m for m in ("fixed", "gaba", "gradnorm", "grace") if found.values("rmse_capped", m)]
-    values: dict[str, float] = {}
-    blocks = 0
-    for chosen, words in ((methods, ""), ([m for m in methods if m != "gradnorm"], "_no_gradnorm")):
-        for metric, short in (("rmse_capped", "rmse"), ("nasa_capped", "nasa")):
-            ranking = found.ranking(metric, chosen)
-            if ranking is None:
-                continue
-            values[f"friedman_p_{short}{words}"] = ranking[0].permutation_p_value
-            values[f"friedman_chi2_p_{short}{words}"] = ranking[0].p_value
-            if not words:
-                blocks = ranking[0].blocks
-    if not blocks:
-        return record("C42", {}, "too few finished runs for a Friedman test")
-    values |= {"blocks": blocks, "methods": len(methods)}
-    if blocks >= _ENOUGH_BLOCKS:
-        return record("C42", values)
-    return record(
-        "C42",
-        values,
-        f"not the published protocol, and {blocks} blocks (subset and seed) are few. Of "
-        f"{', '.join(methods)} the test gives p = {values['friedman_p_rmse']:.2g} for RMSE and "
-        f"{values['friedman_p_nasa']:.2g} for NASA; without GradNorm "
-        f"{values.get('friedman_p_rmse_no_gradnorm', math.nan):.2g} and "
-        f"{values.get('friedman_p_nasa_no_gradnorm', math.nan):.2g}",
-    )
