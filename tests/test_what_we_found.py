@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
+import importlib
 import json
 import re
 import sys
@@ -105,15 +105,9 @@ def found(folder: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def script() -> Any:
-    spec = importlib.util.spec_from_file_location(
-        "what_we_found", ROOT / "simulations" / "what_we_found.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["what_we_found"] = module
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "simulations")
+        return importlib.import_module("what_we_found")
 
 
 def test_figures_of_runs(found: Any) -> None:
