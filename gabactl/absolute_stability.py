@@ -19,7 +19,7 @@ from scipy import optimize
 
 from gabactl._rational import Rational
 from gabactl.controller import saturate
-from gabactl.errors import InputError
+from gabactl.errors import InputError, packages_for
 from gabactl.linear import Loop
 from gabactl.nonlinear import equilibria
 from gabactl.plants import LogRatio
@@ -495,12 +495,8 @@ def _decrease(a: Matrix, b: list[Fraction], c: list[Fraction], p: Matrix, t: Fra
 def _solve_lmi(
     a: NDArray[np.float64], b: NDArray[np.float64], c: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], float] | None:
-    try:
+    with packages_for("the search for a Lyapunov function"):
         import cvxpy as cp
-    except ModuleNotFoundError:
-        raise InputError(
-            "the Lyapunov search needs cvxpy, which is not installed: pip install 'gabactl[lmi]'"
-        ) from None
     n = len(b)
     p = cp.Variable((n, n), symmetric=True)
     t, slack = cp.Variable(), cp.Variable()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gabactl.errors import InputError
+from gabactl.errors import InputError, packages_for
 from gabactl.profiles import Profile
 from gabactl.spec import FloorMode, GabaSpec, Guard, Law
 
@@ -177,12 +177,8 @@ def run_batch(
 def _on_device(*settings: Any) -> TorchRunner:
     """A runner in PyTorch, or an error that says what is missing."""
     device = settings[-1]
-    try:
+    with packages_for(f"device = {device!r}"):
         import torch
-    except ModuleNotFoundError:
-        raise InputError(
-            f"device = {device!r} needs PyTorch: install gabactl[torch], or leave device out"
-        ) from None
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError):

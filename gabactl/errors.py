@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 from unicodedata import category
 
-__all__ = ["InputError", "Stopped", "printable"]
+__all__ = ["InputError", "MissingPackage", "Stopped", "packages_for", "printable"]
 
 _LONGEST = 1000
+
+#: Packages that the base install does not bring, and the extra that does.
+_EXTRAS = {
+    "torch": "torch",
+    **dict.fromkeys(("torchjd", "qpsolvers", "quadprog"), "peers"),
+    **dict.fromkeys(("panel", "bokeh"), "app"),
+    **dict.fromkeys(("dask", "distributed", "ray"), "cluster"),
+    **dict.fromkeys(("cvxpy", "clarabel"), "lmi"),
+    "atheris": "fuzz",
+    "tensorboard": "logs",
+    **dict.fromkeys(("lightning", "transformers", "accelerate", "wandb"), "integrations"),
+}
 
 
 class InputError(ValueError):
@@ -54,6 +69,72 @@ class Stopped(RuntimeError):
 
     def __init__(self, message: str = "") -> None:
         super().__init__(_short(printable(message)))
+
+
+class MissingPackage(InputError, ModuleNotFoundError):
+    """A package is needed that is not installed, and how to install it.
+
+    Both an ``ImportError``, as a missing package is to Python, and an :class:`InputError`.
+
+    Parameters
+    ----------
+    package : str
+        Its name, or that of a module inside it.
+    purpose : str
+        What needs it.
+
+    Examples
+    --------
+    >>> raise MissingPackage("torch", "gabactl.nn.GABALoss")
+    Traceback (most recent call last):
+        ...
+    gabactl.errors.MissingPackage: gabactl.nn.GABALoss needs the package 'torch', which is not installed: pip install 'gabactl[torch]'
+    """
+
+    def __init__(self, package: str, purpose: str = "this") -> None:
+        name = package.partition(".")[0]
+        extra = _EXTRAS.get(name)
+        remedy = f"pip install 'gabactl[{extra}]'" if extra else f"pip install {name}"
+        super().__init__(f"{purpose} needs the package {name!r}, which is not installed: {remedy}")
+        self.name = name
+        self._given = package, purpose
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As made: worker processes send it back."""
+        return type(self), self._given
+
+
+@contextmanager
+def packages_for(purpose: str) -> Iterator[None]:
+    """Around imports of packages that may not be there.
+
+    Parameters
+    ----------
+    purpose : str
+        What needs them.
+
+    Raises
+    ------
+    MissingPackage
+        In the place of Python's own error.
+
+    Examples
+    --------
+    >>> with packages_for("this page"):
+    ...     import no_such_package
+    Traceback (most recent call last):
+        ...
+    gabactl.errors.MissingPackage: this page needs the package 'no_such_package', which is not installed: pip install no_such_package
+    """
+    try:
+        yield
+    except MissingPackage:
+        raise
+    except ModuleNotFoundError as error:
+        name = error.name or ""
+        if not name or name.partition(".")[0] == "gabactl":
+            raise  # a fault of ours
+        raise MissingPackage(name, purpose) from None
 
 
 def _short(text: str) -> str:

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from gabactl.errors import InputError
+from gabactl.errors import InputError, packages_for
 from gabactl.files import whole_file
 
 __all__ = ["PALETTE", "axes", "save", "style", "table", "unit_circle"]
@@ -56,8 +56,9 @@ def style(dark: bool | None = None) -> Iterator[None]:
     >>> ax.get_facecolor() == ax.figure.get_facecolor()
     True
     """
-    import matplotlib as mpl
-    from cycler import cycler
+    with packages_for("a picture"):
+        import matplotlib as mpl
+        from cycler import cycler
 
     night = _is_dark.get() if dark is None else dark
     palette = (*PALETTE[:-1], _INK) if night else PALETTE
@@ -100,7 +101,8 @@ def axes(ax: Any | None) -> Any:
     """
     if ax is not None:
         return ax
-    from matplotlib.figure import Figure
+    with packages_for("a picture"):
+        from matplotlib.figure import Figure
 
     return Figure(figsize=(7.0, 4.0), layout="constrained").subplots()
 

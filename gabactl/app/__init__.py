@@ -13,6 +13,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from gabactl.errors import packages_for
+
 __all__ = ["dashboard", "serve"]
 
 _HOMES = {"dashboard": "gabactl.app.page", "serve": "gabactl.app.server"}
@@ -20,5 +22,6 @@ _HOMES = {"dashboard": "gabactl.app.page", "serve": "gabactl.app.server"}
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+        with packages_for(f"{__name__}.{name}"):
+            return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

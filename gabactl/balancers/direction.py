@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gabactl.balancers.base import Balancer
-from gabactl.errors import InputError
+from gabactl.errors import InputError, packages_for
 
 __all__ = ["DIRECTION_METHODS", "Direction"]
 
@@ -68,8 +68,9 @@ class Direction(Balancer):
 
     def reset(self) -> None:
         """A new weighting and the seed again."""
+        with packages_for(self.method):
+            from torchjd import aggregation  # first: its extra brings torch too
         import torch
-        from torchjd import aggregation
 
         try:
             self._weighting = getattr(aggregation, DIRECTION_METHODS[self.method][0])(

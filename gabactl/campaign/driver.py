@@ -30,7 +30,7 @@ from gabactl.campaign.folder import (
 from gabactl.campaign.plan import Campaign, PlannedRun, load_campaign
 from gabactl.campaign.table import collect_results, save_results
 from gabactl.cmapss.files import read_rul
-from gabactl.errors import InputError
+from gabactl.errors import InputError, MissingPackage
 from gabactl.files import write_text
 from gabactl.interrupts import stop_asked
 from gabactl.results import Result
@@ -201,7 +201,7 @@ def run_campaign(
     if minutes is not None and not minutes > 0:
         raise InputError(f"slice = {minutes} is not positive: give minutes, as in 10")
     if importlib.util.find_spec("torch") is None:
-        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+        raise MissingPackage("torch", "a campaign")
     campaign = load_campaign(file)
     for subset in campaign.subsets:
         read_rul(data, f"RUL_{subset}.txt")

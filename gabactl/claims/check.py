@@ -12,7 +12,7 @@ from typing import Any
 from gabactl.claims.evidence import ClaimVerdict, Evidence, Finding
 from gabactl.claims.ledger import Claim, ledger
 from gabactl.claims.records import from_records
-from gabactl.errors import InputError
+from gabactl.errors import InputError, MissingPackage
 from gabactl.prove.engine import ProofTable, run
 from gabactl.prove.theorem import Outcome
 from gabactl.results import Result
@@ -211,7 +211,7 @@ def _compute(claim: Claim) -> Evidence:
             try:
                 found: Evidence = table[claim.check]()
             except ModuleNotFoundError as error:
-                return Evidence("not_run", reason=f"needs {error.name}, which is not installed")
+                return Evidence("not_run", reason=str(MissingPackage(error.name or "?", "it")))
             return found
     raise InputError(f"{claim.id}: there is no check named {claim.check!r}")
 

@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 
 import gabactl
-from gabactl.errors import InputError, Stopped
+from gabactl.errors import InputError, Stopped, packages_for
 
 __all__ = ["build_app", "main"]
 
@@ -98,8 +98,9 @@ def main(arguments: list[str] | None = None) -> int:
     """
     given = sys.argv[1:] if arguments is None else arguments
     try:
-        app = build_app(_needed(given))
-        code = app(args=given, prog_name="gabactl", standalone_mode=False)
+        with packages_for("this command"):
+            app = build_app(_needed(given))
+            code = app(args=given, prog_name="gabactl", standalone_mode=False)
     except InputError as error:
         return _fail(str(error), 2)
     except KeyboardInterrupt:
@@ -110,8 +111,6 @@ def main(arguments: list[str] | None = None) -> int:
         # The reader of our output is gone (`| head`): nothing is left to say to it.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         return 0
-    except ModuleNotFoundError as error:
-        return _fail(_missing(error), 2)
     except Exception as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             print(error)
@@ -134,26 +133,6 @@ def main(arguments: list[str] | None = None) -> int:
     if code == 130 and _signals:
         return _interrupted()  # typer makes an exit code of it, without a word
     return code if isinstance(code, int) else 0
-
-
-_EXTRAS = {
-    "torch": "torch",
-    "torchjd": "peers",
-    "panel": "app",
-    "bokeh": "app",
-    "dask": "cluster",
-    "ray": "cluster",
-    "cvxpy": "lmi",
-    "atheris": "fuzz",
-    "tensorboard": "logs",
-}
-
-
-def _missing(error: ModuleNotFoundError) -> str:
-    package = (error.name or "").partition(".")[0]
-    extra = _EXTRAS.get(package)
-    remedy = f"pip install 'gabactl[{extra}]'" if extra else f"pip install {package}"
-    return f"this command needs the package {package!r}, which is not installed: {remedy}"
 
 
 def _fail(message: str, code: int) -> int:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gabactl.errors import InputError
+from gabactl.errors import MissingPackage
 from gabactl.results import Result
 
 __all__ = ["ReaderFuzz", "fuzz_readers", "seed_files"]
@@ -131,13 +131,11 @@ def fuzz_readers(
 
     Raises
     ------
-    InputError
+    MissingPackage
         atheris is not installed.
     """
     if importlib.util.find_spec("atheris") is None:
-        raise InputError(
-            "readers: coverage-guided fuzzing needs the package atheris: pip install atheris"
-        )
+        raise MissingPackage("atheris", "fuzzing the readers, guided by coverage,")
     kept = Path(corpus) / "readers"
     kept.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from gabactl.errors import packages_for
+
 _LAZY = {
     "BalancedLoss": "gabactl.nn.base",
     "BoardMonitor": "gabactl.nn.monitor",
@@ -68,7 +70,8 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
+        with packages_for(f"gabactl.nn.{name}"):
+            return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'gabactl.nn' has no attribute {name!r}")
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
-import torch
-from torch import Tensor, nn
+from gabactl.errors import InputError, packages_for
 
-from gabactl.errors import InputError
+with packages_for(__name__):
+    import torch
+    from torch import Tensor, nn
+
 
 __all__ = ["CnnBiLstmAttention", "ModelSize", "SmallCnnBiLstmAttention", "build_model"]
 

@@ -16,16 +16,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
 
 from gabactl.cmapss.metrics import nasa_score, rmse
 from gabactl.cmapss.windows import MAX_RUL, Cmapss, Windows
-from gabactl.errors import InputError
+from gabactl.errors import InputError, packages_for
+
+with packages_for(__name__):
+    import torch
+    from torch import Tensor, nn
+    from torch.nn import functional
+
 from gabactl.interrupts import stop_asked
 from gabactl.nn.base import BalancedLoss
-from gabactl.nn.checkpoint import load_checkpoint, save_checkpoint
+from gabactl.nn.checkpoint import (
+    check_optimizer,
+    check_plain,
+    has_complex,
+    load_checkpoint,
+    save_checkpoint,
+)
 from gabactl.nn.devices import choose_device, use_precision
 from gabactl.nn.excited import ExcitedLoss
 from gabactl.nn.fixed import FixedLoss
@@ -467,16 +476,23 @@ class _Run:
                     f"{source}: was trained on {saved['windows']} windows, the data have "
                     f"{len(self.rul)}: give the same data"
                 )
-            self.step = int(saved["step"])
-            if _any_complex(saved):
+            if has_complex(saved):
                 raise TypeError("complex numbers")
+            counts = (saved["step"], saved["best_epoch"])
+            check_plain(counts, (0, 0))
+            if min(counts) < 0 or any(isinstance(count, float) for count in counts):
+                raise ValueError("steps")
+            self.step, self.best_epoch = counts
+            self.best = saved["best"]
+            if self.best is not None:  # what is not asked for until the end must fit now
+                self.average.model.load_state_dict(self.best)
             self.model.load_state_dict(saved["model"])
             self.average.model.load_state_dict(saved["average"])
-            self.best = saved["best"]
-            self.best_epoch = int(saved["best_epoch"])
             self.best_rmse, self.last_rmse = float(saved["best_rmse"]), float(saved["last_rmse"])
             self.best_test_rmse = float(saved.get("best_test_rmse", math.nan))
+            check_optimizer(saved["optimizer"], self.optimizer)
             self.optimizer.load_state_dict(saved["optimizer"])
+            check_plain(saved["plateau"], self.plateau.state_dict())
             self.plateau.load_state_dict(dict(saved["plateau"]))
             self.loss_fn.load_state_dict(saved["balancer"])
             torch.set_rng_state(saved["rng"].cpu())
@@ -484,21 +500,17 @@ class _Run:
                 torch.cuda.set_rng_state(saved["rng_cuda"].cpu(), self.device)
         except InputError:
             raise
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        except (
+            LookupError,
+            TypeError,
+            ValueError,
+            RuntimeError,
+            AttributeError,
+            OverflowError,
+        ) as error:
             raise InputError(
                 f"{source}: damaged checkpoint ({type(error).__name__}): delete it and start afresh"
             ) from None
-
-
-def _any_complex(values: Any) -> bool:
-    """Whether a tensor in it is complex: loading one would drop half of it, with a warning."""
-    if isinstance(values, Tensor):
-        return values.is_complex()
-    if isinstance(values, Mapping):
-        values = values.values()
-    elif not isinstance(values, (list, tuple)):
-        return False
-    return any(map(_any_complex, values))
 
 
 class _Average:

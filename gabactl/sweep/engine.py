@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gabactl.batch import COLUMNS, run_batch
-from gabactl.errors import InputError, Stopped
+from gabactl.errors import InputError, Stopped, packages_for
 from gabactl.files import write_text
 from gabactl.sweep.description import Sweep
 from gabactl.sweep.result import SweepResult, open_sweep, part_file, read_manifest
@@ -118,11 +119,19 @@ def run_sweep(
                 if failures >= _PATIENCE:
                     raise Stopped(
                         f"{place}: the sweep stopped with {left} of {sweep.chunks} chunks missing "
-                        f"({type(error).__name__}: {error}): mend the cause (workers that die often "
+                        f"({_cause(error)}): mend the cause (workers that die often "
                         "lack memory: choose a smaller chunk) and run again with --resume"
                     ) from error
                 time.sleep(0.2)
     return open_sweep(place)
+
+
+def _cause(error: Exception) -> str:
+    """What went wrong; joblib tells the death of its workers in a paragraph."""
+    if type(error).__name__ == "TerminatedWorkerError":
+        codes = re.search(r"\{.*?\}", str(error))
+        return f"worker processes died{': ' + codes.group() if codes else ''}"
+    return f"{type(error).__name__}: {error}"
 
 
 def _compute(sweep: Sweep, folder: str, chunk: int) -> int:
@@ -172,10 +181,13 @@ def _engine(engine: Engine, address: str | None, workers: int) -> Iterator[Runne
     if engine == "local":
         # One worker needs no process of its own.
         backend = "loky" if workers > 1 else "sequential"
+        # Empty is off: else a worker that dies prints its stack over our one line.
+        os.environ.setdefault("PYTHONFAULTHANDLER", "")
         yield lambda sweep, place, todo: run(backend, sweep, place, todo)
         return
     if engine == "dask":
-        from dask import distributed
+        with packages_for("the engine dask"):
+            from dask import distributed
 
         dask: Any = distributed
 
@@ -195,8 +207,9 @@ def _engine(engine: Engine, address: str | None, workers: int) -> Iterator[Runne
                 stack.enter_context(dask.Client(address))
             yield lambda sweep, place, todo: run("dask", sweep, place, todo)
         return
-    import ray
-    from ray.util import joblib as ray_joblib
+    with packages_for("the engine ray"):
+        import ray
+        from ray.util import joblib as ray_joblib
 
     register: Any = ray_joblib.register_ray
     register()

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gabactl.errors import InputError
+from gabactl.errors import InputError, packages_for
 from gabactl.traces.foreign import ForeignSource, Series, columns_from_series, match_columns
 from gabactl.traces.schema import MAX_CELLS, short_name
 
@@ -122,12 +122,8 @@ def _read_file(
     source: str,
 ) -> bool:
     """Add a file's scalars to those found; returns whether it ends inside a record."""
-    try:
+    with packages_for(f"{source}: reading event files"):
         from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
-    except ModuleNotFoundError:
-        raise InputError(
-            f"{source}: reading event files needs the package tensorboard: pip install tensorboard"
-        ) from None
     records, whole = _count_records(file, source)
     seen = total = 0
     try:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from torch import Tensor
+from gabactl.errors import InputError, packages_for
 
-from gabactl.errors import InputError
+with packages_for(__name__):
+    from torch import Tensor
+
 from gabactl.nn.gaba import GABALoss
 
 __all__ = ["backward"]

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
+from gabactl.errors import InputError, packages_for
 
-from gabactl.errors import InputError
+with packages_for(__name__):
+    from lightning.pytorch import LightningModule, Trainer
+    from lightning.pytorch.callbacks import Callback
+
 from gabactl.nn.base import BalancedLoss
 from gabactl.nn.integrations.logging import scalars
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
+from gabactl.errors import InputError, packages_for
 
-from gabactl.errors import InputError
+with packages_for(__name__):
+    from torch import Tensor
+
 from gabactl.nn.base import BalancedLoss
 
 __all__ = ["log_to_tensorboard", "log_to_wandb", "scalars"]

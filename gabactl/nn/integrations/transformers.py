@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from gabactl.errors import InputError, packages_for
 
-from gabactl.errors import InputError
+with packages_for(__name__):
+    import torch
+    from torch import Tensor, nn
+
 from gabactl.nn.base import BalancedLoss
 from gabactl.nn.gaba import GABALoss
 from gabactl.nn.integrations.logging import scalars
