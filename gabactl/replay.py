@@ -23,9 +23,13 @@ from gabactl.spec import GabaSpec
 if TYPE_CHECKING:
     from gabactl.traces import Trace
 
-__all__ = ["Replay", "replay", "replay_trace"]
+__all__ = ["Replay", "Replayer", "replay", "replay_trace"]
 
 Array = NDArray[np.float64]
+Unmeasured = Literal["uniform", "hold"]
+
+#: Readings whose averages are held as Python's own numbers at once.
+_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,54 +168,21 @@ def replay(
         raise InputError(
             f"grad_norms has shape {norms.shape}: give (steps, n_tasks) with n_tasks = {k}"
         )
-    if (norms < 0).any():
-        row = int(np.argmax((norms < 0).any(axis=1)))
-        raise InputError(f"grad_norms in row {row} are {norms[row].tolist()}: norms are >= 0")
     n = len(norms)
     steps = np.arange(1, n + 1) if step is None else np.asarray(step)
-    if steps.shape != (n,) or (n and steps[0] < 1) or (np.diff(steps) <= 0).any():
+    if steps.shape != (n,):
         raise InputError("step must be strictly increasing, counted from 1, one per row")
     seen = ~np.isnan(norms).all(axis=1) if measured is None else np.asarray(measured, dtype=bool)
     if seen.shape != (n,):
         raise InputError(f"measured has shape {seen.shape}: give ({n},)")
-
-    if coast and spec.interval != 1:
-        raise InputError(
-            f"interval = {spec.interval} with a sensor that chooses its own times: replay with "
-            "interval = 1, or as a sampled sensor (coast=False)"
-        )
-
-    active = np.asarray(steps > spec.warmup, dtype=bool)
-    due = active & seen if coast else _is_due(spec, steps)
-    counts = _readings_up_to(spec, steps)
-    taken = (due if coast else counts > 0) & seen
-    raw = np.full((n, k), np.nan)
-    raw[taken] = raw_weights(norms[taken], spec.law, spec.guard)
-    moves = taken if spec.guard == "none" else taken & usable(norms, spec.law)
-
-    start = [1.0 / k] * k if start_ema is None else np.asarray(start_ema, dtype=float).tolist()
-    if len(start) != k:
-        raise InputError(f"start_ema has {len(start)} values: give n_tasks = {k}")
-    if coast:
-        followed = _held(raw, moves, [1.0 / k] * k if start_raw is None else start_raw)
-        moves = moves | (active & ~taken)
-    else:
-        followed = raw
-    ema = _averages(spec, followed[moves], counts[moves], start)[np.cumsum(moves)]
-    weights = saturate(ema, spec.floor, spec.floor_mode)
-    uniform = ~active if unmeasured == "hold" else ~active | (due & ~seen)
-    weights[uniform] = 1.0 / k
-    return Replay(
-        spec,
-        steps.astype(np.int64, copy=False),
-        raw,
-        ema,
-        weights,
-        active,
-        int(taken.sum()),
-        _unrecorded(spec, steps),
-        int((due & ~seen).sum()),
-    )
+    state = _State(spec, unmeasured, coast)
+    if start_ema is not None:
+        state.ema = np.asarray(start_ema, dtype=float).tolist()
+    if len(state.ema) != k:
+        raise InputError(f"start_ema has {len(state.ema)} values: give n_tasks = {k}")
+    if start_raw is not None:
+        state.raw = np.asarray(start_raw, dtype=np.float64)
+    return state.run(norms, seen, steps)
 
 
 def replay_trace(
@@ -239,18 +210,162 @@ def replay_trace(
     >>> replay_trace(Trace.from_arrays([[1.0, 3.0]]), GabaSpec(warmup=0, beta=0)).weights.tolist()
     [[0.75, 0.25]]
     """
-    if len(trace.tasks) != spec.n_tasks:
-        raise InputError(
-            f"{trace.source}: {len(trace.tasks)} tasks ({', '.join(trace.tasks[:6])}), but "
-            f"n_tasks = {spec.n_tasks}: pass --tasks {len(trace.tasks)}"
+    return Replayer(spec, unmeasured=unmeasured).add(trace)
+
+
+class Replayer:
+    """:func:`replay_trace` a piece at a time: the same numbers, for runs too long to hold.
+
+    Parameters
+    ----------
+    spec : GabaSpec
+        Settings.
+    unmeasured : {"uniform", "hold"}
+        As for :func:`replay`.
+
+    Examples
+    --------
+    >>> from gabactl.traces import Trace
+    >>> norms = [[1.0, 3.0], [2.0, 2.0], [9.0, 1.0]]
+    >>> pieces = [Trace.from_arrays(norms[:2]), Trace.from_arrays(norms[2:], step=[3])]
+    >>> replayer = Replayer(GabaSpec(warmup=0))
+    >>> [replayer.add(piece).ema[-1].round(4).tolist() for piece in pieces]
+    [[0.5025, 0.4975], [0.4985, 0.5015]]
+    >>> replay(GabaSpec(warmup=0), norms).ema[-1].round(4).tolist()
+    [0.4985, 0.5015]
+    """
+
+    def __init__(self, spec: GabaSpec, *, unmeasured: Literal["uniform", "hold"] = "uniform"):
+        self._spec, self._unmeasured = spec, unmeasured
+        self._state: _State | None = None
+        self._copying = False
+
+    def add(self, piece: Trace) -> Replay:
+        """Replay the rows that follow those of the piece before.
+
+        Parameters
+        ----------
+        piece : Trace
+            Later rows of the same trace. Its readings, and those that are missing between it and
+            the piece before, are counted in the result.
+
+        Raises
+        ------
+        InputError
+            The number of tasks does not fit, or the steps do not go on.
+        """
+        spec = self._spec
+        if len(piece.tasks) != spec.n_tasks:
+            raise InputError(
+                f"{piece.source}: {len(piece.tasks)} tasks ({', '.join(piece.tasks[:6])}), but "
+                f"n_tasks = {spec.n_tasks}: pass --tasks {len(piece.tasks)}"
+            )
+        if self._state is None:
+            self._state = _State(spec, self._unmeasured, piece.coasts and spec.interval == 1)
+            if starts_late(piece, spec) and piece.ema is not None:
+                self._copying = not bool(np.isnan(piece.ema[0]).any())
+        copied = self._copy(piece, self._state) if self._copying else None
+        n = 0 if copied is None else len(copied.step)
+        rest = self._state.run(piece.grad_norms[n:], piece.measured[n:], piece.step[n:])
+        if copied is None:
+            return rest
+        return Replay(
+            spec,
+            piece.step,
+            np.vstack([copied.raw, rest.raw]),
+            np.vstack([copied.ema, rest.ema]),
+            np.vstack([copied.weights, rest.weights]),
+            np.concatenate([copied.active, rest.active]),
+            rest.readings,
+            copied.unrecorded_readings + rest.unrecorded_readings,
+            rest.untaken_readings,
         )
-    coast = trace.coasts and spec.interval == 1
-    if starts_late(trace, spec) and trace.ema is not None and not np.isnan(trace.ema[0]).any():
-        copied = _rows_to_copy(trace, spec) if coast else 1
-        return _continued(trace, spec, trace.ema[:copied], unmeasured, coast)
-    return replay(
-        spec, trace.grad_norms, trace.measured, step=trace.step, unmeasured=unmeasured, coast=coast
-    )
+
+    def _copy(self, piece: Trace, state: _State) -> Replay:
+        """The first rows of a trace that starts late, whose averages hold their readings already.
+
+        One row; where the average coasts, those up to the first usable reading, from which on it
+        can be rebuilt.
+        """
+        assert piece.ema is not None
+        spec, n = self._spec, 1
+        self._copying = False
+        if state.coast:
+            known = piece.measured & usable(piece.grad_norms, spec.law)
+            known &= ~np.isnan(piece.ema).any(axis=1)
+            self._copying = not known.any()
+            n = len(piece) if self._copying else int(np.argmax(known)) + 1
+            state.raw = raw_weights(piece.grad_norms[n - 1], spec.law, spec.guard)
+        start = piece.ema[:n]
+        state.ema = start[-1].tolist()
+        missing = _unrecorded(spec, piece.step[:n], state.before)
+        state.before = int(piece.step[n - 1])
+        return Replay(
+            spec,
+            piece.step[:n],
+            np.full((n, spec.n_tasks), np.nan),
+            start,
+            saturate(start, spec.floor, spec.floor_mode),
+            np.ones(n, dtype=bool),
+            0,
+            missing,
+            0,
+        )
+
+
+class _State:
+    """What a replay carries from one row to the next."""
+
+    def __init__(self, spec: GabaSpec, unmeasured: Unmeasured, coast: bool) -> None:
+        if coast and spec.interval != 1:
+            raise InputError(
+                f"interval = {spec.interval} with a sensor that chooses its own times: replay with "
+                "interval = 1, or as a sampled sensor (coast=False)"
+            )
+        self.spec, self.unmeasured, self.coast = spec, unmeasured, coast
+        self.ema: list[float] = [1.0 / spec.n_tasks] * spec.n_tasks
+        # With a coasting average: raw weights that it follows.
+        self.raw = np.array(self.ema)
+        # Last row's step; None before the first, whose own reading alone is counted.
+        self.before: int | None = None
+
+    def run(self, norms: Array, seen: NDArray[np.bool_], steps: NDArray[np.int64]) -> Replay:
+        spec, coast, (n, k) = self.spec, self.coast, norms.shape
+        if (norms < 0).any():
+            row = int(np.argmax((norms < 0).any(axis=1)))
+            raise InputError(f"grad_norms in row {row} are {norms[row].tolist()}: norms are >= 0")
+        if (n and steps[0] <= (self.before or 0)) or (np.diff(steps) <= 0).any():
+            raise InputError("step must be strictly increasing, counted from 1, one per row")
+        active = np.asarray(steps > spec.warmup, dtype=bool)
+        due = active & seen if coast else _is_due(spec, steps)
+        counts = _readings_up_to(spec, steps, self.before)
+        taken = (due if coast else counts > 0) & seen
+        raw = np.full((n, k), np.nan)
+        raw[taken] = raw_weights(norms[taken], spec.law, spec.guard)
+        moves = taken if spec.guard == "none" else taken & usable(norms, spec.law)
+        if coast:
+            followed, self.raw = _held(raw, moves, self.raw)
+            moves = moves | (active & ~taken)
+        else:
+            followed = raw
+        ema = _averages(spec, followed[moves], counts[moves], self.ema)[np.cumsum(moves)]
+        weights = saturate(ema, spec.floor, spec.floor_mode)
+        uniform = ~active if self.unmeasured == "hold" else ~active | (due & ~seen)
+        weights[uniform] = 1.0 / k
+        missing = _unrecorded(spec, steps, self.before)
+        if n:
+            self.ema, self.before = ema[-1].tolist(), int(steps[-1])
+        return Replay(
+            spec,
+            steps.astype(np.int64, copy=False),
+            raw,
+            ema,
+            weights,
+            active,
+            int(taken.sum()),
+            missing,
+            int((due & ~seen).sum()),
+        )
 
 
 def starts_late(trace: Trace, spec: GabaSpec) -> bool:
@@ -265,53 +380,14 @@ def starts_late(trace: Trace, spec: GabaSpec) -> bool:
     return len(trace) > 0 and int(trace.step[0]) > spec.warmup + 1
 
 
-def _rows_to_copy(trace: Trace, spec: GabaSpec) -> int:
-    """Rows up to the first usable reading, from which on a coasting average can be rebuilt."""
-    assert trace.ema is not None
-    known = trace.measured & usable(trace.grad_norms, spec.law) & ~np.isnan(trace.ema).any(axis=1)
-    return int(np.argmax(known)) + 1 if known.any() else len(trace)
-
-
-def _continued(
-    trace: Trace,
-    spec: GabaSpec,
-    start: Array,
-    unmeasured: Literal["uniform", "hold"],
-    coast: bool,
-) -> Replay:
-    # The averages given, shape (copied, K), hold their readings already: copied, not replayed.
-    n = len(start)
-    rest = replay(
-        spec,
-        trace.grad_norms[n:],
-        trace.measured[n:],
-        step=trace.step[n:],
-        start_ema=start[-1],
-        start_raw=raw_weights(trace.grad_norms[n - 1], spec.law, spec.guard) if coast else None,
-        unmeasured=unmeasured,
-        coast=coast,
-    )
-    first = saturate(start, spec.floor, spec.floor_mode)
-    return Replay(
-        spec,
-        trace.step,
-        np.vstack([np.full((n, spec.n_tasks), np.nan), rest.raw]),
-        np.vstack([start, rest.ema]),
-        np.vstack([first, rest.weights]),
-        np.concatenate([np.ones(n, dtype=bool), rest.active]),
-        rest.readings,
-        _unrecorded(spec, trace.step),
-        rest.untaken_readings,
-    )
-
-
-def _held(raw: Array, moves: NDArray[np.bool_], before: ArrayLike) -> Array:
-    """Per step, the raw weights that a coasting average follows, shape (steps, K)."""
+def _held(raw: Array, moves: NDArray[np.bool_], before: Array) -> tuple[Array, Array]:
+    """Per step, the raw weights that a coasting average follows, shape (steps, K); and the last."""
     finite = moves & np.isfinite(raw).all(axis=1)
     last = np.maximum.accumulate(np.where(finite, np.arange(1, len(raw) + 1), 0))
-    held: Array = np.vstack([np.asarray(before, dtype=np.float64)[None], raw])[last]
+    held: Array = np.vstack([before[None], raw])[last]
+    after = held[-1].copy() if len(held) else before
     held[moves] = raw[moves]
-    return held
+    return held, after
 
 
 def _is_due(spec: GabaSpec, steps: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -320,18 +396,23 @@ def _is_due(spec: GabaSpec, steps: NDArray[np.int64]) -> NDArray[np.bool_]:
     return np.asarray((since >= 0) & (since % spec.interval == 0), dtype=bool)
 
 
-def _readings_up_to(spec: GabaSpec, steps: NDArray[np.int64]) -> NDArray[np.int64]:
-    """For each row, the readings due since the row before; for the first, its own alone."""
+def _readings_up_to(
+    spec: GabaSpec, steps: NDArray[np.int64], before: int | None
+) -> NDArray[np.int64]:
+    """For each row, the readings due since the row before; for the very first, its own alone."""
     until = np.maximum(0, -(-(steps - spec.warmup) // spec.interval)).astype(np.int64)
-    counts = np.diff(until, prepend=until[:1])
-    if len(steps):
+    earlier = until[:1]
+    if before is not None:
+        earlier = np.array([max(0, -(-(before - spec.warmup) // spec.interval))])
+    counts = np.diff(until, prepend=earlier[: len(until)])
+    if len(steps) and before is None:
         counts[0] = int(_is_due(spec, steps[:1])[0])
     return np.asarray(counts)
 
 
-def _unrecorded(spec: GabaSpec, steps: NDArray[np.int64]) -> int:
-    """Steps with a reading due, between the first and the last, that have no row."""
-    return int(_readings_up_to(spec, steps).sum() - _is_due(spec, steps).sum())
+def _unrecorded(spec: GabaSpec, steps: NDArray[np.int64], before: int | None) -> int:
+    """Steps with a reading due, from the row before on or between the rows, that have no row."""
+    return int(_readings_up_to(spec, steps, before).sum() - _is_due(spec, steps).sum())
 
 
 def _averages(spec: GabaSpec, raw: Array, counts: NDArray[np.int64], start: list[float]) -> Array:
@@ -339,15 +420,20 @@ def _averages(spec: GabaSpec, raw: Array, counts: NDArray[np.int64], start: list
     clamp = spec.floor_mode == "clamp_state"
     one = spec.beta**spec.interval
     ema = start
-    rows = [ema]
-    for reading, count in zip(raw.tolist(), counts.tolist(), strict=True):
-        pole = one if count == 1 else one**count
-        gain = 1 - pole
-        ema = [pole * e + gain * r for e, r in zip(ema, reading, strict=True)]
-        if clamp:
-            ema = _project(ema, spec.floor)
-        rows.append(ema)
-    return np.array(rows)
+    out = np.empty((len(raw) + 1, spec.n_tasks))
+    out[0] = start
+    for first in range(0, len(raw), _BLOCK):
+        part = slice(first, first + _BLOCK)
+        rows = []
+        for reading, count in zip(raw[part].tolist(), counts[part].tolist(), strict=True):
+            pole = one if count == 1 else one**count
+            gain = 1 - pole
+            ema = [pole * e + gain * r for e, r in zip(ema, reading, strict=True)]
+            if clamp:
+                ema = _project(ema, spec.floor)
+            rows.append(ema)
+        out[first + 1 : first + 1 + len(rows)] = rows
+    return out
 
 
 def _project(ema: list[float], floor: float) -> list[float]:

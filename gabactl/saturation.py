@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,11 @@ import numpy as np
 from gabactl.authority import required_floor, saturation_ratio
 from gabactl.controller import GabaSpec
 from gabactl.errors import InputError
-from gabactl.replay import replay_trace
+from gabactl.quantiles import HELD, PassingQuantiles
+from gabactl.replay import Replay, Replayer
 from gabactl.results import Result
-from gabactl.traces import Trace
+from gabactl.traces import Trace, trace_pieces
+from gabactl.traces.schema import short_name
 
 __all__ = ["Saturation", "saturation"]
 
@@ -111,7 +115,7 @@ class Saturation(Result):
         ]
 
 
-def saturation(trace: Trace, spec: GabaSpec | None = None) -> Saturation:
+def saturation(trace: Trace | str | Path, spec: GabaSpec | None = None) -> Saturation:
     """Judge a recorded run's floor.
 
     The weights are computed by replaying the recorded norms under ``spec``, so that any setting
@@ -119,8 +123,10 @@ def saturation(trace: Trace, spec: GabaSpec | None = None) -> Saturation:
 
     Parameters
     ----------
-    trace : Trace
-        A run with gradient norms.
+    trace : Trace or path
+        A run with gradient norms. Of a path, or the name of a bundled trace, only a piece at a
+        time is held, however long the run: beyond a million readings the file is read two or three
+        times over, for the exact medians. The figures are the same to the last bit.
     spec : GabaSpec, optional
         Default: the trace's own settings, or the published ones where it has none.
 
@@ -132,7 +138,8 @@ def saturation(trace: Trace, spec: GabaSpec | None = None) -> Saturation:
     Raises
     ------
     InputError
-        No reading past the warm-up has a positive norm for every task.
+        No reading past the warm-up has a positive norm for every task, or the file changes while
+        it is read.
 
     Examples
     --------
@@ -141,38 +148,89 @@ def saturation(trace: Trace, spec: GabaSpec | None = None) -> Saturation:
     >>> saturation(trace).pinned_fraction_by_task
     {'rul': 0.74..., 'health': 0.0}
     """
-    spec = spec or trace.spec or GabaSpec(n_tasks=len(trace.tasks))
-    run = replay_trace(trace, spec)
-    norms = trace.grad_norms
-    positive = np.isfinite(norms).all(axis=1) & (norms > 0).all(axis=1) & run.active
-    if not positive.any():
-        raise InputError(
-            f"{trace.source}: no reading after the warm-up of {spec.warmup} steps has a positive "
-            "norm for every task: record a longer run, or lower --warmup"
-        )
-    ema = run.ema[run.active]
-    below = ema < spec.floor
-    # Held at the floor up to rounding: the projection is exact to a few ulp of 1.
-    pinned = ema <= spec.floor + 1e-12 if spec.floor_mode == "clamp_state" else below
-    ratios = norms[positive].max(axis=1) / norms[positive].min(axis=1)
-    contributions = norms[positive] * run.weights[positive]
-    high = float(np.percentile(ratios, 95))
-    steps = trace.step[run.active][pinned.any(axis=1)]
+    if isinstance(trace, Trace):
+        return _judge(lambda: [trace], spec, None, trace.source)
+    path = trace
+    return _judge(lambda: trace_pieces(path), spec, HELD, short_name(path))
+
+
+def _judge(
+    pieces: Callable[[], Iterable[Trace]], spec: GabaSpec | None, held: int | None, source: str
+) -> Saturation:
+    ratios = PassingQuantiles([50.0, 95.0], held)
+    residuals = PassingQuantiles([50.0], held)
+    sums: _Sums | None = None
+    again = True
+    while again:
+        seen: _Sums | None = None
+        for piece in pieces():
+            if seen is None:
+                spec = spec or piece.spec or GabaSpec(n_tasks=len(piece.tasks))
+                seen = _Sums(spec, piece)
+            seen.add(piece, ratios, residuals)
+        if seen is None:
+            raise InputError(f"{source}: the trace has no rows yet: nothing was recorded")
+        if not ratios.count and not seen.positive:
+            raise InputError(
+                f"{source}: no reading after the warm-up of {seen.spec.warmup} steps has a "
+                "positive norm for every task: record a longer run, or lower --warmup"
+            )
+        sums = sums or seen
+        # Both end their pass, whatever the first says.
+        again = any([ratios.end_pass(), residuals.end_pass()])
+    assert sums is not None
+    high = ratios.percentile(95.0)
     return Saturation(
-        spec=spec,
-        active_steps=int(run.active.sum()),
-        saturated_fraction=float(below.any(axis=1).mean()),
-        pinned_fraction=float(pinned.any(axis=1).mean()),
+        spec=sums.spec,
+        active_steps=sums.active,
+        saturated_fraction=sums.below / sums.active,
+        pinned_fraction=sums.pinned / sums.active,
         pinned_fraction_by_task={
-            name: float(share) for name, share in zip(trace.tasks, pinned.mean(axis=0), strict=True)
+            name: float(count / sums.active)
+            for name, count in zip(sums.tasks, sums.pinned_by_task, strict=True)
         },
-        first_pinned_step=int(steps[0]) if steps.size else None,
-        saturation_ratio=saturation_ratio(spec),
-        ratio_median=float(np.median(ratios)),
+        first_pinned_step=sums.first_pinned_step,
+        saturation_ratio=saturation_ratio(sums.spec),
+        ratio_median=ratios.median,
         ratio_high=high,
-        residual_ratio_median=float(
-            np.median(contributions.max(axis=1) / contributions.min(axis=1))
-        ),
-        floor_needed=float(required_floor(high, spec.n_tasks, spec.law)),
-        unrecorded_readings=run.unrecorded_readings,
+        residual_ratio_median=residuals.median,
+        floor_needed=float(required_floor(high, sums.spec.n_tasks, sums.spec.law)),
+        unrecorded_readings=sums.unrecorded,
     )
+
+
+class _Sums:
+    """What is counted of the rows of one pass."""
+
+    def __init__(self, spec: GabaSpec, first: Trace) -> None:
+        self.spec, self.tasks = spec, first.tasks
+        self._replayer = Replayer(spec)
+        self.active = self.below = self.pinned = self.positive = self.unrecorded = 0
+        self.pinned_by_task = np.zeros(spec.n_tasks, dtype=np.int64)
+        self.first_pinned_step: int | None = None
+
+    def add(self, piece: Trace, ratios: PassingQuantiles, residuals: PassingQuantiles) -> None:
+        run = self._replayer.add(piece)
+        self._count(run)
+        norms = piece.grad_norms
+        positive = np.isfinite(norms).all(axis=1) & (norms > 0).all(axis=1) & run.active
+        self.positive += int(positive.sum())
+        norms, weights = norms[positive], run.weights[positive]
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            contributions = norms * weights
+            ratios.add(norms.max(axis=1) / norms.min(axis=1))
+            residuals.add(contributions.max(axis=1) / contributions.min(axis=1))
+        self.unrecorded += run.unrecorded_readings
+
+    def _count(self, run: Replay) -> None:
+        ema, floor = run.ema[run.active], self.spec.floor
+        below = ema < floor
+        # Held at the floor up to rounding: the projection is exact to a few ulp of 1.
+        pinned = ema <= floor + 1e-12 if self.spec.floor_mode == "clamp_state" else below
+        rows = pinned.any(axis=1)
+        self.active += len(ema)
+        self.below += int(below.any(axis=1).sum())
+        self.pinned += int(rows.sum())
+        self.pinned_by_task += pinned.sum(axis=0)
+        if self.first_pinned_step is None and rows.any():
+            self.first_pinned_step = int(run.step[run.active][rows][0])

@@ -9,7 +9,7 @@ Examples
 
 from __future__ import annotations
 
-from gabactl.traces.library import bundled, load_bundled, load_trace
+from gabactl.traces.library import bundled, load_bundled, load_trace, trace_pieces
 from gabactl.traces.metadata import SCHEMA_VERSION, describe_environment
 from gabactl.traces.reader import iter_trace, read_trace
 from gabactl.traces.rewrite import convert, finish, write_csv, write_parquet
@@ -29,6 +29,7 @@ __all__ = [
     "load_trace",
     "read_trace",
     "stream_path",
+    "trace_pieces",
     "write_csv",
     "write_parquet",
 ]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from gabactl.errors import InputError
-from gabactl.traces.reader import read_trace
+from gabactl.traces.reader import iter_trace, read_trace
 from gabactl.traces.schema import Trace
 
-__all__ = ["bundled", "load_bundled", "load_trace"]
+__all__ = ["bundled", "load_bundled", "load_trace", "trace_pieces"]
 
 
 def bundled() -> tuple[str, ...]:
@@ -71,6 +72,31 @@ def load_trace(path: str | Path) -> Trace:
     if name in bundled() and not Path(path).exists():
         return load_bundled(name)
     return read_trace(path)
+
+
+def trace_pieces(path: str | Path) -> Iterator[Trace]:
+    """As :func:`load_trace`, a piece at a time: for runs that do not fit into memory.
+
+    Parameters
+    ----------
+    path : path or str
+        A file, or one of :func:`bundled`.
+
+    Yields
+    ------
+    Trace
+        Consecutive rows; see :func:`gabactl.traces.iter_trace`.
+
+    Examples
+    --------
+    >>> sum(len(piece) for piece in trace_pieces("fd001-gaba")) == len(load_trace("fd001-gaba"))
+    True
+    """
+    name = str(path)
+    if name in bundled() and not Path(path).exists():
+        yield load_bundled(name)
+    else:
+        yield from iter_trace(path)
 
 
 def _files() -> list[Traversable]:
