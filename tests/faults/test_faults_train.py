@@ -181,24 +181,54 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, data: Any) -> None:
         train(data, QUICK, **pieces(place))
 
 
+def command(data: Path, place: Path, *words: object) -> list[object]:
+    """The command line of a run that takes a few seconds."""
+    return [
+        "train", "cmapss", "--data", data, "--epochs", 12, "--batch-size", 30, "--device", "cpu",
+        "--threads", 1, "--checkpoint-every", 7, "--json", "-o", place / "run.parquet", *words,
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny_cmapss: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the command leaves when nothing happens to it."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    assert finish(started(*command(tiny_cmapss, folder)), 600).code == 0
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_the_command_itself(tmp_path: Path, tiny_cmapss: Path, number: int) -> None:
+def test_the_command_itself(
+    undisturbed: Path, tmp_path: Path, tiny_cmapss: Path, number: int
+) -> None:
     """Killed at a step that nobody chose, resumed, and equal to the run that was not."""
-    common = [
-        "train", "cmapss", "--data", tiny_cmapss, "--epochs", 30, "--batch-size", 30, "--device", "cpu",
-        "--threads", 1, "--checkpoint-every", 7, "--json",
-    ]  # fmt: skip
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    assert finish(started(*common, "-o", tmp_path / "a" / "run.parquet"), 600).code == 0
-    process = started(*common, "-o", tmp_path / "b" / "run.parquet")
-    wait_for(lambda: (tmp_path / "b" / "run.ckpt").exists(), 300)
-    time.sleep(0.3)
+    process = started(*command(tiny_cmapss, tmp_path))
+    wait_for(lambda: (tmp_path / "run.ckpt").exists(), 300)
     process.send_signal(number)
     done = finish(process)
     assert done.code == (-9 if number == signal.SIGKILL else 130), done.err
     assert "Traceback" not in done.err
-    assert load_checkpoint(tmp_path / "b" / "run.ckpt")["step"] > 0
-    assert finish(started(*common, "-o", tmp_path / "b" / "run.parquet", "--resume"), 600).code == 0
-    assert_equal_runs(tmp_path / "a", tmp_path / "b")
+    assert load_checkpoint(tmp_path / "run.ckpt")["step"] > 0
+    assert finish(started(*command(tiny_cmapss, tmp_path, "--resume")), 600).code == 0
+    assert_equal_runs(undisturbed, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [(), ("--force",), ("--resume",)])
+def test_two_commands_on_one_output(
+    undisturbed: Path, tmp_path: Path, tiny_cmapss: Path, words: tuple[str, ...]
+) -> None:
+    """The second is refused in one line, whatever it was told; the first does not notice."""
+    first = started(*command(tiny_cmapss, tmp_path))
+    wait_for(lambda: (tmp_path / "run.ckpt").exists(), 300)
+    os.kill(first.pid, signal.SIGSTOP)  # so that it is surely still at work
+    try:
+        second = finish(started(*command(tiny_cmapss, tmp_path, *words)))
+    finally:
+        os.kill(first.pid, signal.SIGCONT)
+    assert second.code == 2
+    said = "another process is" if words else "is there already"
+    assert said in second.line()
+    assert finish(first, 600).code == 0
+    assert_equal_runs(undisturbed, tmp_path)
