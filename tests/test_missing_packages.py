@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from gabactl.errors import InputError, MissingPackage, packages_for
+from gabactl.sweep import load_sweep, run_sweep
 
 #: What is done, the package that is not there, and the extra that brings it.
 CASES = [
@@ -67,6 +68,16 @@ def test_the_command_line_says_it_in_one_line(command, package, remedy, tmp_path
     )
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert done.stderr.endswith(f"which is not installed: pip install {remedy}\n")
+
+
+@pytest.mark.parametrize("option", [{"engine": "dask"}, {"engine": "ray"}, {"device": "cpu"}])
+def test_a_sweep_that_cannot_begin_leaves_no_folder(option, monkeypatch, tmp_path):
+    for module in ("distributed", "ray", "torch"):
+        monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(sys.modules, "gabactl.nn.devices", raising=False)
+    with pytest.raises(MissingPackage):
+        run_sweep(load_sweep("sweep_stability"), tmp_path / "out", **option)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_fault_of_ours_stays_one():

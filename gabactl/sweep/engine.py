@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import importlib
 import json
 import os
+import platform
 import re
 import sys
 import time
@@ -27,6 +29,9 @@ from gabactl.traces.lock import FileLock
 __all__ = ["Engine", "run_sweep"]
 
 Engine = Literal["local", "dask", "ray"]
+
+#: What each engine cannot do without.
+_LIBRARIES = {"local": "joblib", "dask": "distributed", "ray": "ray"}
 
 #: Attempts in a row without a finished chunk before a sweep gives up.
 _PATIENCE = 3
@@ -92,13 +97,20 @@ def run_sweep(
     >>> run_sweep(small, tempfile.mkdtemp(), workers=1).table().num_rows == small.loops
     True
     """
-    if engine not in ("local", "dask", "ray"):
+    if engine not in _LIBRARIES:
         raise InputError(f"engine = {engine!r} is unknown: choose local, dask or ray")
     if workers < 1:
         raise InputError(f"workers = {workers} is below 1: choose 1 or more")
     if address is not None and engine == "local":
         raise InputError("an address belongs to the engines dask and ray: choose one of them")
+    # Before the folder is made: a second attempt should not find it taken.
+    with packages_for(f"the engine {engine}"):
+        importlib.import_module(_LIBRARIES[engine])
     if device is not None:
+        if address is None:
+            with packages_for(f"device = {device!r}"):
+                from gabactl.nn.devices import choose_device
+            device = str(choose_device(device))
         sweep = dataclasses.replace(sweep, options={**sweep.options, "device": device})
     place = Path(folder).absolute()
     with ExitStack() as stack:
@@ -155,7 +167,7 @@ def _compute(sweep: Sweep, folder: str, chunk: int) -> int:
         **sweep.options,
     )
     table = pa.table({"loop": np.arange(first, first + count), **varying, **figures})
-    temporary = final.with_name(f".{final.name}.{os.uname().nodename}.{os.getpid()}.tmp")
+    temporary = final.with_name(f".{final.name}.{platform.node()}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as sink:
             pq.write_table(table, sink, compression="zstd")
@@ -186,8 +198,7 @@ def _engine(engine: Engine, address: str | None, workers: int) -> Iterator[Runne
         yield lambda sweep, place, todo: run(backend, sweep, place, todo)
         return
     if engine == "dask":
-        with packages_for("the engine dask"):
-            from dask import distributed
+        from dask import distributed
 
         dask: Any = distributed
 
@@ -207,9 +218,8 @@ def _engine(engine: Engine, address: str | None, workers: int) -> Iterator[Runne
                 stack.enter_context(dask.Client(address))
             yield lambda sweep, place, todo: run("dask", sweep, place, todo)
         return
-    with packages_for("the engine ray"):
-        import ray
-        from ray.util import joblib as ray_joblib
+    import ray
+    from ray.util import joblib as ray_joblib
 
     register: Any = ray_joblib.register_ray
     register()
