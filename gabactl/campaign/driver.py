@@ -157,9 +157,9 @@ def run_campaign(
     data: str | Path,
     *,
     resume: bool = False,
-    workers: int = 1,
-    minutes: float | None = None,
     only: str | None = None,
+    workers: int = 1,
+    time_limit: float | None = None,
     command: str | None = None,
     on_activity: Callable[[Activity], None] | None = None,
 ) -> CampaignStatus:
@@ -180,12 +180,12 @@ def run_campaign(
         Go on with what is there: runs that ended are kept, others go on from their checkpoints, and
         runs that the plan has gained are added. On a CPU each run ends exactly as if it had never
         been interrupted.
-    workers : int, at least 1
-        Runs at once.
-    minutes : float, optional
-        Stop after so long, with checkpoints.
     only : str, optional
         Pattern for the names of the runs to work on, as in ``FD002-*``.
+    workers : int, at least 1
+        Runs at once.
+    time_limit : float, optional
+        Stop after so many seconds, with checkpoints.
     command : str, optional
         For the records.
     on_activity : callable, optional
@@ -198,8 +198,8 @@ def run_campaign(
     """
     if workers < 1:
         raise InputError(f"workers = {workers} is below 1: choose 1, or as many as there are cores")
-    if minutes is not None and not minutes > 0:
-        raise InputError(f"slice = {minutes} is not positive: give minutes, as in 10")
+    if time_limit is not None and not time_limit > 0:
+        raise InputError(f"time = {time_limit} is not positive: give seconds, as in 600")
     if importlib.util.find_spec("torch") is None:
         raise MissingPackage("torch", "a campaign")
     campaign = load_campaign(file)
@@ -210,7 +210,7 @@ def run_campaign(
         todo = _todo(campaign, place, only)
         write_text(place / PLAN, Path(file).read_text(encoding="utf-8"))
         crew = _Crew(place, Path(data), campaign, todo, command)
-        stopped = crew.work(workers, minutes, on_activity)
+        stopped = crew.work(workers, time_limit, on_activity)
         save_results(collect_results(place), place / TABLE)
         return campaign_status(place, stopped)
 
@@ -279,11 +279,11 @@ class _Crew:
     def work(
         self,
         at_once: int,
-        minutes: float | None,
+        time_limit: float | None,
         on_activity: Callable[[Activity], None] | None,
     ) -> bool:
         """Run until all is done or it is time to stop; whether it was stopped."""
-        deadline = None if minutes is None else time.monotonic() + 60.0 * minutes
+        deadline = None if time_limit is None else time.monotonic() + time_limit
         stopped = False
         with stop_asked() as asked:
             try:

@@ -135,7 +135,7 @@ class ClaimTable(Result):
 def check(
     ids: Iterable[str] = (),
     *,
-    jobs: int | None = None,
+    workers: int | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> ClaimTable:
     """Settle claims.
@@ -146,8 +146,8 @@ def check(
     ----------
     ids : iterable of str
         Which (``C13``); none: all.
-    jobs : int, optional
-        Processes for the theorems.
+    workers : int, optional
+        Processes for the theorems. Default: the number of cores, at most 8.
     progress : callable, optional
         Called with (done, all, name) after each step.
 
@@ -176,7 +176,7 @@ def check(
 
     def prove() -> None:
         try:
-            proofs.put(run(needed, jobs=jobs, progress=lambda _, __, r: step(r.theorem.id)))
+            proofs.put(run(needed, workers=workers, progress=lambda _, __, r: step(r.theorem.id)))
         except BaseException as error:
             proofs.put(error)
 

@@ -10,22 +10,30 @@ from typing import Annotated, Any
 
 import typer
 
+from gabactl.cli._options import output_option
 from gabactl.cli._output import show
 from gabactl.results import Result
 
 __all__ = ["OutputFile", "PlantOption", "RatioOption", "SensorDelayOption", "picture"]
 
 OutputFile = Annotated[
-    Path | None, typer.Option("-o", "--output", help="Write the picture: .png, .svg or .pdf.")
+    Path | None, output_option("Write the picture: .png, .svg or .pdf.", default="a window")
 ]
 PlantOption = Annotated[
-    str, typer.Option("--plant", help="For example log-ratio:rho=-0.1,a=0.9,delay=1.")
+    str,
+    typer.Option(
+        "--plant",
+        metavar="PLANT",
+        help="What answers to the weights, such as log-ratio:rho=-0.1,a=0.9,delay=1.",
+    ),
 ]
 RatioOption = Annotated[
-    float, typer.Option("--ratio", help="Imbalance g_1/g_2 to linearise at.", min=0.0)
+    float,
+    typer.Option("--ratio", metavar="X", help="Imbalance g_1/g_2 to linearise at.", min=0.0),
 ]
 SensorDelayOption = Annotated[
-    int, typer.Option("--sensor-delay", help="Steps by which a reading is old.", min=0)
+    int,
+    typer.Option("--sensor-delay", metavar="STEPS", help="Age of a reading in steps.", min=0),
 ]
 
 

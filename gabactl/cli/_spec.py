@@ -15,16 +15,26 @@ from gabactl.spec import GabaSpec
 
 __all__ = ["SpecOptions", "spec_options"]
 
-_OPTIONS: dict[str, tuple[Any, str, str]] = {
-    "n_tasks": (int, "--tasks", "Number of tasks K."),
-    "beta": (float, "--beta", "Pole of the moving average, in [0, 1)."),
-    "floor": (float, "--floor", "Smallest weight aimed at, in [0, 1/K)."),
-    "warmup": (int, "--warmup", "Steps with uniform weights at the start."),
-    "law": (str, "--law", "complement (published) or inverse."),
-    "floor_mode": (str, "--floor-mode", "renormalise (published), affine, project or clamp_state."),
-    "guard": (str, "--guard", "hold, or none (published)."),
-    "interval": (int, "--interval", "Steps between readings."),
+#: Type, option, metavar, help. The defaults are those of GabaSpec.
+_OPTIONS: dict[str, tuple[Any, str, str, str]] = {
+    "n_tasks": (int, "--tasks", "K", "Number of tasks, 2 or more."),
+    "beta": (float, "--beta", "X", "Pole of the moving average, in [0, 1)."),
+    "floor": (float, "--floor", "X", "Smallest weight aimed at, in [0, 1/K)."),
+    "warmup": (int, "--warmup", "STEPS", "Steps with uniform weights at the start, 0 or more."),
+    "law": (str, "--law", "NAME", "complement (published) or inverse."),
+    "floor_mode": (
+        str,
+        "--floor-mode",
+        "NAME",
+        "renormalise (published), affine, project or clamp_state.",
+    ),
+    "guard": (str, "--guard", "NAME", "hold, or none (published)."),
+    "interval": (int, "--interval", "STEPS", "Steps between readings, 1 or more."),
 }
+_SPEC_HELP = (
+    "TOML file with a table [gaba]. An option beats it, and it beats what a trace or a scenario "
+    "says."
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,16 @@ class SpecOptions:
         spec = GabaSpec.from_toml(self.file) if self.file is not None else base or GabaSpec()
         return spec.replace(**self.given) if self.given else spec
 
+    def resolve_for(self, trace: Path) -> GabaSpec | None:
+        """The same over a trace's settings, reading its first piece; None if nothing was said."""
+        if self.file is None and not self.given:
+            return None
+        from gabactl.traces import trace_pieces
+
+        first = next(iter(trace_pieces(trace)), None)
+        own = None if first is None else first.spec or GabaSpec(n_tasks=len(first.tasks))
+        return self.resolve(own)
+
 
 def spec_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the GABA options, collected into its parameter ``spec: SpecOptions``."""
@@ -50,10 +70,17 @@ def spec_options(command: Callable[..., Any]) -> Callable[..., Any]:
             inspect.Parameter.KEYWORD_ONLY,
             default=None,
             annotation=Annotated[
-                kind | None, typer.Option(flag, help=text, rich_help_panel="GABA")
+                kind | None,
+                typer.Option(
+                    flag,
+                    metavar=metavar,
+                    help=text,
+                    show_default=str(GabaSpec.__dataclass_fields__[name].default),
+                    rich_help_panel="GABA",
+                ),
             ],
         )
-        for name, (kind, flag, text) in _OPTIONS.items()
+        for name, (kind, flag, metavar, text) in _OPTIONS.items()
     ]
     added.append(
         inspect.Parameter(
@@ -62,9 +89,7 @@ def spec_options(command: Callable[..., Any]) -> Callable[..., Any]:
             default=None,
             annotation=Annotated[
                 Path | None,
-                typer.Option(
-                    "--spec", help="TOML file with a table [gaba].", rich_help_panel="GABA"
-                ),
+                typer.Option("--spec", metavar="FILE", help=_SPEC_HELP, rich_help_panel="GABA"),
             ],
         )
     )

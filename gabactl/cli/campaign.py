@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gabactl.cli._options import ResumeFlag, output_option, time_option, workers_option
 from gabactl.cli._output import JsonFlag, show
 
 if TYPE_CHECKING:
@@ -29,31 +30,30 @@ def register(app: typer.Typer) -> None:
     @campaign.command()
     def run(
         file: Annotated[Path, typer.Argument(help="The plan.", metavar="FILE.toml")],
-        output: Annotated[
-            Path, typer.Option("-o", "--output", help="Folder for everything.", metavar="DIR")
-        ],
+        output: Annotated[Path, output_option("Folder for everything.", "DIR")],
         data: Annotated[
             Path,
             typer.Option(
+                metavar="PATH",
                 help="Folder or zip archive with the data (see `gabactl data fetch`).",
                 envvar="GABACTL_CMAPSS",
             ),
         ],
-        resume: Annotated[bool, typer.Option("--resume", help="Go on with what is there.")] = False,
-        workers: Annotated[int, typer.Option(help="Runs at once.")] = 1,
-        minutes: Annotated[
-            float | None,
-            typer.Option("--slice", help="Stop after so many minutes, with checkpoints."),
-        ] = None,
         only: Annotated[
-            str | None, typer.Option(help="Only runs whose name fits, as in 'FD002-*'.")
+            str | None,
+            typer.Option(metavar="PATTERN", help="Only runs whose name fits, as in 'FD002-*'."),
         ] = None,
+        workers: Annotated[int, workers_option("Runs")] = 1,
+        seconds: Annotated[
+            float | None, time_option("Stop after so many seconds, with checkpoints.", "no limit")
+        ] = None,
+        resume: ResumeFlag = False,
         as_json: JsonFlag = False,
     ) -> None:
         """Run a campaign, each run a process of its own.
 
-        Ctrl-C saves checkpoints and exits with code 130, as does the end of a slice with code 0;
-        the same command with --resume goes on. Exit code 1: a run failed.
+        Ctrl-C saves checkpoints and exits with code 130, the end of --time with code 0; the same
+        command with --resume goes on. Exit code 1: a run failed.
         """
         import sys
 
@@ -66,7 +66,7 @@ def register(app: typer.Typer) -> None:
                 data,
                 resume=resume,
                 workers=workers,
-                minutes=minutes,
+                time_limit=seconds,
                 only=only,
                 command=f"gabactl campaign run {file.name}",
                 on_activity=on_activity,
@@ -74,7 +74,7 @@ def register(app: typer.Typer) -> None:
         show(status, as_json)
         if status.failed:
             raise typer.Exit(1)
-        if status.stopped and minutes is None:
+        if status.stopped and seconds is None:
             raise typer.Exit(130)
 
     @campaign.command()
@@ -88,11 +88,10 @@ def register(app: typer.Typer) -> None:
     def table(
         folder: Annotated[
             Path,
-            typer.Argument(help="Folder of the campaign, or its table.", metavar="DIR"),
+            typer.Argument(help="Folder of the campaign, or its table.", metavar="PATH"),
         ],
         output: Annotated[
-            Path | None,
-            typer.Option("-o", "--output", help="Write the table there.", metavar="FILE.parquet"),
+            Path | None, output_option("Write all rows there.", "FILE.parquet")
         ] = None,
         as_json: JsonFlag = False,
     ) -> None:

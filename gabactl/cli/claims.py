@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from gabactl.cli._options import workers_option
 from gabactl.cli._output import JsonFlag, show
 
 
@@ -17,17 +18,18 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def claims(
         ids: Annotated[
-            list[str] | None, typer.Argument(metavar="[ID...]", help="Which, such as C13.")
+            list[str] | None,
+            typer.Argument(
+                metavar="[ID...]", help="Which claims, such as C13.", show_default="all"
+            ),
         ] = None,
         details: Annotated[
             bool, typer.Option("--details", help="Source, numbers side by side, and notes.")
         ] = False,
         html: Annotated[
-            Path | None, typer.Option("--html", metavar="FILE", help="Write a page too.")
+            Path | None, typer.Option("--html", metavar="FILE", help="Write this page too.")
         ] = None,
-        jobs: Annotated[
-            int | None, typer.Option("--workers", help="Processes. Default: one a core.")
-        ] = None,
+        workers: Annotated[int | None, workers_option("Processes", "one a core, at most 8")] = None,
         as_json: JsonFlag = False,
     ) -> None:
         """Settle the claims of the literature, by proof, computation, replay or recorded result.
@@ -36,7 +38,9 @@ def register(app: typer.Typer) -> None:
         """
         from gabactl.claims import check
 
-        table = check(ids or (), jobs=jobs, progress=_progress if sys.stderr.isatty() else None)
+        table = check(
+            ids or (), workers=workers, progress=_progress if sys.stderr.isatty() else None
+        )
         if html is not None:
             from gabactl.claims.page import write_page
 

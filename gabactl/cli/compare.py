@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from gabactl.cli._options import plot_option
 from gabactl.cli._output import JsonFlag, show
 
 
@@ -23,16 +24,22 @@ def compare(
         str | None,
         typer.Option(
             "--balancers",
+            metavar="NAMES",
             help="Separated by commas: names in the scenario, methods, or package.module:factory "
-            "(which runs that code). Default: the scenario's.",
+            "(which runs that code).",
+            show_default="the scenario's",
         ),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option("--seeds", help="How many seeds. Default: the scenario's.")
+        int | None,
+        typer.Option(
+            "--seeds",
+            metavar="N",
+            help="How many seeds, 1 or more: 0 to N - 1.",
+            show_default="the scenario's",
+        ),
     ] = None,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", help="Draw norms, weights and contributions here.")
-    ] = None,
+    plot: Annotated[Path | None, plot_option("norms, weights and contributions")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Run several balancers through the same disturbance, noise and plant."""

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from gabactl.cli._options import ForceFlag, output_option
 from gabactl.cli._output import JsonFlag, show
 
 
@@ -23,14 +24,17 @@ def register(app: typer.Typer) -> None:
     @data.command()
     def fetch(
         dataset: Annotated[_Dataset, typer.Argument(help="Which data set.")],
-        output: Annotated[
-            Path, typer.Option("-o", "--output", help="Folder for the files.", metavar="DIR")
-        ],
+        output: Annotated[Path, output_option("Folder for the files.", "DIR")],
         url: Annotated[
-            str | None, typer.Option(help="Another address of the archive (default: NASA's).")
+            str | None,
+            typer.Option(metavar="URL", help="Address of the archive.", show_default="NASA's"),
         ] = None,
-        timeout: Annotated[float, typer.Option(help="Seconds without a byte.")] = 30.0,
-        force: Annotated[bool, typer.Option("--force", help="Replace files that differ.")] = False,
+        timeout: Annotated[
+            float,
+            typer.Option(metavar="SECONDS", help="Give up after so long without a byte."),
+        ] = 30.0,
+        force: ForceFlag = False,
+        as_json: JsonFlag = False,
     ) -> None:
         """Download C-MAPSS from NASA (12 MB) and check every file's SHA-256."""
         import sys
@@ -52,11 +56,14 @@ def register(app: typer.Typer) -> None:
                 force=force,
                 on_bytes=lambda done, total: progress.update(bar, completed=done, total=total),
             )
-        print(f"{len(files)} files in {output}, each equal to NASA's original")
+        if as_json:
+            show({"output": str(output), "files": [file.name for file in files]}, True)
+        else:
+            print(f"{len(files)} files in {output}, each equal to NASA's original")
 
     @data.command()
     def verify(
-        source: Annotated[Path, typer.Argument(help="Folder or zip archive.", metavar="DIR")],
+        source: Annotated[Path, typer.Argument(help="Folder or zip archive.", metavar="PATH")],
         as_json: JsonFlag = False,
     ) -> None:
         """Compare every file with the SHA-256 of NASA's original; exit code 1 if one differs."""

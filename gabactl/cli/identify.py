@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gabactl.cli._options import TRACES, SeedOption, plot_option
 from gabactl.cli._output import JsonFlag, show
 from gabactl.cli._spec import SpecOptions, spec_options
 
@@ -18,9 +19,7 @@ def register(app: typer.Typer) -> None:
 
 @spec_options
 def identify(
-    traces: Annotated[
-        list[Path], typer.Argument(metavar="TRACE...", help="Trace files, or bundled names.")
-    ],
+    traces: Annotated[list[Path], typer.Argument(metavar="TRACE...", help=TRACES)],
     paired: Annotated[
         bool,
         typer.Option(
@@ -29,16 +28,24 @@ def identify(
     ] = False,
     max_lag: Annotated[
         float | None,
-        typer.Option(help="Longest lag looked for, steps. Default: the excitation's period."),
+        typer.Option(
+            metavar="STEPS",
+            help="Longest lag looked for, in steps.",
+            show_default="the excitation's period",
+        ),
     ] = None,
-    max_delay: Annotated[int, typer.Option(help="Largest extra delay looked for, steps.")] = 5,
-    level: Annotated[float, typer.Option(help="Confidence level.")] = 0.95,
-    criterion: Annotated[str, typer.Option(help="For the ARX orders: bic or aic.")] = "bic",
-    seed: Annotated[int, typer.Option(help="Of the simulated critical values.")] = 0,
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="Picture of the response: .png, .svg or .pdf."),
-    ] = None,
+    max_delay: Annotated[
+        int,
+        typer.Option(metavar="STEPS", help="Largest extra delay looked for, in steps, 0 or more."),
+    ] = 5,
+    level: Annotated[
+        float, typer.Option(metavar="X", help="Confidence of the intervals, between 0 and 1.")
+    ] = 0.95,
+    criterion: Annotated[
+        str, typer.Option(metavar="NAME", help="What chooses the ARX orders: bic or aic.")
+    ] = "bic",
+    seed: SeedOption = 0,
+    plot: Annotated[Path | None, plot_option("the response to the weights")] = None,
     as_json: JsonFlag = False,
     spec: SpecOptions = SpecOptions(None, {}),  # noqa: B008
 ) -> None:
@@ -72,7 +79,7 @@ def identify(
             results.append(identify_paired(loaded[i], loaded[i + 1], **options))
         else:
             results.append(run(loaded[i], **options))
-    if output is not None:
+    if plot is not None:
         from matplotlib.figure import Figure
 
         with style():
@@ -82,5 +89,5 @@ def identify(
             ):
                 result.plot(ax)
                 ax.set_title(f"{result.name}: {ax.get_title()}")
-            save(figure, output)
+            save(figure, plot)
     show(results, as_json)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gabactl.cli._options import time_option, workers_option
 from gabactl.cli._output import JsonFlag, show
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ def register(app: typer.Typer) -> None:
             typer.Argument(
                 metavar="[ID...] [FILE.py...]",
                 help="Ids (C13), families (floor_ranges), or your own theorem files. "
-                "A file is Python code and is run. Default: all.",
+                "A file is Python code and is run.",
+                show_default="all",
             ),
         ] = None,
         details: Annotated[
@@ -33,14 +35,10 @@ def register(app: typer.Typer) -> None:
         mutants: Annotated[
             bool, typer.Option("--mutants", help="Run the planted errors too; each must turn.")
         ] = False,
-        timeout: Annotated[
+        workers: Annotated[int | None, workers_option("Processes", "one a core, at most 8")] = None,
+        seconds: Annotated[
             float | None,
-            typer.Option(
-                "--timeout", help="Seconds a theorem; past it: unknown. Default: its own."
-            ),
-        ] = None,
-        jobs: Annotated[
-            int | None, typer.Option("--workers", help="Processes. Default: one a core.")
+            time_option("Seconds for each theorem; past them it is unknown.", "the theorem's own"),
         ] = None,
         listed: Annotated[
             bool, typer.Option("--list", help="List ids and statements, and decide nothing.")
@@ -62,8 +60,8 @@ def register(app: typer.Typer) -> None:
             ids,
             files or None,
             mutants=mutants,
-            timeout=timeout,
-            jobs=jobs,
+            time_limit=seconds,
+            workers=workers,
             progress=_progress if sys.stderr.isatty() else None,
         )
         if as_json or not details:

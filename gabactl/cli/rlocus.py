@@ -26,10 +26,14 @@ def register(app: typer.Typer) -> None:
         spec: SpecOptions,
         plant: PlantOption = "log-ratio:rho=-1",
         over: Annotated[
-            str, typer.Option("--over", help="What varies: rho, beta or interval.")
+            str, typer.Option("--over", metavar="NAME", help="What varies: rho, beta or interval.")
         ] = "rho",
-        low: Annotated[float | None, typer.Option("--from", help="First value.")] = None,
-        high: Annotated[float | None, typer.Option("--to", help="Last value.")] = None,
+        low: Annotated[
+            float | None, typer.Option("--from", metavar="X", help="First value; needs --to.")
+        ] = None,
+        high: Annotated[
+            float | None, typer.Option("--to", metavar="X", help="Last value; needs --from.")
+        ] = None,
         ratio: RatioOption = 1.0,
         sensor_delay: SensorDelayOption = 0,
         output: OutputFile = None,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from gabactl.cli._options import output_option, plot_option
 from gabactl.cli._output import JsonFlag, show
 from gabactl.cli._spec import SpecOptions, spec_options
 
@@ -25,19 +26,23 @@ def simulate(
         str | None,
         typer.Option(
             "--balancer",
+            metavar="NAME",
             help="A name in the scenario, a method, or package.module:factory (which runs that "
-            "code). Default: the scenario's first.",
+            "code).",
+            show_default="the scenario's first",
         ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option("--seed", help="Default: the scenario's first.")
+        int | None,
+        typer.Option(
+            "--seed",
+            metavar="N",
+            help="Seed of everything random, 0 or more.",
+            show_default="the scenario's first",
+        ),
     ] = None,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", help="Draw norms, weights and contributions here.")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write every step here: .arrow or .csv.")
-    ] = None,
+    output: Annotated[Path | None, output_option("Write every step: .arrow or .csv.")] = None,
+    plot: Annotated[Path | None, plot_option("norms, weights and contributions")] = None,
     names: Annotated[bool, typer.Option("--list", help="Name the bundled scenarios.")] = False,
     as_json: JsonFlag = False,
 ) -> None:

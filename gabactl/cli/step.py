@@ -25,12 +25,20 @@ def register(app: typer.Typer) -> None:
     def step(
         spec: SpecOptions,
         plant: PlantOption = "log-ratio:rho=0",
-        size: Annotated[float, typer.Option("--size", help="Step of the log ratio, nats.")] = 1.0,
+        size: Annotated[
+            float, typer.Option("--size", metavar="X", help="Step of the log ratio, in nats.")
+        ] = 1.0,
         steps: Annotated[
-            int | None, typer.Option("--steps", help="How many; default fits the slowest pole.")
+            int | None,
+            typer.Option(
+                "--steps",
+                metavar="STEPS",
+                help="How many steps, 1 or more.",
+                show_default="what the slowest pole takes",
+            ),
         ] = None,
         ramp: Annotated[
-            bool, typer.Option("--ramp", help="A ramp of SIZE per 1000 steps instead.")
+            bool, typer.Option("--ramp", help="A ramp of --size per 1,000 steps instead.")
         ] = False,
         ratio: RatioOption = 1.0,
         sensor_delay: SensorDelayOption = 0,

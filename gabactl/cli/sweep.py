@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from gabactl.cli._options import ResumeFlag, output_option, plot_option, workers_option
 from gabactl.cli._output import JsonFlag, show
 
 
@@ -18,29 +19,52 @@ def register(app: typer.Typer) -> None:
 
 def sweep(
     grid: Annotated[str, typer.Argument(metavar="GRID", help="A .toml file or a bundled name.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the results.")],
+    output: Annotated[Path, output_option("Folder of the results.", "DIR")],
     engine: Annotated[
-        str, typer.Option("--engine", help="local, dask or ray (the latter: gabactl[cluster]).")
+        str,
+        typer.Option(
+            "--engine",
+            metavar="NAME",
+            help="local, dask or ray; the latter two come with gabactl[cluster].",
+        ),
     ] = "local",
     address: Annotated[
-        str | None, typer.Option("--address", help="Of a running Dask or Ray cluster.")
+        str | None,
+        typer.Option(
+            "--address",
+            metavar="ADDRESS",
+            help="Of a running Dask or Ray cluster.",
+            show_default="one of its own, here",
+        ),
     ] = None,
-    workers: Annotated[int, typer.Option("--workers", help="Worker processes.")] = 2,
     device: Annotated[
         str | None,
-        typer.Option("--device", help="Compute with PyTorch there, such as cuda: gabactl[torch]."),
+        typer.Option(
+            "--device",
+            metavar="NAME",
+            help="Compute with PyTorch there: cpu or cuda; it comes with gabactl[torch].",
+            show_default="compiled for the CPU",
+        ),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where an earlier run stopped.")
-    ] = False,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", help="Draw a heat map of two axes here.")
+    x: Annotated[
+        str | None,
+        typer.Option("--x", metavar="NAME", help="Axis across the plot.", show_default="the first"),
     ] = None,
-    x: Annotated[str | None, typer.Option("--x", help="Axis across. Default: the first.")] = None,
-    y: Annotated[str | None, typer.Option("--y", help="Axis up. Default: the second.")] = None,
+    y: Annotated[
+        str | None,
+        typer.Option("--y", metavar="NAME", help="Axis up the plot.", show_default="the second"),
+    ] = None,
     value: Annotated[
-        str, typer.Option("--value", help="Column to draw, such as final_log_spread or stable.")
+        str,
+        typer.Option(
+            "--value",
+            metavar="NAME",
+            help="Column to plot, such as final_log_spread or stable.",
+        ),
     ] = "settling_contributions",
+    workers: Annotated[int, workers_option("Processes")] = 2,
+    resume: ResumeFlag = False,
+    plot: Annotated[Path | None, plot_option("a heat map over two axes")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Run many loops in chunks that survive a crash, into a Parquet data set."""

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from gabactl.cli._options import TRACE, output_option
 from gabactl.cli._output import JsonFlag, show
 
 
@@ -23,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 
 def info(
-    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="Trace file, or bundled name.")],
+    trace: Annotated[Path, typer.Argument(metavar="TRACE", help=TRACE)],
     as_json: JsonFlag = False,
 ) -> None:
     """What a trace holds."""
@@ -34,12 +35,13 @@ def info(
 
 def finish(
     stream: Annotated[Path, typer.Argument(metavar="RUN.arrows", help="Stream of the run.")],
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Default: the same name, .parquet.")
-    ] = None,
     salvage: Annotated[
         bool, typer.Option("--salvage", help="Keep what precedes a damaged batch.")
     ] = False,
+    output: Annotated[
+        Path | None,
+        output_option("A .parquet file.", default="the stream's name, ending in .parquet"),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Turn the stream of a killed run into Parquet. The stream stays."""
@@ -51,9 +53,12 @@ def finish(
 
 def convert(
     trace: Annotated[
-        Path, typer.Argument(metavar="TRACE", help="Trace, event file, run folder or export.")
+        Path,
+        typer.Argument(
+            metavar="TRACE", help=TRACE.removesuffix(", or the name of a bundled one.") + "."
+        ),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="A .parquet or .csv file.")],
+    output: Annotated[Path, output_option("A .parquet or .csv file.")],
     columns: Annotated[
         list[str] | None,
         typer.Option(

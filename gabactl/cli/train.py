@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gabactl.cli._options import ForceFlag, ResumeFlag, SeedOption
 from gabactl.cli._output import JsonFlag, show
 from gabactl.cli._spec import SpecOptions, spec_options
 
@@ -32,83 +33,152 @@ def register(app: typer.Typer) -> None:
         data: Annotated[
             Path,
             typer.Option(
+                metavar="PATH",
                 help="Folder or zip archive with the data (see `gabactl data fetch`).",
                 envvar="GABACTL_CMAPSS",
             ),
         ],
-        subset: Annotated[str, typer.Option(help="FD001, FD002, FD003 or FD004.")] = "FD001",
-        channels: Annotated[int, typer.Option(help="14 sensors, or 17 with the settings.")] = 14,
-        model: Annotated[str, typer.Option(help="small or paper (3.5 M parameters).")] = "small",
+        subset: Annotated[
+            str, typer.Option(metavar="NAME", help="FD001, FD002, FD003 or FD004.")
+        ] = "FD001",
+        channels: Annotated[
+            int, typer.Option(metavar="N", help="14: sensors; 17: operating settings too.")
+        ] = 14,
+        model: Annotated[
+            str, typer.Option(metavar="NAME", help="small, or paper (3.5 million parameters).")
+        ] = "small",
         balancer: Annotated[
             str,
-            typer.Option(help="gaba, gradnorm, fixed, uncertainty, dwa, pcgrad or cagrad."),
+            typer.Option(
+                metavar="NAME",
+                help="gaba, gradnorm, fixed, uncertainty, dwa, pcgrad or cagrad.",
+            ),
         ] = "gaba",
         weights: Annotated[
-            str, typer.Option(help="Of fixed: RUL,health, as in 0.0476,0.9524.")
+            str,
+            typer.Option(metavar="RUL,HEALTH", help="Of fixed: the weights, as in 0.0476,0.9524."),
         ] = "0.5,0.5",
         measure_every: Annotated[
             int,
             typer.Option(
-                help="Of fixed, uncertainty, dwa: steps between readings for the record; 0 never."
+                metavar="STEPS",
+                help="Of fixed, uncertainty, dwa: steps between readings for the record; 0: none.",
             ),
         ] = 1,
         normalise_to: Annotated[
-            str, typer.Option(help="Of gaba: what the weights sum to, 1 or n_tasks.")
+            str, typer.Option(metavar="SUM", help="Of gaba: what the weights sum to, 1 or n_tasks.")
         ] = "1",
-        gradnorm: Annotated[str, typer.Option(help="chen2018 or textbook.")] = "chen2018",
-        alpha: Annotated[float, typer.Option(help="Of gradnorm: restoring force.")] = 1.5,
-        gradnorm_lr: Annotated[float, typer.Option(help="Of gradnorm: step size.")] = 0.025,
+        gradnorm: Annotated[
+            str, typer.Option(metavar="NAME", help="Of gradnorm: chen2018 or textbook.")
+        ] = "chen2018",
+        alpha: Annotated[
+            float, typer.Option(metavar="X", help="Of gradnorm: restoring force, 0 or more.")
+        ] = 1.5,
+        gradnorm_lr: Annotated[
+            float, typer.Option(metavar="X", help="Of gradnorm: step size, above 0.")
+        ] = 0.025,
         cagrad_c: Annotated[
-            float, typer.Option(help="Of cagrad: how far to leave the average, in [0, 1).")
+            float,
+            typer.Option(metavar="X", help="Of cagrad: how far to leave the average, in [0, 1)."),
         ] = 0.4,
         sample_weights: Annotated[
-            str, typer.Option(help="none or amnl; amnl with gaba is GRACE.")
+            str, typer.Option(metavar="NAME", help="none or amnl; amnl with gaba is GRACE.")
         ] = "none",
-        epochs: Annotated[int, typer.Option(help="At most so many epochs.")] = 30,
-        steps: Annotated[int | None, typer.Option(help="At most so many steps.")] = None,
-        patience: Annotated[
-            int | None, typer.Option(help="Stop after so many epochs without improvement.")
+        epochs: Annotated[
+            int, typer.Option(metavar="N", help="At most so many epochs, 1 or more.")
+        ] = 30,
+        steps: Annotated[
+            int | None,
+            typer.Option(
+                metavar="STEPS",
+                help="At most so many steps, 1 or more.",
+                show_default="those of --epochs",
+            ),
         ] = None,
-        batch_size: Annotated[int, typer.Option(help="Windows per step.")] = 256,
-        optimizer: Annotated[str, typer.Option(help="adamw or sgd.")] = "adamw",
-        lr: Annotated[float, typer.Option(help="Learning rate.")] = 1e-3,
-        weight_decay: Annotated[float, typer.Option(help="Weight decay.")] = 1e-4,
-        momentum: Annotated[float, typer.Option(help="Of sgd.")] = 0.9,
+        patience: Annotated[
+            int | None,
+            typer.Option(
+                metavar="N",
+                help="Stop after so many epochs without improvement, 1 or more.",
+                show_default="never",
+            ),
+        ] = None,
+        batch_size: Annotated[
+            int, typer.Option(metavar="N", help="Windows per step, 1 or more.")
+        ] = 256,
+        optimizer: Annotated[str, typer.Option(metavar="NAME", help="adamw or sgd.")] = "adamw",
+        lr: Annotated[float, typer.Option(metavar="X", help="Learning rate, above 0.")] = 1e-3,
+        weight_decay: Annotated[
+            float, typer.Option(metavar="X", help="Weight decay, 0 or more.")
+        ] = 1e-4,
+        momentum: Annotated[
+            float, typer.Option(metavar="X", help="Of sgd: momentum, in [0, 1).")
+        ] = 0.9,
         lr_warmup_epochs: Annotated[
-            int, typer.Option(help="Epochs over which the learning rate rises from a tenth.")
+            int,
+            typer.Option(
+                metavar="N", help="Epochs over which the learning rate rises from a tenth."
+            ),
         ] = 10,
         clip: Annotated[
-            float | None, typer.Option(help="Largest norm of the combined gradient.")
+            float | None,
+            typer.Option(
+                metavar="X",
+                help="Largest norm of the combined gradient, above 0.",
+                show_default="none",
+            ),
         ] = None,
-        dropout: Annotated[float | None, typer.Option(help="Default: as published.")] = None,
+        dropout: Annotated[
+            float | None,
+            typer.Option(
+                metavar="X",
+                help="Share of activations dropped, in [0, 1).",
+                show_default="as published",
+            ),
+        ] = None,
         target_scale: Annotated[
-            float, typer.Option(help="RUL targets are divided by this (1: cycles).")
+            float,
+            typer.Option(
+                metavar="X", help="RUL targets are divided by this, above 0; 1 leaves cycles."
+            ),
         ] = 1.0,
-        precision: Annotated[str, typer.Option(help="float32, tf32 or bf16.")] = "float32",
+        precision: Annotated[
+            str, typer.Option(metavar="NAME", help="float32, tf32 or bf16.")
+        ] = "float32",
         excite: Annotated[
             str | None,
             typer.Option(
-                help="Perturb the weights: prbs:amplitude=0.5,period=50,seed=1[,inverted]."
+                metavar="SIGNAL",
+                help="Perturb the weights: prbs:amplitude=0.5,period=50,seed=1[,inverted].",
             ),
         ] = None,
-        seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-        device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+        device: Annotated[
+            str, typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.")
+        ] = "auto",
         threads: Annotated[
-            int | None, typer.Option(min=1, help="CPU threads (default: torch's choice).")
-        ] = None,
-        record: Annotated[
-            Path | None, typer.Option("-o", "--record", help="Trace to write (.parquet).")
+            int | None,
+            typer.Option(min=1, metavar="N", help="CPU threads.", show_default="torch's choice"),
         ] = None,
         checkpoint: Annotated[
-            Path | None, typer.Option(help="Default: beside the trace, ending in .ckpt.")
+            Path | None,
+            typer.Option(
+                metavar="FILE",
+                help="Checkpoint to write, and to go on from.",
+                show_default="beside the trace, ending in .ckpt",
+            ),
         ] = None,
-        checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 500,
-        resume: Annotated[
-            bool, typer.Option("--resume", help="Go on from the checkpoint.")
-        ] = False,
-        force: Annotated[
-            bool, typer.Option("--force", help="Replace an earlier trace and checkpoint.")
-        ] = False,
+        checkpoint_every: Annotated[
+            int, typer.Option(metavar="STEPS", help="Steps between checkpoints, 1 or more.")
+        ] = 500,
+        seed: SeedOption = 0,
+        resume: ResumeFlag = False,
+        force: ForceFlag = False,
+        record: Annotated[
+            Path | None,
+            typer.Option(
+                "-o", "--record", metavar="FILE", help="Trace to write: .parquet, or .arrows."
+            ),
+        ] = None,
         as_json: JsonFlag = False,
     ) -> None:
         """Train on real data, and record what the balancer saw and did at every step.

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gabactl.cli._options import TRACE, SeedOption, output_option, plot_option
 from gabactl.cli._output import JsonFlag, show
 
 
@@ -18,43 +19,83 @@ def register(app: typer.Typer) -> None:
 def tune(
     trace: Annotated[
         Path | None,
-        typer.Argument(metavar="[TRACE]", help="Trace file, or bundled name, to measure."),
+        typer.Argument(metavar="[TRACE]", help=TRACE),
     ] = None,
     ratio_range: Annotated[
-        str | None, typer.Option(help="Range of g_1/g_2, such as 50:2400, instead of a trace.")
+        str | None,
+        typer.Option(metavar="LOW:HIGH", help="Range of g_1/g_2, such as 50:2400: no trace then."),
     ] = None,
     noise: Annotated[
-        float | None, typer.Option(help="Noise of log(g_1/g_2) per step, nats [0.5].")
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="Noise of log(g_1/g_2) from step to step, in nats, 0 or more.",
+            show_default="the trace's, or 0.5",
+        ),
     ] = None,
     noise_pole: Annotated[
-        float | None, typer.Option(help="Its correlation from step to step [0.4].")
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="Correlation of the noise from step to step, in [0, 1).",
+            show_default="the trace's, or 0.4",
+        ),
     ] = None,
     drift: Annotated[
-        float | None, typer.Option(help="Random-walk drift per step, nats [0.005].")
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="Random walk of log(g_1/g_2) per step, in nats, 0 or more.",
+            show_default="the trace's, or 0.005",
+        ),
     ] = None,
     ramp_steps: Annotated[
-        float | None, typer.Option(help="Steps in which the ratio crosses its range steadily.")
+        float | None,
+        typer.Option(
+            metavar="STEPS", help="Steps in which the ratio crosses its range steadily, above 0."
+        ),
     ] = None,
     rho: Annotated[
-        str | None, typer.Option(help="Feedback of the plant, a number or LOW:HIGH (see identify).")
+        str | None,
+        typer.Option(
+            metavar="X|LOW:HIGH",
+            help="Feedback of the plant, as gabactl identify measures it.",
+        ),
     ] = None,
-    lag: Annotated[float | None, typer.Option(help="Lag of the plant, steps.")] = None,
-    delay: Annotated[int | None, typer.Option(help="Its extra delay, steps.")] = None,
-    n_tasks: Annotated[int | None, typer.Option("--tasks", help="Number of tasks K [2].")] = None,
+    lag: Annotated[
+        float | None, typer.Option(metavar="STEPS", help="Lag of the plant in steps, 0 or more.")
+    ] = None,
+    delay: Annotated[
+        int | None,
+        typer.Option(metavar="STEPS", help="Extra delay of the plant in steps, 0 or more."),
+    ] = None,
+    n_tasks: Annotated[
+        int | None,
+        typer.Option(
+            "--tasks",
+            metavar="K",
+            help="Number of tasks, 2 or more.",
+            show_default="the trace's, or 2",
+        ),
+    ] = None,
     reading_cost: Annotated[
-        float | None, typer.Option(help="Cost of a reading, in plain steps [0.55 per task].")
+        float | None,
+        typer.Option(
+            metavar="X", help="Cost of a reading, in plain steps.", show_default="0.55 per task"
+        ),
     ] = None,
     noise_target: Annotated[
-        float, typer.Option(help="Largest jitter of log(w_1/w_2) allowed, nats.")
+        float, typer.Option(metavar="X", help="Largest jitter of log(w_1/w_2) allowed, in nats.")
     ] = 0.1,
     max_overhead: Annotated[
-        float, typer.Option(help="Largest cost of the readings, as a share of training.")
+        float,
+        typer.Option(metavar="X", help="Largest cost of the readings, as a share of training."),
     ] = 0.1,
-    seed: Annotated[int, typer.Option(help="Of the identification's critical values.")] = 0,
+    seed: SeedOption = 0,
     output: Annotated[
-        list[Path] | None,
-        typer.Option("-o", "--output", help="A .toml of the settings, or a picture; repeatable."),
+        Path | None, output_option("Write the settings, ready for --spec: .toml.", "FILE.toml")
     ] = None,
+    plot: Annotated[Path | None, plot_option("noise against lag, over the time constant")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Recommend beta, floor, warm-up, law and interval, and say what binds.
@@ -101,8 +142,13 @@ def tune(
         span = math.log(work.ratio_high / work.ratio_low)
         work = dataclasses.replace(work, ramp=span / ramp_steps)
     result = run(work, noise_target=noise_target, max_overhead=max_overhead)
-    for file in output or []:
-        _write(result, file)
+    if output is not None:
+        _write(result, output)
+    if plot is not None:
+        from gabactl.plots import save, style
+
+        with style():
+            save(result.plot().figure, plot)
     show(result, as_json)
 
 
@@ -141,12 +187,9 @@ def _pair(option: str, text: str) -> tuple[float, float]:
 def _write(result: Any, file: Path) -> None:
     from gabactl.errors import InputError
     from gabactl.files import write_text
-    from gabactl.plots import save, style
 
     if file.suffix.lower() != ".toml":
-        with style():
-            save(result.plot().figure, file)
-        return
+        raise InputError(f"{file}: settings are written as .toml; pictures go to --plot")
     try:
         write_text(file, result.to_toml())
     except OSError as error:

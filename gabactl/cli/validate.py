@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gabactl.cli._options import TRACES, SeedOption, plot_option
 from gabactl.cli._output import JsonFlag, show
 from gabactl.cli._spec import SpecOptions, spec_options
 
@@ -21,13 +22,14 @@ def register(app: typer.Typer) -> None:
 
 @spec_options
 def validate(
-    traces: Annotated[
-        list[Path], typer.Argument(metavar="TRACE...", help="Trace files, or bundled names.")
-    ],
-    as_json: JsonFlag = False,
+    traces: Annotated[list[Path], typer.Argument(metavar="TRACE...", help=TRACES)],
     tolerance: Annotated[
         float | None,
-        typer.Option(help="Largest absolute error accepted. Default: 1e-12, in float32 5e-6."),
+        typer.Option(
+            metavar="X",
+            help="Largest absolute error of a replay that is accepted.",
+            show_default="1e-12, in float32 5e-6",
+        ),
     ] = None,
     plant: Annotated[
         list[str] | None,
@@ -35,17 +37,20 @@ def validate(
             "--plant",
             metavar="PLANT",
             help="For the forecasts: an excited trace, or its twin as well (give --plant twice), "
-            "or log-ratio:rho=-0.1,a=0.9. Default: identified, where the trace itself is excited.",
+            "or log-ratio:rho=-0.1,a=0.9.",
+            show_default="identified, where the trace itself is excited",
         ),
     ] = None,
     replay_only: Annotated[
-        bool, typer.Option("--replay-only", help="Compare with the replay, and no more.")
+        bool,
+        typer.Option(
+            "--replay-only",
+            help="Compare with the replay, and no more: a run of any length, in bounded memory.",
+        ),
     ] = False,
-    plot: Annotated[
-        Path | None,
-        typer.Option(help="Draw replay errors and step response: .png, .svg or .pdf."),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of the simulated intervals.")] = 0,
+    seed: SeedOption = 0,
+    plot: Annotated[Path | None, plot_option("replay errors and step response")] = None,
+    as_json: JsonFlag = False,
     spec: SpecOptions = SpecOptions(None, {}),  # noqa: B008
 ) -> int:
     """Compare recorded runs with their replay, the controller's theory and an identified plant.
@@ -57,21 +62,20 @@ def validate(
     from dataclasses import replace
 
     from gabactl.prediction import predict
-    from gabactl.spec import GabaSpec
-    from gabactl.traces import load_trace
+    from gabactl.traces import MOST_STEPS, load_trace
     from gabactl.validate import validate as check
 
     system, origin = (None, "given") if not plant else _plant(plant)
     results = []
     for path in traces:
-        trace = load_trace(path)
-        said = spec.file is not None or bool(spec.given)
-        base = trace.spec or GabaSpec(n_tasks=len(trace.tasks))
-        settings = spec.resolve(base) if said else None
+        settings = spec.resolve_for(path)
+        if replay_only:
+            results.append(check(path, settings, tolerance=tolerance))
+            continue
+        trace = load_trace(path, most_steps=MOST_STEPS)
         result = check(trace, settings, tolerance=tolerance)
-        if not replay_only:
-            made = predict(trace, settings, plant=system, plant_from=origin, seed=seed)
-            result = replace(result, prediction=made)
+        made = predict(trace, settings, plant=system, plant_from=origin, seed=seed)
+        result = replace(result, prediction=made)
         results.append(result)
     if plot is not None:
         _draw(results, plot)

@@ -23,10 +23,15 @@ def watch(
         Path, typer.Argument(metavar="RUN.arrows", help="The recording; it need not exist yet.")
     ],
     saturated_steps: Annotated[
-        int, typer.Option(help="More saturated steps in a row than these are an alarm.")
+        int,
+        typer.Option(metavar="STEPS", help="More saturated steps in a row than these: an alarm."),
     ] = 500,
-    every: Annotated[float, typer.Option(help="Seconds between looks.")] = 1.0,
-    once: Annotated[bool, typer.Option("--once", help="Print the state now, and end.")] = False,
+    every: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Seconds between looks, above 0.")
+    ] = 1.0,
+    once: Annotated[
+        bool, typer.Option("--once", help="Print the state as it is now, and end.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> int:
     """Watch a run that is being recorded: ratio, weights, saturation, readings a second.

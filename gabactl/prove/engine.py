@@ -103,13 +103,13 @@ class ProofTable(Result):
         In the order of the files.
     seconds : float
         Wall time of the whole run.
-    jobs : int
+    workers : int
         Processes used.
     """
 
     results: tuple[ProofResult, ...]
     seconds: float
-    jobs: int
+    workers: int
 
     @property
     def title(self) -> str:  # type: ignore[override]
@@ -120,7 +120,7 @@ class ProofTable(Result):
         }
         return (
             f"{count['proved']} proved, {count['refuted']} refuted, {count['unknown']} unknown; "
-            f"{len(self.surprises)} not as expected ({self.seconds:.1f} s, {self.jobs} processes)"
+            f"{len(self.surprises)} not as expected ({self.seconds:.1f} s, {self.workers} processes)"
         )
 
     @property
@@ -165,7 +165,7 @@ class ProofTable(Result):
         return {
             "as_expected": not self.surprises,
             "seconds": round(self.seconds, 3),
-            "jobs": self.jobs,
+            "workers": self.workers,
             "theorems": [r.to_dict() for r in self.results],
         }
 
@@ -175,8 +175,8 @@ def run(
     files: Iterable[Path] | None = None,
     *,
     mutants: bool = False,
-    timeout: float | None = None,
-    jobs: int | None = None,
+    workers: int | None = None,
+    time_limit: float | None = None,
     progress: Callable[[int, int, ProofResult], None] | None = None,
 ) -> ProofTable:
     """Decide theorems in parallel processes.
@@ -190,10 +190,10 @@ def run(
         Theorem files. Default: the package's own.
     mutants : bool
         Run the mutants too.
-    timeout : float, optional
-        Seconds for each theorem, in place of its own budget. Past it the verdict is ``unknown``.
-    jobs : int, optional
+    workers : int, optional
         Processes. Default: the number of cores, at most 8.
+    time_limit : float, optional
+        Seconds for each theorem, in place of its own budget. Past it the verdict is ``unknown``.
     progress : callable, optional
         Called with (done, all, result) after each.
 
@@ -204,18 +204,18 @@ def run(
     Raises
     ------
     InputError
-        An unknown id, a file without theorems, or a time-out or number of jobs that is not
+        An unknown id, a file without theorems, or a time limit or number of workers that is not
         positive.
 
     Examples
     --------
-    >>> run(["C05"], jobs=1).verdict("C05")
+    >>> run(["C05"], workers=1).verdict("C05")
     'proved'
     """
-    if timeout is not None and not timeout > 0:
-        raise InputError(f"timeout = {timeout!r} is not positive: give seconds, such as 20")
-    if jobs is not None and jobs < 1:
-        raise InputError(f"jobs = {jobs!r} is below 1: give a number of processes")
+    if time_limit is not None and not time_limit > 0:
+        raise InputError(f"time = {time_limit!r} is not positive: give seconds, such as 20")
+    if workers is not None and workers < 1:
+        raise InputError(f"workers = {workers!r} is below 1: give a number of processes")
     wanted = select(ids, files).found
     tasks = [
         _Task(n, path, item, mutant)
@@ -226,14 +226,14 @@ def run(
         )
     ]
     started = time.perf_counter()
-    count = min(jobs or min(os.cpu_count() or 1, 8), max(len(tasks), 1))
+    count = min(workers or min(os.cpu_count() or 1, 8), max(len(tasks), 1))
     waiting: queue.SimpleQueue[_Task] = queue.SimpleQueue()
     # The longest first, so that no process ends alone.
     for task in sorted(tasks, key=lambda t: -t.theorem.budget):
         waiting.put(task)
     done: queue.SimpleQueue[tuple[int, ProofResult]] = queue.SimpleQueue()
     threads = [
-        threading.Thread(target=_work, args=(waiting, done, timeout), daemon=True)
+        threading.Thread(target=_work, args=(waiting, done, time_limit), daemon=True)
         for _ in range(count)
     ]
     for thread in threads:

@@ -201,7 +201,7 @@ def test_slices_until_all_is_done(
     folder = tmp_path / "d"
     longer = tmp_path / "long.toml"
     longer.write_text(PLAN.replace("epochs = 4", "epochs = 400"))
-    status = run_campaign(longer, folder, tiny_cmapss, minutes=0.25)
+    status = run_campaign(longer, folder, tiny_cmapss, time_limit=15)
     assert status.stopped
     assert status.runs[0][1] in ("interrupted", "not_run")
     # A run is extended, but not shortened behind its checkpoint; so end it as planned elsewhere.
@@ -209,7 +209,7 @@ def test_slices_until_all_is_done(
     slices = 0
     while slices == 0 or status.stopped:
         status = run_campaign(
-            plan, other, tiny_cmapss, minutes=0.1 + 0.05 * slices, resume=slices > 0
+            plan, other, tiny_cmapss, time_limit=6 + 3 * slices, resume=slices > 0
         )
         slices += 1
         assert slices < 30
@@ -261,7 +261,7 @@ def test_what_cannot_be_done_is_said_before_anything_is_begun(
 
     refused(whole, "holds a campaign already: add --resume")
     refused(tmp_path / "a", "workers = 0 is below 1", workers=0)
-    refused(tmp_path / "a", "slice = 0 is not positive", minutes=0)
+    refused(tmp_path / "a", "time = 0 is not positive", time_limit=0)
     refused(tmp_path / "a", "only = 'x' fits none of 2 runs", only="x")
     lock = FileLock(whole / ".campaign")
     lock.acquire()

@@ -51,7 +51,7 @@ def test_json_of_several_runs(
     files: dict[str, Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     picture = tmp_path / "response.svg"
-    command = ["identify", str(files["run"]), str(files["twin"]), "--json", "-o", str(picture)]
+    command = ["identify", str(files["run"]), str(files["twin"]), "--json", "--plot", str(picture)]
     assert main(command) == 0
     found = json.loads(capsys.readouterr().out)
     assert [item["feedback"] for item in found] == ["negative", "negative"]
@@ -102,7 +102,7 @@ def test_an_option_beats_the_recorded_settings(
 def test_tune_from_a_range(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     toml, picture = tmp_path / "spec.toml", tmp_path / "trade.png"
     command = ["tune", "--ratio-range", "50:2400", "--noise", "0.5", "--json"]
-    assert main([*command, "-o", str(toml), "-o", str(picture)]) == 0
+    assert main([*command, "-o", str(toml), "--plot", str(picture)]) == 0
     found = json.loads(capsys.readouterr().out)
     assert GabaSpec.from_toml(toml) == GabaSpec.from_dict(found["spec"])
     assert picture.stat().st_size > 1000
@@ -146,6 +146,7 @@ def test_tune_for_more_tasks(capsys: pytest.CaptureFixture[str]) -> None:
         ["--ratio-range", "1:5", "--ramp-steps", "0"],
         ["--ratio-range", "1:5", "--reading-cost", "-1"],
         ["--ratio-range", "1:5", "-o", "no/such/folder/spec.toml"],
+        ["--ratio-range", "1:5", "-o", "picture.png"],
     ],
 )
 def test_tune_refusals_are_one_line(

@@ -54,7 +54,7 @@ def test_a_surprise_in_a_users_file_exits_1(
     [
         ["prove", "NOPE"],
         ["prove", "none.py"],
-        ["prove", "C05", "--timeout", "0"],
+        ["prove", "C05", "--time", "0"],
         ["prove", "C05", "--workers", "0"],
         ["claims", "C99"],
         ["claims", "C08", "--html", "no/such/folder/x.html"],

@@ -93,7 +93,7 @@ def report(table: ProofTable) -> str:
 
 @pytest.fixture(scope="module")
 def everything() -> ProofTable:
-    return run(mutants=True, timeout=300)
+    return run(mutants=True, time_limit=300)
 
 
 @pytest.fixture(scope="module")
