@@ -48,7 +48,7 @@ def build_app(commands: Sequence[str] = _COMMANDS) -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.callback()(_options)
+    app.callback()(_of_every_command)
     for name in commands:
         importlib.import_module(f"gabactl.cli.{name}").register(app)
     return app
@@ -60,7 +60,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-def _options(
+def _of_every_command(
     version: Annotated[
         bool,
         typer.Option(
