@@ -20,7 +20,7 @@ from gabactl.errors import InputError
 from gabactl.filter import FilterFacts, filter_facts
 from gabactl.linear import Loop, VectorLoop, open_loop, vector_loop
 from gabactl.margins import Margins, margins
-from gabactl.noise import NoiseReport, noise_report
+from gabactl.noise import NoiseReport, jensen_bias, noise_report
 from gabactl.nonlinear import Equilibria, SmallGain, equilibria, small_gain
 from gabactl.plants import CallablePlant, LogRatio, QuadraticBowls, Replay
 from gabactl.responses import LinearResponse, step_response
@@ -42,6 +42,8 @@ class Analysis(Result):
         None without a plant that answers linearly.
     margins, response, noise : Margins, LinearResponse, NoiseReport, or None
         Two tasks only; noise and response need a stable loop.
+    noise_reason : str
+        Why a linear loop of two tasks has no noise figures: unstable, or too slow to be summed.
     rests : Equilibria or None
     gain_bound : SmallGain or None
     cycles : LimitCycles or None
@@ -68,6 +70,7 @@ class Analysis(Result):
     certificates: tuple[Certificate | LyapunovCertificate, ...] = ()
     closed_loop_ratio: float | None = None
     remark: str = ""
+    noise_reason: str = ""
 
     title = "Analysis"
 
@@ -101,6 +104,8 @@ class Analysis(Result):
             result["step"] = self.response.to_dict()
         if self.noise is not None:
             result["loop_noise"] = self.noise.to_dict()
+        elif self.noise_reason:
+            result |= {"loop_noise": None, "loop_noise_reason": self.noise_reason}
         if self.rests is not None:
             result["rest"] = self.rests.to_dict()
         if self.gain_bound is not None:
@@ -143,6 +148,8 @@ class Analysis(Result):
             ratio = self.closed_loop_ratio
             shown = "any" if math.isinf(ratio) else f"{ratio:.5g}x"
             sections.append(f"Largest imbalance the closed loop cancels entirely: {shown}")
+        if self.noise_reason:
+            sections.append(f"No noise figures: {self.noise_reason}")
         if self.remark:
             sections.append(self.remark)
         return "\n\n".join(sections)
@@ -220,6 +227,7 @@ def analyze(
     result = margins(loop, skew)
     rests = equilibria(spec, plant, disturbance)
     rho = -float((loop.plant(1.0)).real)
+    noise, why = _noise(loop, noise_std, math.log(ratio))
     return Analysis(
         spec,
         plant,
@@ -228,7 +236,8 @@ def analyze(
         loop=loop,
         margins=result,
         response=step_response(loop) if result.stable else None,
-        noise=noise_report(loop, noise_std, math.log(ratio)) if result.stable else None,
+        noise=noise,
+        noise_reason=why,
         rests=rests,
         gain_bound=small_gain(spec, plant),
         cycles=(
@@ -246,6 +255,15 @@ def analyze(
             else None
         ),
     )
+
+
+def _noise(loop: Loop, noise_std: float, log_ratio: float) -> tuple[NoiseReport | None, str]:
+    """The figures, or why there are none: a loop without them has everything else."""
+    jensen_bias(log_ratio, noise_std)  # refuses what is no noise, whatever the loop
+    try:
+        return noise_report(loop, noise_std, log_ratio), ""
+    except InputError as error:
+        return None, str(error)
 
 
 def _certificates(

@@ -174,7 +174,7 @@ def test_without_a_display_it_says_how_to_get_the_picture(capsys, monkeypatch):
 def test_step_info(capsys):
     _, out, _ = run(capsys, "step", "--json")
     report = strict(out)
-    assert (report["rise_steps"], report["settling_steps"]) == (219, 389)
+    assert (report["rise_time_steps"], report["settling_steps"]) == (219, 389)
     _, out, _ = run(capsys, "step", "--ramp", "--json")
     assert strict(out)["final_contributions"] == pytest.approx(0.099, abs=1e-4)
 
@@ -188,7 +188,7 @@ def test_step_info(capsys):
         (["bode", "--plant", "log-ratio:rho=1", "--tasks", "3"], "two tasks"),
         (["nyquist", "--plant", "bowls:curvatures=1/2,minimisers=0/1"], "no transfer function"),
         (["nichols", "--plant", "log-ratio:rho=1", "-o", "x.bmp"], ".png, .svg or .pdf"),
-        (["step", "--plant", "log-ratio:rho=1", "--steps", "0"], "n_steps"),
+        (["step", "--plant", "log-ratio:rho=1", "--steps", "0"], "steps = 0"),
         (["rlocus", "--plant", "log-ratio:rho=1", "--over", "gamma"], "choose from beta, rho"),
         (["rlocus", "--plant", "log-ratio:rho=1", "--from", "1"], "both --from and --to"),
     ],
@@ -199,3 +199,25 @@ def test_bad_input_is_one_line_and_exit_2(capsys, arguments, message):
     assert out == ""
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_a_loop_too_slow_to_sum_keeps_all_but_its_noise(capsys):
+    """The analysis used to be refused as a whole."""
+    slow = ("--beta", "0.999999999", "--plant", "log-ratio:rho=0.5")
+    code, out, _ = run(capsys, "analyze", *slow, "--json")
+    found = strict(out)
+    assert code == 0
+    assert found["loop_noise"] is None
+    assert "takes 4.14e+10 readings to die out" in found["loop_noise_reason"]
+    assert found["verdict"] == "stable"
+    assert found["gain_margin_up"] == pytest.approx(2.0)
+    code, out, _ = run(capsys, "analyze", *slow)
+    assert code == 0
+    assert "No noise figures: the slowest mode" in out
+    # An unstable loop says why too; one that has figures has no reason; what is no noise is refused.
+    out = run(capsys, "analyze", "--plant", "log-ratio:rho=1.1", "--json")[1]
+    assert "unstable" in strict(out)["loop_noise_reason"]
+    out = run(capsys, "analyze", "--plant", "log-ratio:rho=0.5", "--json")[1]
+    assert "loop_noise_reason" not in strict(out)
+    assert strict(out)["loop_noise"]["weights_std"] > 0
+    assert run(capsys, "analyze", *slow, "--noise", "nan")[0] == 2
