@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gabactl.errors import InputError
-from gabactl.replay import Replay, replay_trace, starts_late
+from gabactl.replay import Replayer, starts_late
 from gabactl.results import Result
 from gabactl.spec import GabaSpec
-from gabactl.traces.schema import Precision, Trace
+from gabactl.traces.library import trace_pieces
+from gabactl.traces.schema import Precision, Trace, short_name
 
 if TYPE_CHECKING:
     from gabactl.prediction import Prediction
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["Validation", "default_tolerance", "validate"]
 
 Array = NDArray[np.float64]
+
+#: Steps of a file whose errors are kept for the picture; beyond, the largest of each stretch.
+_KEPT = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +54,10 @@ class Validation(Result):
         The trace names no settings, and none were given: the defaults were replayed.
     reason : str or None
         Why an error is None.
-    error : array, shape (steps,)
-        Per step, the largest difference of ema and weights; NaN where nothing is compared.
+    step, error : array, shape (n,)
+        Per step, the largest difference of ema and weights; NaN where nothing is compared. All
+        steps, or, of a long run read from its file, the largest of each stretch and the first
+        beyond the tolerance.
     prediction : Prediction or None
         The run against what theory and an identified plant foretell, where asked for.
     """
@@ -203,15 +211,16 @@ def default_tolerance(precision: Precision, spec: GabaSpec) -> float:
 
 
 def validate(
-    trace: Trace, spec: GabaSpec | None = None, *, tolerance: float | None = None
+    trace: Trace | str | Path, spec: GabaSpec | None = None, *, tolerance: float | None = None
 ) -> Validation:
     """Replay a trace's gradient norms and compare each stage with what was recorded.
 
     Parameters
     ----------
-    trace : Trace
+    trace : Trace or path
         The record. One made by another balancer is replayed as what GABA would have done, and
-        nothing is compared.
+        nothing is compared. Of a path, or the name of a bundled trace, only a piece at a time is
+        held, however long the run; the figures are the same to the last bit.
     spec : GabaSpec, optional
         Default: the trace's own settings, or the package's defaults for its number of tasks.
     tolerance : float, optional
@@ -235,64 +244,159 @@ def validate(
     >>> found.ok, found.max_abs_error_ema, found.max_abs_error_weights
     (True, 0.0, None)
     """
-    assumed = spec is None and trace.spec is None
-    if spec is None:
-        spec = trace.spec or GabaSpec(n_tasks=len(trace.tasks))
-    if tolerance is None:
-        tolerance = default_tolerance(trace.precision, spec)
-    elif not math.isfinite(tolerance) or tolerance < 0:
+    if tolerance is not None and not (math.isfinite(tolerance) and tolerance >= 0):
         raise InputError(f"tolerance = {tolerance} is not a number >= 0: try 5e-6")
-    own = trace.balancer in (None, "gaba")
-    done = replay_trace(trace, spec, unmeasured="uniform" if own else "hold")
-    reason = _why_not(trace, done, spec)
-    errors: dict[str, Array | None] = {"raw": None, "ema": None, "weights": None}
-    if reason is None:
-        errors = {
-            "raw": _differences(trace, "raw", done.raw),
-            "ema": _differences(trace, "ema", done.ema),
-            "weights": _differences(trace, "weights", _excited(trace, done.weights)),
+    pieces: Iterable[Trace] = [trace] if isinstance(trace, Trace) else trace_pieces(trace)
+    check: _Check | None = None
+    for piece in pieces:
+        if check is None:
+            kept = None if isinstance(trace, Trace) else _KEPT
+            check = _Check(piece, spec, tolerance, kept)
+        check.add(piece)
+    if check is None:
+        raise InputError(
+            f"{short_name(str(trace))}: the trace has no rows yet: nothing was recorded"
+        )
+    return check.result()
+
+
+class _Check:
+    """The comparison, and what is kept of it from piece to piece."""
+
+    def __init__(
+        self, first: Trace, spec: GabaSpec | None, tolerance: float | None, kept: int | None
+    ) -> None:
+        self._first = first
+        self._assumed = spec is None and first.spec is None
+        self._spec = spec or first.spec or GabaSpec(n_tasks=len(first.tasks))
+        if tolerance is None:
+            tolerance = default_tolerance(first.precision, self._spec)
+        self._tolerance = float(tolerance)
+        own = first.balancer in (None, "gaba")
+        self._replayer = Replayer(self._spec, unmeasured="uniform" if own else "hold")
+        self._largest: dict[str, float | None] = {"raw": None, "ema": None, "weights": None}
+        self._series = _Extremes(self._tolerance, kept)
+        self._rows = self._active = self._low = self._readings = self._unrecorded = 0
+        self._truncated = False
+
+    def add(self, piece: Trace) -> None:
+        done = self._replayer.add(piece)
+        self._rows += len(piece)
+        self._active += int(done.active.sum())
+        self._low += int((done.ema[done.active] < self._spec.floor).any(axis=1).sum())
+        self._readings += done.readings
+        self._unrecorded += done.unrecorded_readings
+        self._truncated = piece.truncated
+        replayed = {
+            "raw": done.raw,
+            "ema": done.ema,
+            "weights": _excited(piece, done.weights),
         }
-        missing = [name for name, values in errors.items() if values is None]
-        if missing:
-            reason = f"the trace has no {' and no '.join(missing)} to compare with"
-    largest = {
-        name: None if values is None else float(values.max(initial=0.0))
-        for name, values in errors.items()
-    }
-    compared = (errors["ema"], errors["weights"])
-    series = [values for values in compared if values is not None]
-    return Validation(
-        source=trace.source,
-        balancer=trace.balancer,
-        spec=spec,
-        steps=len(trace),
-        active_steps=int(done.active.sum()),
-        readings=done.readings,
-        max_abs_error_raw=largest["raw"],
-        max_abs_error_ema=largest["ema"],
-        max_abs_error_weights=largest["weights"],
-        saturated_fraction=done.saturated_fraction,
-        tolerance=float(tolerance),
-        precision=trace.precision,
-        truncated=trace.truncated,
-        assumed=assumed,
-        reason=reason,
-        step=trace.step,
-        error=np.max(series, axis=0) if series else np.full(len(trace), np.nan),
-    )
+        error = np.zeros(len(piece))
+        for name, values in replayed.items():
+            differences = _differences(piece, name, values)
+            if differences is None:
+                continue
+            self._largest[name] = max(
+                self._largest[name] or 0.0, float(differences.max(initial=0.0))
+            )
+            if name != "raw":
+                error = np.maximum(error, differences)
+        self._series.add(piece.step, error)
+
+    def result(self) -> Validation:
+        first, spec = self._first, self._spec
+        reason = _why_not(first, self._unrecorded, spec)
+        largest = self._largest
+        if reason is not None:
+            largest = dict.fromkeys(largest)
+        else:
+            missing = [name for name, value in largest.items() if value is None]
+            if missing:
+                reason = f"the trace has no {' and no '.join(missing)} to compare with"
+        step, error = self._series.arrays()
+        if largest["ema"] is None and largest["weights"] is None:
+            error = np.full(len(step), np.nan)
+        return Validation(
+            source=first.source,
+            balancer=first.balancer,
+            spec=spec,
+            steps=self._rows,
+            active_steps=self._active,
+            readings=self._readings,
+            max_abs_error_raw=largest["raw"],
+            max_abs_error_ema=largest["ema"],
+            max_abs_error_weights=largest["weights"],
+            saturated_fraction=self._low / self._active if self._active else math.nan,
+            tolerance=self._tolerance,
+            precision=first.precision,
+            truncated=self._truncated,
+            assumed=self._assumed,
+            reason=reason,
+            step=step,
+            error=error,
+        )
 
 
-def _why_not(trace: Trace, done: Replay, spec: GabaSpec) -> str | None:
-    if trace.balancer not in (None, "gaba"):
-        return f"recorded under {trace.balancer}: replayed as what GABA would have done"
-    if done.unrecorded_readings:
+class _Extremes:
+    """A series of errors, or the largest of each stretch of it, and the first beyond a limit."""
+
+    def __init__(self, limit: float, kept: int | None) -> None:
+        self._limit, self._kept = limit, kept
+        self._stretch, self._count = 1, 0
+        self._steps: list[NDArray[np.int64]] = []
+        self._errors: list[Array] = []
+        self._beyond: tuple[int, float] | None = None
+
+    def add(self, step: NDArray[np.int64], error: Array) -> None:
+        if self._beyond is None and (error > self._limit).any():
+            row = int(np.argmax(error > self._limit))
+            self._beyond = int(step[row]), float(error[row])
+        self._append(*_largest_of(step, error, self._stretch))
+        if self._kept is not None and self._count > 2 * self._kept:
+            self._stretch *= 2
+            step, error = np.concatenate(self._steps), np.concatenate(self._errors)
+            self._steps, self._errors, self._count = [], [], 0
+            self._append(*_largest_of(step, error, 2))
+
+    def arrays(self) -> tuple[NDArray[np.int64], Array]:
+        step, error = np.concatenate(self._steps), np.concatenate(self._errors)
+        if self._beyond is not None and self._beyond[0] not in step:
+            at = int(np.searchsorted(step, self._beyond[0]))
+            step = np.insert(step, at, self._beyond[0])
+            error = np.insert(error, at, self._beyond[1])
+        return step, error
+
+    def _append(self, step: NDArray[np.int64], error: Array) -> None:
+        self._steps.append(step)
+        self._errors.append(error)
+        self._count += len(step)
+
+
+def _largest_of(
+    step: NDArray[np.int64], error: Array, stretch: int
+) -> tuple[NDArray[np.int64], Array]:
+    """Of each so many rows the one with the largest error."""
+    if stretch == 1:
+        return step, error
+    n = len(step)
+    padded = np.full(-(-n // stretch) * stretch, -np.inf)
+    padded[:n] = error
+    rows = padded.reshape(-1, stretch).argmax(axis=1) + stretch * np.arange(len(padded) // stretch)
+    return step[rows], error[rows]
+
+
+def _why_not(first: Trace, unrecorded: int, spec: GabaSpec) -> str | None:
+    if first.balancer not in (None, "gaba"):
+        return f"recorded under {first.balancer}: replayed as what GABA would have done"
+    if unrecorded:
         return (
-            f"{done.unrecorded_readings} readings fall on steps that were not recorded, so the "
+            f"{unrecorded} readings fall on steps that were not recorded, so the "
             "average cannot be rebuilt"
         )
-    if starts_late(trace, spec) and trace.ema is None:
+    if starts_late(first, spec) and first.ema is None:
         return (
-            f"starts at step {trace.step[0]}, after the first reading, and has no ema to "
+            f"starts at step {first.step[0]}, after the first reading, and has no ema to "
             "continue from"
         )
     return None

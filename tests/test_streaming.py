@@ -17,7 +17,8 @@ from gabactl.quantiles import PassingQuantiles
 from gabactl.replay import Replayer, replay_trace
 from gabactl.saturation import saturation
 from gabactl.spec import GabaSpec
-from gabactl.traces import Trace, load_bundled, read_trace, reader, write_parquet
+from gabactl.traces import Trace, load_bundled, load_trace, read_trace, reader, write_parquet
+from gabactl.validate import validate
 
 # -- quantiles -----------------------------------------------------------------------------------
 
@@ -247,3 +248,84 @@ def test_the_command_answers_and_refuses(tmp_path: Path, capsys: pytest.CaptureF
     (tmp_path / "quiet.csv").write_text("grad_norm_a,grad_norm_b\n0,1\n0,1\n")
     assert main(["saturation", str(tmp_path / "quiet.csv"), "--warmup", "0"]) == 2
     assert "quiet.csv: no reading after the warm-up of 0 steps" in capsys.readouterr().err
+
+
+# -- the replay check ----------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.parametrize("kind", ["faithful", "late", "wrong", "no ema", "gradnorm", "sparse"])
+def test_validation_of_a_file_is_that_of_the_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    spec = GabaSpec(2, 0.95, 0.1, 20)
+    first, every = {"late": (300, 1), "sparse": (1, 10)}.get(kind, (1, 1))
+    trace = recording(spec, 700, seed=4, first=first, every=every)
+    run = replay_trace(trace, spec)
+    trace = trace.replace(
+        ema=run.ema, weights=run.weights,
+        present={**trace.present, "ema": np.ones(700, bool), "weights": np.ones(700, bool)},
+    )  # fmt: skip
+    if kind == "wrong":
+        trace.ema[431:] += 1e-6 * np.linspace(1, 2, 269)[:, None]
+    if kind == "no ema":
+        trace = trace.replace(ema=None)
+    if kind == "gradnorm":
+        trace = trace.replace(metadata={**trace.metadata, "balancer": "gradnorm"})
+    file = write_parquet(trace, tmp_path / "run.parquet")
+    monkeypatch.setattr("gabactl.validate._KEPT", 40)
+    loaded, streamed = validate(read_trace(file)), validate(file)
+    assert streamed.to_dict() == loaded.to_dict()
+    assert len(loaded.step) == 700
+    assert 40 <= len(streamed.step) <= 81
+    assert set(streamed.step) <= set(loaded.step)
+    want = {"wrong": False, "gradnorm": None, "sparse": None}.get(kind, True)
+    assert loaded.ok is want
+    if kind == "wrong":
+        assert streamed.first_difference == loaded.first_difference == 432
+        assert streamed.error.max() == loaded.error.max() == loaded.max_abs_error_ema
+    else:
+        np.testing.assert_array_equal(
+            streamed.error, loaded.error[np.isin(loaded.step, streamed.step)]
+        )
+
+
+# -- parts of a run ------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_the_end_of_a_run_is_replayed_as_in_the_whole(tmp_path: Path):
+    spec = GabaSpec(2, 0.95, 0.1, 20)
+    trace = recording(spec, 700, seed=4)
+    file = write_parquet(trace, tmp_path / "run.parquet")
+    whole = load_trace(file)
+    for name in ("step", "measured", "grad_norms", "ema"):
+        np.testing.assert_array_equal(getattr(whole, name), getattr(read_trace(file), name))
+    for last in (1, 50, 51, 120, 700, 9999):
+        part = load_trace(file, last=last)
+        assert len(part) == min(last, 700)
+        np.testing.assert_array_equal(part.grad_norms, trace.grad_norms[-last:])
+        np.testing.assert_array_equal(part.present["ema"], trace.present["ema"][-last:])
+        np.testing.assert_allclose(
+            replay_trace(part, spec).ema[1:], replay_trace(trace, spec).ema[-last:][1:], atol=1e-15
+        )
+    assert len(load_trace(file, last=300, most_steps=300)) == 300
+    for last, most in ((None, 699), (301, 300)):
+        with pytest.raises(InputError, match=rf"more than {most} steps.*--last {most}.*saturation"):
+            load_trace(file, last=last, most_steps=most)
+    with pytest.raises(InputError, match="last = 0"):
+        load_trace(file, last=0)
+
+
+def test_commands_refuse_what_they_cannot_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("gabactl.traces.MOST_STEPS", 500)
+    file = write_parquet(recording(GabaSpec(), 700), tmp_path / "run.parquet")
+    page = tmp_path / "page.html"
+    for words in (["report", str(file), "-o", str(page)], ["validate", str(file)]):
+        assert main(words) == 2
+        assert "--last 500" in capsys.readouterr().err
+    assert not page.exists()
+    assert main(["validate", str(file), "--replay-only"]) == 0
+    assert main(["saturation", str(file)]) == 0

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from gabactl.cli._options import TRACE, SeedOption, output_option
 from gabactl.cli._output import JsonFlag, show
 from gabactl.cli._spec import SpecOptions, spec_options
 
@@ -24,43 +25,50 @@ def register(app: typer.Typer) -> None:
 def report(
     trace: Annotated[
         str | None,
-        typer.Argument(
-            help="A recorded run (Parquet, Arrow stream, CSV, TensorBoard folder or W&B export), "
-            "or the name of a bundled one."
-        ),
-    ] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write the page.")] = Path(
-        "report.html"
-    ),
-    pdf: Annotated[
-        Path | None,
-        typer.Option("--pdf", help="Write this PDF too: printed by an installed Chromium browser."),
+        typer.Argument(metavar="[TRACE]", help=TRACE, show_default=DEFAULT_TRACE),
     ] = None,
     fuzz_steps: Annotated[
-        int, typer.Option(help="Controller steps of the fuzz, at least 100,000.")
+        int, typer.Option(metavar="STEPS", help="Controller steps of the fuzz, 100,000 or more.")
     ] = 1_000_000,
-    seed: Annotated[int, typer.Option(help="Seed of the fuzz.")] = 0,
+    pdf: Annotated[
+        Path | None,
+        typer.Option(
+            "--pdf",
+            metavar="FILE",
+            help="Write this PDF too: printed by an installed Chromium browser.",
+        ),
+    ] = None,
+    last: Annotated[
+        int | None,
+        typer.Option(
+            "--last",
+            metavar="STEPS",
+            min=1,
+            help="Only so many steps of the run's end: for runs of more than a million.",
+            show_default="all",
+        ),
+    ] = None,
+    seed: SeedOption = 0,
+    output: Annotated[Path, output_option("Where to write the page.")] = Path("report.html"),
     as_json: JsonFlag = False,
     *,
     spec: SpecOptions,
 ) -> None:
     """Analyse a recorded run: units, floor, bounds, replay, step response, GradNorm.
 
-    Writes one self-contained HTML file and prints a summary. Without TRACE it takes a bundled run.
+    Writes one self-contained HTML file and prints a summary.
     """
     from rich.console import Console
     from rich.status import Status
 
     from gabactl.report import build_report, write_html, write_pdf
     from gabactl.report.pdf import find_browser
-    from gabactl.traces import bundled, load_bundled, read_trace
+    from gabactl.traces import MOST_STEPS, load_trace
 
-    name = trace or DEFAULT_TRACE
     if pdf is not None:
         find_browser()  # before the work, not after it
     with Status("reading", console=Console(file=sys.stderr)) as status:
-        bundled_name = name in bundled() and not Path(name).exists()
-        run = load_bundled(name) if bundled_name or trace is None else read_trace(Path(name))
+        run = load_trace(trace or DEFAULT_TRACE, last=last, most_steps=MOST_STEPS)
         result = build_report(
             run,
             spec.resolve(run.spec),

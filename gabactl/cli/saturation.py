@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from gabactl.cli._options import TRACE, plot_option
 from gabactl.cli._output import JsonFlag, show
 from gabactl.cli._spec import SpecOptions, spec_options
 
@@ -18,10 +19,8 @@ def register(app: typer.Typer) -> None:
 
 @spec_options
 def saturation(
-    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="Trace file, or bundled name.")],
-    plot: Annotated[
-        Path | None, typer.Option(help="Draw what the floor leaves: .png, .svg or .pdf.")
-    ] = None,
+    trace: Annotated[Path, typer.Argument(metavar="TRACE", help=TRACE)],
+    plot: Annotated[Path | None, plot_option("what the floor leaves of an imbalance")] = None,
     as_json: JsonFlag = False,
     *,
     spec: SpecOptions,
@@ -31,16 +30,8 @@ def saturation(
     Reads a run of any length in bounded memory.
     """
     from gabactl.saturation import saturation as judge
-    from gabactl.spec import GabaSpec
-    from gabactl.traces import trace_pieces
 
-    # Settings beat those of the trace, which are in its first piece already.
-    settings = None
-    if spec.file is not None or spec.given:
-        first = next(iter(trace_pieces(trace)), None)
-        own = None if first is None else first.spec or GabaSpec(n_tasks=len(first.tasks))
-        settings = spec.resolve(own)
-    result = judge(trace, settings)
+    result = judge(trace, spec.resolve_for(trace))
     if plot is not None:
         from gabactl import plots
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -9,9 +10,12 @@ from pathlib import Path
 
 from gabactl.errors import InputError
 from gabactl.traces.reader import iter_trace, read_trace
-from gabactl.traces.schema import Trace
+from gabactl.traces.schema import Trace, joined, short_name
 
-__all__ = ["bundled", "load_bundled", "load_trace", "trace_pieces"]
+__all__ = ["MOST_STEPS", "bundled", "load_bundled", "load_trace", "trace_pieces"]
+
+#: Steps of a run that reports and forecasts hold at once.
+MOST_STEPS = 1_000_000
 
 
 def bundled() -> tuple[str, ...]:
@@ -53,13 +57,25 @@ def load_bundled(name: str) -> Trace:
     raise InputError(f"bundled trace {name!r} is unknown: choose one of {known}")
 
 
-def load_trace(path: str | Path) -> Trace:
+def load_trace(
+    path: str | Path, *, last: int | None = None, most_steps: int | None = None
+) -> Trace:
     """Read a trace file, or a bundled trace by its name where no such file exists.
 
     Parameters
     ----------
     path : path or str
         A file, or one of :func:`bundled`.
+    last : int, at least 1, optional
+        Only so many steps of its end, of a run of any length. Where the trace has averages, a
+        replay continues from the first of these.
+    most_steps : int, optional
+        Refuse a longer one, before it fills the memory.
+
+    Raises
+    ------
+    InputError
+        As :func:`gabactl.traces.read_trace`, or more steps than ``most_steps``.
 
     Examples
     --------
@@ -67,11 +83,34 @@ def load_trace(path: str | Path) -> Trace:
     Traceback (most recent call last):
         ...
     gabactl.errors.InputError: nowhere.parquet: cannot be read (No such file or directory): check the path
+    >>> len(load_trace("fd001-gaba", last=100))
+    100
+    >>> load_trace("fd001-gaba", most_steps=100)
+    Traceback (most recent call last):
+        ...
+    gabactl.errors.InputError: fd001-gaba: has more than 100 steps, too many to hold at once here: ...
     """
-    name = str(path)
-    if name in bundled() and not Path(path).exists():
-        return load_bundled(name)
-    return read_trace(path)
+    if last is not None and last < 1:
+        raise InputError(f"last = {last} is below 1: give the number of steps to keep")
+    held: deque[Trace] = deque()
+    rows = 0
+    for piece in trace_pieces(path):
+        held.append(piece)
+        rows += len(piece)
+        if last is not None:
+            while rows - len(held[0]) >= last:
+                rows -= len(held.popleft())
+        if most_steps is not None and min(rows, last or rows) > most_steps:
+            raise InputError(
+                f"{short_name(path)}: has more than {most_steps:,} steps, too many to hold at once "
+                f"here: take its end alone (--last {most_steps}, in Python last={most_steps}), or "
+                "ask what reads a run of any length: `gabactl saturation`, "
+                "`gabactl validate --replay-only`"
+            )
+    if not held:
+        raise InputError(f"{short_name(path)}: the trace has no rows yet: nothing was recorded")
+    whole = joined(held)
+    return whole if last is None or len(whole) <= last else whole.rows_from(len(whole) - last)
 
 
 def trace_pieces(path: str | Path) -> Iterator[Trace]:

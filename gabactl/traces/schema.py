@@ -189,6 +189,26 @@ class Trace:
         """
         return replace(self, **changes)
 
+    def rows_from(self, row: int) -> Trace:
+        """The rows from one on, counted from 0.
+
+        Parameters
+        ----------
+        row : int
+            The first to keep.
+
+        Examples
+        --------
+        >>> Trace.from_arrays([[1.0, 2.0], [3.0, 4.0]]).rows_from(1).step.tolist()
+        [2]
+        """
+        params = self.param_norms
+        return self.replace(
+            **{name: getattr(self, name)[row:] for name in _by_row(self)},
+            present={name: rows[row:] for name, rows in self.present.items()},
+            param_norms=None if params is None else {t: v[row:] for t, v in params.items()},
+        )
+
     @classmethod
     def from_arrays(
         cls,
@@ -273,6 +293,44 @@ class Trace:
             if values.shape != (n,) or valid.shape != (n,):
                 raise InputError(f"{source}: {name} has shape {values.shape}: give ({n},)")
         return trace_from_columns(columns, header, source=source, precision=precision)
+
+
+def joined(pieces: Sequence[Trace]) -> Trace:
+    """Consecutive pieces of one trace as one; the last says whether it was closed.
+
+    Parameters
+    ----------
+    pieces : sequence of Trace, at least one
+        As :func:`gabactl.traces.iter_trace` hands them out.
+
+    Examples
+    --------
+    >>> first = Trace.from_arrays([[1.0, 2.0]])
+    >>> joined([first, Trace.from_arrays([[3.0, 4.0]], step=[2])]).grad_norms.tolist()
+    [[1.0, 2.0], [3.0, 4.0]]
+    """
+    last = pieces[-1]
+    if len(pieces) == 1:
+        return last
+    params = None
+    if last.param_norms is not None:
+        params = {
+            task: np.concatenate([(piece.param_norms or {})[task] for piece in pieces])
+            for task in last.param_norms
+        }
+    return last.replace(
+        **{n: np.concatenate([getattr(piece, n) for piece in pieces]) for n in _by_row(last)},
+        present={
+            name: np.concatenate([piece.present[name] for piece in pieces]) for name in last.present
+        },
+        param_norms=params,
+    )
+
+
+def _by_row(trace: Trace) -> list[str]:
+    """Attributes that hold one value, or one row, for each step."""
+    names = ("step", "measured", *GROUPS.values(), "wall_time", "excitation")
+    return [name for name in names if getattr(trace, name) is not None]
 
 
 def column_names(
