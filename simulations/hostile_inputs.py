@@ -28,7 +28,7 @@ from hostile.readers import READERS  # noqa: E402
 
 from gabactl.files import write_text  # noqa: E402
 
-_CHUNK = 10_000
+_CHUNK = 25_000
 
 
 def _empty(name: str, seed: int) -> dict[str, Any]:

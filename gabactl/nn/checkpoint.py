@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from gabactl.errors import InputError
 from gabactl.files import whole_file
 
-__all__ = ["load_checkpoint", "save_checkpoint"]
+__all__ = ["check_optimizer", "check_plain", "has_complex", "load_checkpoint", "save_checkpoint"]
 
 _FORMAT = "gabactl-training-checkpoint"
 _VERSION = 1
@@ -104,3 +106,121 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dic
             f"reads {_VERSION}): use the gabactl that wrote it"
         )
     return state
+
+
+def check_plain(saved: Any, now: Any) -> None:
+    """Hold plain values of a checkpoint against those that they are to replace.
+
+    Parameters
+    ----------
+    saved : value
+        From a file.
+    now : value
+        Of the same place, in the object that takes it over: its kinds, keys and lengths hold.
+
+    Raises
+    ------
+    TypeError
+        Of another kind, with other keys, of another length, or a whole number beyond 64 bits.
+
+    Examples
+    --------
+    >>> check_plain({"factor": 1, "min": [0.1]}, {"factor": 0.5, "min": [0.0]})
+    >>> check_plain({"factor": "half"}, {"factor": 0.5})
+    Traceback (most recent call last):
+        ...
+    TypeError: str for float
+    """
+    if isinstance(now, Mapping):
+        if not isinstance(saved, Mapping) or set(saved) != set(now):
+            raise TypeError("other keys")
+        for key, value in now.items():
+            check_plain(saved[key], value)
+    elif isinstance(now, (list, tuple)):
+        if not isinstance(saved, (list, tuple)) or len(saved) != len(now):
+            raise TypeError("another length")
+        for before, value in zip(saved, now, strict=True):
+            check_plain(before, value)
+    elif isinstance(now, (int, float)) and not isinstance(now, bool):
+        number = isinstance(saved, (int, float)) and not isinstance(saved, bool)
+        if not number or (isinstance(saved, int) and abs(saved) >= 1 << 63):
+            raise TypeError(f"{type(saved).__name__} for {type(now).__name__}")
+    elif not isinstance(saved, type(now)):
+        raise TypeError(f"{type(saved).__name__} for {type(now).__name__}")
+
+
+#: What the optimizers of `gabactl train` keep of a parameter: a number, or a tensor of its shape.
+_KEPT: tuple[set[str], ...] = ({"step", "exp_avg", "exp_avg_sq"}, {"momentum_buffer"}, set())
+
+
+def check_optimizer(saved: Any, optimizer: torch.optim.Optimizer) -> None:
+    """Hold the saved state of an optimizer against the parameters that it is for.
+
+    torch takes over what it is given, and fails steps later.
+
+    Parameters
+    ----------
+    saved : value
+        What should be a state dict.
+    optimizer : torch.optim.Optimizer
+        AdamW or SGD with the parameters it is for.
+
+    Raises
+    ------
+    TypeError, ValueError, KeyError, IndexError
+        It is none of this optimizer.
+
+    Examples
+    --------
+    >>> sgd = torch.optim.SGD([torch.zeros(2, requires_grad=True)], momentum=0.9)
+    >>> check_optimizer(sgd.state_dict(), sgd)
+    >>> wide = {"momentum_buffer": torch.zeros(3)}
+    >>> check_optimizer({**sgd.state_dict(), "state": {0: wide}}, sgd)
+    Traceback (most recent call last):
+        ...
+    ValueError: a state of another shape
+    """
+    if not isinstance(saved, Mapping):
+        raise TypeError("no state dict")
+    for before, group in zip(
+        saved["param_groups"], optimizer.state_dict()["param_groups"], strict=True
+    ):
+        # An older torch knew fewer options, for which this one has defaults.
+        if not {"params", "lr"} <= set(before) <= set(group):
+            raise TypeError("other options")
+        check_plain(before, {name: group[name] for name in before})
+        # Of all of them only the rate changes in the course of a run.
+        if any(_listed(before[name]) != _listed(group[name]) for name in set(before) - {"lr"}):
+            raise ValueError("other options")
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for index, state in saved["state"].items():
+        if type(index) is not int or index < 0 or set(state) not in _KEPT:
+            raise TypeError("no state of a parameter")
+        for name, value in state.items():
+            if value is None and name == "momentum_buffer":
+                continue  # of a parameter that has had no gradient
+            if not isinstance(value, Tensor) or value.layout != torch.strided:
+                raise TypeError(f"{name} is no tensor")
+            if value.shape != (() if name == "step" else parameters[index].shape):
+                raise ValueError("a state of another shape")
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def has_complex(values: Any) -> bool:
+    """Whether a tensor in it is complex: loading one would drop half of it, with a warning.
+
+    Examples
+    --------
+    >>> has_complex({"model": [torch.zeros(2, dtype=torch.complex64)]})
+    True
+    """
+    if isinstance(values, Tensor):
+        return values.is_complex()
+    if isinstance(values, Mapping):
+        values = values.values()
+    elif not isinstance(values, (list, tuple)):
+        return False
+    return any(map(has_complex, values))

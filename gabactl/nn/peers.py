@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from gabactl.errors import InputError
 from gabactl.nn.base import BalancedLoss
+from gabactl.nn.checkpoint import check_optimizer
 from gabactl.nn.sensors import reuse
 from gabactl.nn.sensors.base import Context
 from gabactl.nn.sensors.norms import inner_product, is_sharded
@@ -283,9 +284,7 @@ class ScalarizedLoss(_TorchjdLoss):
         k = len(self.task_names)
         for name in _MEMORY.get(self.method, ()):
             value = state.get(name, _ABSENT)
-            several = value if isinstance(value, list) else [value]
-            fits = all(not isinstance(x, Tensor) or x.shape == (k,) for x in several)
-            if value is _ABSENT or not fits:
+            if not _is_memory(name, value, k):
                 raise InputError(
                     f"the saved history is not one of {self.method} with {k} tasks: load the "
                     "checkpoint of the same balancer"
@@ -300,6 +299,13 @@ class ScalarizedLoss(_TorchjdLoss):
                 engine._optimizer = torch.optim.Adam(
                     [engine._w], lr=engine.lr, weight_decay=engine.weight_decay
                 )
+                try:
+                    check_optimizer(saved, engine._optimizer)
+                except (LookupError, TypeError, ValueError) as error:
+                    raise InputError(
+                        f"the saved optimizer is none of famo ({error}): load the checkpoint of "
+                        "the same balancer"
+                    ) from None
                 engine._optimizer.load_state_dict(saved)
 
     def _remembered(self, name: str) -> Any:
@@ -310,6 +316,20 @@ class ScalarizedLoss(_TorchjdLoss):
                 "install torchjd 0.18"
             )
         return value
+
+
+def _is_memory(name: str, value: Any, k: int) -> bool:
+    """Whether a scalarizer with K tasks could have remembered this under that name."""
+    if name == "_n_batches":
+        return type(value) is int and 0 <= value < 1 << 63
+    if name == "_previous_averages":
+        return isinstance(value, list) and len(value) <= 2 and all(_is_losses(x, k) for x in value)
+    return value is None or _is_losses(value, k)
+
+
+def _is_losses(value: Any, k: int) -> bool:
+    plain = isinstance(value, Tensor) and value.layout == torch.strided
+    return plain and value.is_floating_point() and value.shape == (k,)
 
 
 def peer_loss(method: str, n_tasks: int = 2, **options: Any) -> BalancedLoss:
