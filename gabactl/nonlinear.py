@@ -266,7 +266,7 @@ def simulate_log_ratio(
     plant: LogRatio,
     disturbance: ArrayLike,
     start_ema: ArrayLike,
-    n_steps: int,
+    steps: int,
 ) -> tuple[Array, Array]:
     """The exact loop from many starting weights at once, plant settled for them (K = 2).
 
@@ -276,16 +276,16 @@ def simulate_log_ratio(
         Settings with n_tasks = 2; the warm-up is taken to be over.
     plant : LogRatio
         With n_tasks = 2.
-    disturbance : float or array, shape (n_steps,)
+    disturbance : float or array, shape (steps,)
         d, in nats.
     start_ema : array, shape (m,)
         Stored averages of task 1 to start from, in (0, 1).
-    n_steps : int
+    steps : int
         Steps to simulate.
 
     Returns
     -------
-    (ema, log_ratio) : arrays, shape (n_steps, m)
+    (ema, log_ratio) : arrays, shape (steps, m)
         Stored average of task 1 after each step, and y measured in it.
 
     Examples
@@ -297,15 +297,15 @@ def simulate_log_ratio(
     first = np.atleast_1d(np.asarray(start_ema, dtype=np.float64))
     if not ((first > 0) & (first < 1)).all():
         raise InputError("start_ema: give stored averages strictly between 0 and 1")
-    if n_steps < 1:
-        raise InputError(f"n_steps = {n_steps} is below 1: give a number of steps, such as 1000")
-    d = np.broadcast_to(np.asarray(disturbance, dtype=np.float64), (n_steps,))
+    if steps < 1:
+        raise InputError(f"steps = {steps} is below 1: give a number of steps, such as 1000")
+    d = np.broadcast_to(np.asarray(disturbance, dtype=np.float64), (steps,))
     ema = np.stack([first, 1.0 - first], axis=-1)
     weights = saturate(ema, spec.floor, spec.floor_mode)
     u = np.log(weights[:, 0] / weights[:, 1])
     lag, queue = u.copy(), [u] * plant.delay
-    emas, ys = np.empty((n_steps, first.size)), np.empty((n_steps, first.size))
-    for t in range(n_steps):
+    emas, ys = np.empty((steps, first.size)), np.empty((steps, first.size))
+    for t in range(steps):
         y = d[t] - plant.rho * lag
         if t % spec.interval == 0:
             half = np.clip(y, -LARGEST_LOG_RATIO, LARGEST_LOG_RATIO) / 2
@@ -333,7 +333,7 @@ class RegionOfAttraction(Result):
         Index of the equilibrium reached, -1 where none was within the horizon.
     intervals : tuple of (float, float, int)
         Runs of starts that end alike.
-    n_steps : int
+    steps : int
         Horizon.
     """
 
@@ -341,7 +341,7 @@ class RegionOfAttraction(Result):
     starts: Array
     ends: NDArray[np.int64]
     intervals: tuple[tuple[float, float, int], ...]
-    n_steps: int
+    steps: int
 
     title = "Where starts lead (simulated)"
 
@@ -358,7 +358,7 @@ class RegionOfAttraction(Result):
                 point = self.equilibria.points[end]
                 name = f"weight {point.weight:.3g} ({point.verdict})"
                 ax.plot(self.starts[at], np.full(at.sum(), point.weight), ".", label=name)
-            lost: str | None = f"none reached in {self.n_steps} steps"
+            lost: str | None = f"none reached in {self.steps} steps"
             for low, high, end in self.intervals:
                 if end < 0:
                     ax.axvspan(low, high, color="0.5", alpha=0.15, lw=0, label=lost)
@@ -374,9 +374,9 @@ class RegionOfAttraction(Result):
         return ax
 
     def to_dict(self) -> dict[str, Any]:
-        """Keys: n_steps, starts (number), intervals, and the equilibria."""
+        """Keys: steps, starts (number), intervals, and the equilibria."""
         return {
-            "n_steps": self.n_steps,
+            "steps": self.steps,
             "n_starts": int(self.starts.size),
             "intervals": [
                 {"from_ema": lo, "to_ema": hi, "equilibrium": end if end >= 0 else None}
@@ -399,7 +399,7 @@ def region_of_attraction(
     plant: LogRatio,
     disturbance: float = 0.0,
     n_starts: int = 199,
-    n_steps: int | None = None,
+    steps: int | None = None,
 ) -> RegionOfAttraction:
     """Estimate the region of attraction of every balance point by simulation.
 
@@ -413,7 +413,7 @@ def region_of_attraction(
         d, in nats.
     n_starts : int
         Starting averages, evenly spaced in (0, 1).
-    n_steps : int, optional
+    steps : int, optional
         Horizon; default twenty time constants of the slowest linear mode, at most 20,000.
 
     Returns
@@ -430,23 +430,23 @@ def region_of_attraction(
         raise InputError(f"plant {type(plant).__name__}: this estimate simulates log-ratio plants")
     found = equilibria(spec, plant, disturbance)
     starts = np.arange(1, n_starts + 1) / (n_starts + 1.0)
-    if n_steps is None:
+    if steps is None:
         rates = [
             -math.log(min(p.spectral_radius, 1 - 1e-4))
             for p in found.points
             if p.verdict == "stable"
         ]
-        n_steps = int(min(20.0 / max(min(rates, default=1e-3), 1e-3) * spec.interval, 20_000)) + 50
-    _, y = simulate_log_ratio(spec, plant, disturbance, starts, n_steps)
+        steps = int(min(20.0 / max(min(rates, default=1e-3), 1e-3) * spec.interval, 20_000)) + 50
+    _, y = simulate_log_ratio(spec, plant, disturbance, starts, steps)
     ends = np.full(starts.size, -1, dtype=np.int64)
-    tail = y[-max(50, n_steps // 20) :]
+    tail = y[-max(50, steps // 20) :]
     for index, point in enumerate(found.points):
         gap = np.abs(tail - point.log_ratio).max(axis=0)
         ends[gap < 1e-3 * (1.0 + abs(point.log_ratio))] = index
     cuts = np.flatnonzero(np.diff(ends)) + 1
     runs = np.split(np.arange(starts.size), cuts)
     intervals = tuple((float(starts[r[0]]), float(starts[r[-1]]), int(ends[r[0]])) for r in runs)
-    return RegionOfAttraction(found, starts, ends, intervals, n_steps)
+    return RegionOfAttraction(found, starts, ends, intervals, steps)
 
 
 def contraction_rate(spec: GabaSpec) -> float:

@@ -65,7 +65,7 @@ class StepInfo:
 
     Attributes
     ----------
-    rise_steps : int or None
+    rise_time_steps : int or None
         From 10 to 90 % of the final change of u.
     settling_steps : int or None
         First step from which u stays within 2 % of its final change.
@@ -79,7 +79,7 @@ class StepInfo:
         Why the values are None.
     """
 
-    rise_steps: int | None
+    rise_time_steps: int | None
     settling_steps: int | None
     overshoot_percent: float | None
     share_error: float | None
@@ -118,7 +118,7 @@ class LinearResponse(Result):
             "kind": self.kind,
             "stable": self.loop.closed.stable,
             "verdict": self.loop.closed.verdict,
-            "n_steps": int(self.steps.size),
+            "steps": int(self.steps.size),
             **info,
             "final_log_ratio": float(self.log_ratio[-1]),
             "final_log_weights": float(self.log_weights[-1]),
@@ -136,7 +136,7 @@ class LinearResponse(Result):
             return [*rows, ("step info", f"none: {info.reason}")]
         return [
             *rows,
-            ("rise 10-90 %", f"{info.rise_steps} steps"),
+            ("rise 10-90 %", f"{info.rise_time_steps} steps"),
             ("settling to 2 %", f"{info.settling_steps} steps"),
             ("overshoot", f"{info.overshoot_percent:.3g} %"),
             ("share error at rest", f"{info.share_error:+.4g}"),
@@ -230,7 +230,7 @@ def _simulate_steps(loop: Loop, d: Array) -> tuple[Array, Array]:
     return y, u
 
 
-def step_response(loop: Loop, size: float = 1.0, n_steps: int | None = None) -> LinearResponse:
+def step_response(loop: Loop, size: float = 1.0, steps: int | None = None) -> LinearResponse:
     """Response to a lasting step of the imbalance, with step info.
 
     Parameters
@@ -239,7 +239,7 @@ def step_response(loop: Loop, size: float = 1.0, n_steps: int | None = None) -> 
         Two tasks.
     size : float
         Step of d = log(g_1/g_2), in nats, from the first step on.
-    n_steps : int, optional
+    steps : int, optional
         How many; default a horizon that fits the slowest pole.
 
     Returns
@@ -254,9 +254,9 @@ def step_response(loop: Loop, size: float = 1.0, n_steps: int | None = None) -> 
     >>> step_response(open_loop(GabaSpec(), LogRatio(0.0))).info.settling_steps
     389
     """
-    n = horizon(loop) if n_steps is None else n_steps
+    n = horizon(loop) if steps is None else steps
     if n < 1:
-        raise InputError(f"n_steps = {n} is below 1: give a number of steps, such as 1000")
+        raise InputError(f"steps = {n} is below 1: give a number of steps, such as 1000")
     result = linear_response(loop, np.full(n, float(size)), f"step of {size:g} nats")
     return replace(result, info=_step_info(loop, result, size))
 
@@ -282,7 +282,7 @@ def _step_info(loop: Loop, result: LinearResponse, size: float) -> StepInfo:
     first10, first90 = (int(np.flatnonzero(relative >= level)[0]) for level in (0.1, 0.9))
     overshoot = max(0.0, 100.0 * (float(relative.max()) - 1.0))
     return StepInfo(
-        rise_steps=first90 - first10,
+        rise_time_steps=first90 - first10,
         settling_steps=settling,
         overshoot_percent=overshoot if overshoot > 1e-9 else 0.0,
         share_error=share_error,
@@ -292,7 +292,7 @@ def _step_info(loop: Loop, result: LinearResponse, size: float) -> StepInfo:
 
 
 def ramp_response(
-    loop: Loop, slope_per_step: float = 0.001, n_steps: int | None = None
+    loop: Loop, slope_per_step: float = 0.001, steps: int | None = None
 ) -> LinearResponse:
     """Response to a steady drift of the imbalance.
 
@@ -305,7 +305,7 @@ def ramp_response(
         Two tasks.
     slope_per_step : float
         Drift of d per step, in nats.
-    n_steps : int, optional
+    steps : int, optional
         How many; default a horizon that fits the slowest pole.
 
     Examples
@@ -317,7 +317,7 @@ def ramp_response(
     >>> round(float(response.contributions[-1]), 4)
     0.099
     """
-    n = horizon(loop) if n_steps is None else n_steps
+    n = horizon(loop) if steps is None else steps
     return linear_response(
         loop, slope_per_step * np.arange(n), f"ramp of {slope_per_step:g} per step"
     )

@@ -85,12 +85,12 @@ def test_horizon_fits_the_slowest_pole(beta):
         GabaSpec(beta=beta).to_control(), T=np.arange(4 * facts.settling_updates + 8)
     )
     assert response.info.settling_steps == pytest.approx(theirs["SettlingTime"], abs=1)
-    assert response.info.rise_steps == pytest.approx(theirs["RiseTime"], abs=1)
+    assert response.info.rise_time_steps == pytest.approx(theirs["RiseTime"], abs=1)
 
 
 def test_step_info_of_the_default():
     info = step_response(open_loop(GabaSpec(), LogRatio(0.0))).info
-    assert (info.rise_steps, info.settling_steps) == (219, 389)
+    assert (info.rise_time_steps, info.settling_steps) == (219, 389)
 
 
 def test_bandwidth_of_a_discrete_first_order_system():

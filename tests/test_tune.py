@@ -105,7 +105,7 @@ def test_published_range_and_what_the_published_floor_leaves() -> None:
     assert published.residual == pytest.approx(120.05, abs=0.01)
     assert found.spec.floor == pytest.approx(1 / 2401, rel=0.01)
     assert found.spec.interval == 11
-    assert "multiply the first (loud) loss by 0.0029" in found.units
+    assert "multiply the first (loud) loss by 0.0029" in found.advice
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_positive_feedback_needs_a_lower_floor() -> None:
 
 
 def test_comparable_units_are_left_alone() -> None:
-    assert "leave them" in tune(Workload(0.1, 2.0)).units
+    assert "leave them" in tune(Workload(0.1, 2.0)).advice
 
 
 @pytest.mark.parametrize(

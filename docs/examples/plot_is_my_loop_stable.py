@@ -63,7 +63,7 @@ with plots.style():
 # :math:`w_1 g_1` and :math:`w_2 g_2` become equal (q returns to 0), while the share of the
 # gradient norms never returns to one half. It is not what the loop controls.
 
-response = step_response(loop, n_steps=200)
+response = step_response(loop, steps=200)
 print(response)
 with plots.style():
     figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")

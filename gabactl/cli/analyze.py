@@ -20,17 +20,29 @@ def register(app: typer.Typer) -> None:
         spec: SpecOptions,
         plant: Annotated[
             str | None,
-            typer.Option("--plant", help="For example log-ratio:rho=0.5,a=0.9,delay=1."),
+            typer.Option(
+                "--plant",
+                metavar="PLANT",
+                help="What answers to the weights, such as log-ratio:rho=-0.1,a=0.9,delay=1.",
+                show_default="none: the controller alone",
+            ),
         ] = None,
         ratio: RatioOption = 1.0,
         sensor_delay: SensorDelayOption = 0,
         disturbance: Annotated[
-            float, typer.Option("--disturbance", help="Constant imbalance in nats.")
+            float,
+            typer.Option("--disturbance", metavar="X", help="Constant imbalance, in nats."),
         ] = 0.0,
         noise: Annotated[
-            float, typer.Option("--noise", help="Noise of the log ratio in nats.", min=0.0)
+            float,
+            typer.Option(
+                "--noise", metavar="X", help="Noise of log(g_1/g_2) per step, in nats.", min=0.0
+            ),
         ] = 0.5,
-        skew: Annotated[float, typer.Option("--skew", help="Skew of the disk margin.")] = 0.0,
+        skew: Annotated[
+            float,
+            typer.Option("--skew", metavar="X", help="Skew of the disk margin; 0 is balanced."),
+        ] = 0.0,
         certify: Annotated[
             bool, typer.Option("--certify", help="Try certificates of global stability too.")
         ] = False,

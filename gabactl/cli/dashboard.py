@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from gabactl.cli._options import TRACE
 from gabactl.cli._spec import SpecOptions, spec_options
 
 
@@ -19,9 +20,11 @@ def register(app: typer.Typer) -> None:
 def dashboard(
     trace: Annotated[
         str | None,
-        typer.Argument(metavar="[TRACE]", help="Trace file, or bundled name, to look at."),
+        typer.Argument(metavar="[TRACE]", help=TRACE),
     ] = None,
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 5006,
+    port: Annotated[
+        int, typer.Option(metavar="N", help="Port on 127.0.0.1; 0 takes a free one.")
+    ] = 5006,
     no_browser: Annotated[
         bool, typer.Option("--no-browser", help="Only print the address.")
     ] = False,

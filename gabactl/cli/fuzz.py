@@ -80,8 +80,10 @@ def register(app: typer.Typer) -> None:
         if target == "readers":
             from gabactl.fuzz.readers import fuzz_readers
 
-            result = fuzz_readers(seconds=seconds or 60.0, seed=seed, corpus=corpus)
-            show(result, json_output)
+            result = fuzz_readers(time_limit=seconds or 60.0, seed=seed, corpus=corpus)
+            # The same shape as of the other targets.
+            whole = {"violated": result.violated, "results": [result.to_dict()]}
+            show(whole if json_output else result, json_output)
             raise typer.Exit(1 if result.violated else 0)
         from gabactl.fuzz.engine import fuzz as run
 

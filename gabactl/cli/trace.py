@@ -91,18 +91,17 @@ def _columns(pairs: list[str]) -> dict[str, str]:
 
 def list_bundled(as_json: JsonFlag = False) -> None:
     """The traces that come with the package."""
-    import json
-
     from gabactl.traces import bundled
 
     names = list(bundled())
-    print(json.dumps(names) if as_json else "\n".join(names) or "none")
-
-
-def _say(as_json: bool, path: Path, rows: int) -> None:
-    import json
-
     if as_json:
-        print(json.dumps({"output": str(path), "rows": rows}))
+        show({"traces": names}, True)
     else:
-        print(f"{path}: {rows} steps")
+        print("\n".join(names) or "none")
+
+
+def _say(as_json: bool, path: Path, steps: int) -> None:
+    if as_json:
+        show({"output": str(path), "steps": steps}, True)
+    else:
+        print(f"{path}: {steps} steps")

@@ -116,14 +116,14 @@ def seed_files(folder: str | Path) -> list[Path]:
 
 
 def fuzz_readers(
-    seconds: float = 60.0, seed: int = 0, corpus: str | Path = ".gabactl/corpus"
+    time_limit: float = 60.0, seed: int = 0, corpus: str | Path = ".gabactl/corpus"
 ) -> ReaderFuzz:
     """Run the coverage-guided fuzzer for some time.
 
     Parameters
     ----------
-    seconds : float
-        Time to run.
+    time_limit : float
+        Seconds to run.
     seed : int
         Of libFuzzer.
     corpus : path
@@ -143,14 +143,14 @@ def fuzz_readers(
         seed_files(seeds)
         command = [
             sys.executable, "-m", "gabactl.fuzz._reader_target", str(kept), str(seeds),
-            f"-max_total_time={max(1, round(seconds))}", f"-seed={seed + 1}", "-max_len=65536",
+            f"-max_total_time={max(1, round(time_limit))}", f"-seed={seed + 1}", "-max_len=65536",
             f"-rss_limit_mb={_MEMORY_MIB}", f"-timeout={_HANG_S}", "-print_final_stats=1",
             f"-artifact_prefix={kept}/crash-",
         ]  # fmt: skip
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", check=False
         )
-    return _read_log(done.stdout + done.stderr, done.returncode, seconds, seed)
+    return _read_log(done.stdout + done.stderr, done.returncode, time_limit, seed)
 
 
 def _read_log(log: str, code: int, seconds: float, seed: int) -> ReaderFuzz:

@@ -69,13 +69,13 @@ class Identification(Result):
     fit_percent, fit_percent_without_feedback : float or None
         100 (1 - rms error / standard deviation) of one-step predictions on the last fifth of the
         readings, fitted on the rest, with and without the weights as an input.
-    ljung_box_p : float
+    ljung_box_p_value : float
         Residual whiteness over 20 lags.
-    input_residual_p : float
+    input_residual_p_value : float
         Residual against the excitation, present and past (over-identification test).
     saturated_fraction : float or None
         Share of readings at which the weights were at the floor.
-    max_lag : float
+    max_lag_steps : float
         Longest lag searched, steps.
     seed : int
         Of the simulated critical values and the re-randomisation.
@@ -103,10 +103,10 @@ class Identification(Result):
     noise: NoiseModel
     fit_percent: float | None
     fit_percent_without_feedback: float | None
-    ljung_box_p: float
-    input_residual_p: float
+    ljung_box_p_value: float
+    input_residual_p_value: float
     saturated_fraction: float | None
-    max_lag: float
+    max_lag_steps: float
     seed: int
     notes: tuple[str, ...]
     signals: Signals
@@ -139,14 +139,14 @@ class Identification(Result):
     def to_dict(self) -> dict[str, Any]:
         """The result as plain values.
 
-        Keys: name, paired, readings, rho, rho_low, rho_high, a, a_low, a_high, lag_steps, delay,
+        Keys: source, paired, readings, rho, rho_low, rho_high, a, a_low, a_high, lag_steps, delay,
         delays, level, feedback, p_value, verdict, loop, randomisation, placebo, arx, noise,
-        fit_percent, fit_percent_without_feedback, ljung_box_p, input_residual_p,
-        saturated_fraction, max_lag, spec, seed, notes.
+        fit_percent, fit_percent_without_feedback, ljung_box_p_value, input_residual_p_value,
+        saturated_fraction, max_lag_steps, spec, seed, notes.
         """
         noise = self.noise
         return {
-            "name": self.name,
+            "source": self.name,
             "paired": self.paired,
             "readings": self.readings,
             "rho": self.rho,
@@ -174,10 +174,10 @@ class Identification(Result):
             },
             "fit_percent": self.fit_percent,
             "fit_percent_without_feedback": self.fit_percent_without_feedback,
-            "ljung_box_p": self.ljung_box_p,
-            "input_residual_p": self.input_residual_p,
+            "ljung_box_p_value": self.ljung_box_p_value,
+            "input_residual_p_value": self.input_residual_p_value,
             "saturated_fraction": self.saturated_fraction,
-            "max_lag": self.max_lag,
+            "max_lag_steps": self.max_lag_steps,
             "spec": self.spec.to_dict(),
             "seed": self.seed,
             "notes": list(self.notes),
@@ -217,8 +217,8 @@ class Identification(Result):
                 f"{arx.n_ar} of y, {arx.n_inputs} of u "
                 f"({arx.value:.1f}, without u {arx.value_without_input:.1f})",
             ),
-            ("residual whiteness", f"p = {self.ljung_box_p:.3g} (Ljung-Box, 20 lags)"),
-            ("residual against input", f"p = {self.input_residual_p:.3g}"),
+            ("residual whiteness", f"p = {self.ljung_box_p_value:.3g} (Ljung-Box, 20 lags)"),
+            ("residual against input", f"p = {self.input_residual_p_value:.3g}"),
         ]
         if self.fit_percent is not None:
             rows.append(
@@ -408,10 +408,10 @@ def _identify(
         noise=fit.noise,
         fit_percent=held_out[0],
         fit_percent_without_feedback=held_out[1],
-        ljung_box_p=_ljung_box(fit),
-        input_residual_p=_input_residual(fit, profile),
+        ljung_box_p_value=_ljung_box(fit),
+        input_residual_p_value=_input_residual(fit, profile),
         saturated_fraction=None if paired else _saturated_fraction(signals),
-        max_lag=lag,
+        max_lag_steps=lag,
         seed=seed,
         notes=(),
         signals=signals,
@@ -492,9 +492,13 @@ def _held_out_fit(
 
 def _notes(found: Identification) -> tuple[str, ...]:
     notes = []
-    if found.max_lag > 0 and found.lag_steps > 0.9 * found.max_lag and found.sign != "none":
+    if (
+        found.max_lag_steps > 0
+        and found.lag_steps > 0.9 * found.max_lag_steps
+        and found.sign != "none"
+    ):
         notes.append(
-            f"the lag is at the end of the search ({found.max_lag:g} steps): rho is the gain up to "
+            f"the lag is at the end of the search ({found.max_lag_steps:g} steps): rho is the gain up to "
             "that time scale; a longer excitation period sees further"
         )
     if found.sign != "none" and found.delay + 1 == len(found.fit.regressors) > 1:
@@ -507,7 +511,7 @@ def _notes(found: Identification) -> tuple[str, ...]:
             "rho may be near 1, where the loop answers over (1/(1 - rho))/(1 - beta) steps: intervals "
             "from 4,000 steps then covered the truth in 93.8 to 94.0 % of 2,000 runs, not 95 %"
         )
-    if found.ljung_box_p < 0.01:
+    if found.ljung_box_p_value < 0.01:
         notes.append("the residual is not white: the noise model misses something, see rho by")
         notes[-1] += " randomisation, which does not rest on it"
     if found.saturated_fraction is not None and found.saturated_fraction > 0.1:
@@ -515,7 +519,7 @@ def _notes(found: Identification) -> tuple[str, ...]:
             f"the weights were at the floor for {100 * found.saturated_fraction:.0f} % of the run: "
             "there the loop is open, whatever the plant, and the loop's verdict does not apply"
         )
-    if found.input_residual_p < 0.01:
+    if found.input_residual_p_value < 0.01:
         notes.append("the residual still follows the excitation: one lag and delay do not describe")
         notes[-1] += " the response"
     if not found.placebo.passed:

@@ -63,7 +63,7 @@ class ProofResult(Result):
         rows += [("method", self.theorem.method), ("expected", self.theorem.expect)]
         if self.mutant is not None:
             rows.append(("mutant", self.mutant))
-        rows += [("step", text) for text in found.steps]
+        rows += [("step", text) for text in found.derivation]
         if found.core:
             rows.append(("core", ", ".join(found.core)))
         for label, values in (

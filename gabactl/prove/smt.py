@@ -118,7 +118,7 @@ def both(outcomes: Iterable[Outcome]) -> Outcome:
     ('a', 'b')
     """
     found = list(outcomes)
-    steps = tuple(step for part in found for step in part.steps)
+    steps = tuple(step for part in found for step in part.derivation)
     for verdict in ("refuted", "unknown"):
         for part in found:
             if part.verdict == verdict:

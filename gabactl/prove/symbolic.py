@@ -73,7 +73,7 @@ class Derivation:
     >>> x = sympy.Symbol("x", positive=True)
     >>> proof = Derivation()
     >>> proof.equal("a square", (x + 1) ** 2, x**2 + 2 * x + 1)
-    >>> proof.done().steps
+    >>> proof.done().derivation
     ('a square: equal by algebra',)
     """
 
@@ -134,7 +134,7 @@ class Derivation:
     def include(self, text: str, outcome: Outcome) -> None:
         """A part decided elsewhere."""
         if outcome.verdict == "proved":
-            self._steps += outcome.steps or [text]
+            self._steps += outcome.derivation or [text]
             self._core += outcome.core
         elif outcome.verdict == "refuted":
             self._fail(text, dict(outcome.counterexample or {}))

@@ -26,7 +26,7 @@ class Outcome:
     ----------
     verdict : {"proved", "refuted", "unknown"}
         A step that cannot be decided, or a counterexample that does not replay, gives ``unknown``.
-    steps : tuple of str
+    derivation : tuple of str
         The derivation, one checked step a line.
     core : tuple of str
         Names of the hypotheses a solver needed.
@@ -41,7 +41,7 @@ class Outcome:
     """
 
     verdict: Verdict
-    steps: tuple[str, ...] = ()
+    derivation: tuple[str, ...] = ()
     core: tuple[str, ...] = ()
     counterexample: Mapping[str, str] | None = None
     replays: tuple[str, ...] = ()
@@ -59,8 +59,8 @@ class Outcome:
         if self.certificate is not None:
             return "certificate " + ", ".join(f"{n} = {v}" for n, v in self.certificate.items())
         parts = []
-        if self.steps:
-            parts.append(f"{len(self.steps)} steps" if len(self.steps) > 1 else "1 step")
+        if self.derivation:
+            parts.append(f"{len(self.derivation)} steps" if len(self.derivation) > 1 else "1 step")
         if self.core:
             parts.append("core " + ", ".join(self.core))
         return "; ".join(parts)
@@ -69,7 +69,7 @@ class Outcome:
         """Plain values; :meth:`from_dict` reads them back."""
         return {
             "verdict": self.verdict,
-            "steps": list(self.steps),
+            "derivation": list(self.derivation),
             "core": list(self.core),
             "counterexample": None if self.counterexample is None else dict(self.counterexample),
             "replays": list(self.replays),
@@ -83,12 +83,12 @@ class Outcome:
 
         Examples
         --------
-        >>> Outcome.from_dict(Outcome("proved", steps=("0 = 0",)).to_dict()).witness
+        >>> Outcome.from_dict(Outcome("proved", derivation=("0 = 0",)).to_dict()).witness
         '1 step'
         """
         return cls(
             verdict=values["verdict"],
-            steps=tuple(values["steps"]),
+            derivation=tuple(values["derivation"]),
             core=tuple(values["core"]),
             counterexample=values["counterexample"],
             replays=tuple(values["replays"]),

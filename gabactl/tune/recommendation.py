@@ -74,7 +74,7 @@ class Tuning(Result):
         The constraints that decided.
     reasons : dict of str to str
         One sentence per setting.
-    units : str
+    advice : str
         What rescaling the loud loss would do, which comes first.
     noise_target, max_overhead : float
         The limits asked for.
@@ -85,7 +85,7 @@ class Tuning(Result):
     alternatives: tuple[Alternative, ...]
     binding: tuple[str, ...]
     reasons: dict[str, str]
-    units: str
+    advice: str
     noise_target: float
     max_overhead: float
 
@@ -98,12 +98,12 @@ class Tuning(Result):
     def to_dict(self) -> dict[str, Any]:
         """The result as plain values.
 
-        Keys: spec, units, binding, reasons, noise_target, max_overhead, workload, alternatives
+        Keys: spec, advice, binding, reasons, noise_target, max_overhead, workload, alternatives
         (name, spec, jitter, lag_error, total, ramp_lag_steps, overhead, residual_ratio, stable).
         """
         return {
             "spec": self.spec.to_dict(),
-            "units": self.units,
+            "advice": self.advice,
             "binding": list(self.binding),
             "reasons": dict(self.reasons),
             "noise_target": self.noise_target,
@@ -128,7 +128,7 @@ class Tuning(Result):
         work = self.workload
         settings = self.spec.to_dict()
         return [
-            ("units first", self.units),
+            ("units first", self.advice),
             *((name, f"{_shown(settings[name])} ({why})") for name, why in self.reasons.items()),
             ("what binds", "; ".join(self.binding)),
             (
@@ -250,7 +250,7 @@ def tune(
         alternatives=_alternatives(spec, workload, noise_target),
         binding=tuple(binding),
         reasons=_reasons(spec, workload),
-        units=_units(workload),
+        advice=_units(workload),
         noise_target=noise_target,
         max_overhead=max_overhead,
     )

@@ -93,7 +93,7 @@ def test_finish(capsys, killed):
     assert "killed.parquet: 2 steps" in run(capsys, "trace", "finish", killed)
     output = killed.with_name("other.parquet")
     found = json.loads(run(capsys, "trace", "finish", killed, "-o", output, "--json"))
-    assert found == {"output": str(output), "rows": 2}
+    assert found == {"output": str(output), "steps": 2}
     assert read_trace(output).truncated
     assert killed.exists()
 
@@ -105,7 +105,7 @@ def test_convert(capsys, trace, tmp_path):
 
 
 def test_list(capsys):
-    names = json.loads(run(capsys, "trace", "list", "--json"))
+    names = json.loads(run(capsys, "trace", "list", "--json"))["traces"]
     assert isinstance(names, list)
     run(capsys, "trace", "list")
 

@@ -26,8 +26,8 @@ def test_the_sign_is_told(rho: float, sign: str) -> None:
     assert found.rho_interval[0] <= rho <= found.rho_interval[1]
     assert found.loop.verdict == "stable"
     assert found.placebo.passed
-    assert found.ljung_box_p > 0.01
-    assert found.input_residual_p > 0.01
+    assert found.ljung_box_p_value > 0.01
+    assert found.input_residual_p_value > 0.01
     assert sign == "none" or sign in str(found)
 
 

@@ -120,7 +120,7 @@ def test_every_refutation_shows_a_counterexample_and_every_proof_a_derivation(
         if found.verdict == "refuted":
             assert found.counterexample, result.theorem.id
         else:
-            assert found.steps or found.core or found.certificate, result.theorem.id
+            assert found.derivation or found.core or found.certificate, result.theorem.id
 
 
 def test_counterexamples_are_replayed_through_controller_and_module(table: ProofTable) -> None:
@@ -134,7 +134,7 @@ def test_counterexamples_are_replayed_through_controller_and_module(table: Proof
 def test_the_c13_counterexample_is_minimal(table: ProofTable) -> None:
     # Theory: 229.1 readings to the floor, so no earlier step can break the promise.
     first = table.outcome("C13")
-    assert any("active step 230" in step for step in first.steps)
+    assert any("active step 230" in step for step in first.derivation)
     assert first.counterexample is not None
     assert first.counterexample["w"] == "1/21, 20/21"
 
