@@ -256,7 +256,7 @@ class Rational:
     def _curvature(self, least: Real) -> Real:
         """Bound of |d^2 log R/dw^2| on each arc: sum of |r|/distance^2."""
         with np.errstate(divide="ignore"):
-            return np.asarray((np.abs(self._roots) / least**2).sum(-1))
+            return np.asarray((np.abs(self._roots) / least**2).sum(1))
 
     def _turn_bounds(self, least: Real) -> tuple[Real, Real]:
         """Bounds of |d arg R/dw| and |d^2 arg R/dw^2| on each arc.
@@ -272,7 +272,7 @@ class Rational:
             second = np.minimum(radius / least**2, off * np.sqrt(radius) / least**3)
         first = np.where(on_circle, 0.5, first)
         second = np.where(on_circle, 0.0, second)
-        return np.asarray(first.sum(-1)), np.asarray(second.sum(-1))
+        return np.asarray(first.sum(1)), np.asarray(second.sum(1))
 
     def _first_arcs(self) -> tuple[Real, Real]:
         grid = np.linspace(0.0, math.pi, 4 * self._roots.size + 9)
@@ -288,9 +288,10 @@ class Rational:
         >>> Rational.of([], [0.5], 1.0).gain_crossings().round(4).tolist()  # 1/|z - 1/2| = 1
         [1.3181]
         """
-        probes = self._log_modulus(np.linspace(0.1, 3.0, 7)) if self.gain != 0 else np.full(7, -1.0)
-        if self.gain == 0 or (np.abs(probes) < 1e-13).all():
-            # Nothing to cross: no loop at all, or |R| = 1 everywhere (a pure delay).
+        if self.gain == 0:
+            return np.empty(0)
+        # |R| = 1 at more places than twice the number of roots: everywhere (as of a pure delay).
+        if (np.abs(self._log_modulus(self._first_arcs()[0])) < 1e-13).all():
             return np.empty(0)
 
         def excluded(lo: Real, hi: Real, least: Real, most: Real) -> NDArray[np.bool_]:
@@ -298,8 +299,8 @@ class Rational:
                 near, far = np.log(least), np.log(most)
             up = self._signs > 0
             k = math.log(abs(self.gain))
-            lower = near[:, up].sum(-1) - far[:, ~up].sum(-1) + k
-            upper = far[:, up].sum(-1) - near[:, ~up].sum(-1) + k
+            lower = near[:, up].sum(1) - far[:, ~up].sum(1) + k
+            upper = far[:, up].sum(1) - near[:, ~up].sum(1) + k
             return np.asarray((lower > _SLACK) | (upper < -_SLACK))
 
         found = self._search(excluded, self._log_modulus, np.real, math.inf)
@@ -316,12 +317,11 @@ class Rational:
         """
         if self.gain == 0 or self._roots.size == 0:
             return np.array([0.0, math.pi])
-        turn = 0.0 if np.real(self.gain) > 0 else math.pi
 
         def phase(w: Real) -> Real:
             """arg R less the nearest multiple of pi."""
             e = np.exp(1j * np.asarray(w))[..., None]
-            total = (self._signs * np.angle(e - self._roots)).sum(-1) + turn
+            total = (self._signs * np.angle(e - self._roots)).sum(-1)
             return np.asarray((total + math.pi / 2) % math.pi - math.pi / 2)
 
         def excluded(lo: Real, hi: Real, least: Real, most: Real) -> NDArray[np.bool_]:
@@ -370,7 +370,7 @@ class Rational:
             rest = ~monotone
             points = rest & (half < _POINT)
             # A point that could not be excluded is a crossing that touches, unless it is a root.
-            at_root = (least < 4 * _POINT).any(-1) if self._roots.size else points
+            at_root = (least < 4 * _POINT).any(1)
             found += [float(w) for w in middle[points & ~at_root]]
             rest &= half >= _POINT
             lo, hi, middle = lo[rest], hi[rest], middle[rest]
@@ -405,7 +405,7 @@ class Rational:
                 best, at = float(values.max()), float(middle[values.argmax()])
             least, most = self._arc(lo, hi)
             with np.errstate(divide="ignore", invalid="ignore"):
-                plain = np.log(most[:, up]).sum(-1) - np.log(least[:, ~up]).sum(-1) + k
+                plain = np.log(most[:, up]).sum(1) - np.log(least[:, ~up]).sum(1) + k
                 taylor = (
                     values
                     + np.abs(np.real(self._log_slope(middle))) * half
@@ -428,7 +428,7 @@ def root_counter(loop: Rational) -> Callable[[NDArray[np.int64]], tuple[NDArray[
     -------
     callable
         From delays, shape (m,), to counts, shape (m,), and the least distance |1 + R z^-n| at the
-        crossings (0 where a pole is on the circle).
+        crossings and at z = 1 and -1 (0 where a pole is on the circle).
 
     Examples
     --------
@@ -453,14 +453,14 @@ def root_counter(loop: Rational) -> Callable[[NDArray[np.int64]], tuple[NDArray[
         n = np.asarray(delays)[:, None]
         with np.errstate(invalid="ignore", divide="ignore"):
             lag = np.exp(-1j * n * edges)
-            quiet_angle = np.angle(1.0 + at_edges * lag)
+            return_difference = 1.0 + at_edges * lag
+            quiet_angle = np.angle(return_difference)
             loud_angle = np.angle(1.0 + inverse_at_edges / lag)
-        quiet = pole_turn + n * (hi - lo) + np.diff(quiet_angle, axis=-1)
-        turns = np.where(loud, zero_turn + np.diff(loud_angle, axis=-1), quiet).sum(-1)
+        quiet = pole_turn + n * (hi - lo) + np.diff(quiet_angle)
+        turns = np.where(loud, zero_turn + np.diff(loud_angle), quiet).sum(1)
         inside = np.rint(turns / math.pi).astype(np.int64)
-        gaps = np.abs(1.0 + at_edges[1:-1] * lag[:, 1:-1])
-        margin = gaps.min(-1) if gaps.shape[1] else np.full(len(n), np.inf)
-        return degree + n[:, 0] - inside, margin
+        # At a pole on the circle there is no value, and no closed-loop pole either.
+        return degree + n[:, 0] - inside, np.fmin.reduce(np.abs(return_difference), axis=1)
 
     return count
 
@@ -475,7 +475,7 @@ def _turn(roots: Complex, lo: Real, hi: Real) -> Real:
         turn = np.where(
             inner, w[:, None] + np.angle(1.0 - roots * np.conj(e)), np.angle(1.0 - e / far)
         )
-        return np.asarray(turn.sum(-1))
+        return np.asarray(turn.sum(1))
 
     return angle(hi) - angle(lo)
 

@@ -7,23 +7,28 @@ from __future__ import annotations
 
 import cmath
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from gabactl._rational import Rational, Stability, root_counter, roots_of, stability_of
+from gabactl._delay_margin import delay_margin
+from gabactl._disk_margin import (
+    complementary_peak,
+    disk_contents,
+    disk_delta,
+    disk_factor,
+    disk_margin,
+    sensitivity_peak,
+)
+from gabactl._rational import Rational, Stability, stability_of
 from gabactl.errors import InputError
 from gabactl.linear import Loop, format_roots
 from gabactl.results import Result
 
 __all__ = ["Margins", "Witness", "confirm_witnesses", "margins", "stabilising_gains"]
-
-_MOST_DELAY = 1_000_000
-# A closed-loop pole this close to the circle, as |1 + L z^-n| at a gain crossing, is on it.
-_TOUCHING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -236,7 +241,7 @@ def margins(loop: Any, skew: float = 0.0) -> Margins:
     """
     if not math.isfinite(skew):
         raise InputError(f"skew = {skew!r} is not finite: give a number, such as 0 (balanced)")
-    rational = loop.rational if isinstance(loop, Loop) else Rational.from_lti(loop)
+    rational = _rational_of(loop)
     interval = loop.interval if isinstance(loop, Loop) else 1
     if abs(rational.characteristic()[0]) < 1e-14 * abs(rational.denominator[0]):
         raise InputError(
@@ -249,15 +254,25 @@ def margins(loop: Any, skew: float = 0.0) -> Margins:
     reasons: dict[str, str] = {}
     up, down = _gain_margins(rational, interval, witnesses, reasons)
     phase = _phase_margin(rational, interval, witnesses, reasons)
-    delay = _delay_margin(loop if isinstance(loop, Loop) else rational, witnesses, reasons)
-    ms = _peak(
-        "ms", _over_closed(rational, stability, 1.0, 0.0), rational.gain, interval, witnesses
-    )
-    mt = _peak(
-        "mt", _over_closed(rational, stability, 0.0, 1.0), rational.gain, interval, witnesses
-    )
-    alpha = _disk_margin(rational, stability, skew, interval, witnesses, reasons)
-    gain_down, gain_up, disk_phase = _disk_contents(alpha, skew)
+    delay, why = delay_margin(partial(_delayed, loop), interval)
+    if why:
+        reasons["delay_margin_steps"] = why
+    else:
+        n = int(delay)
+        witnesses["delay_margin_steps"] = Witness(stable_steps=n, unstable_steps=n + 1)
+    ms, at = sensitivity_peak(rational, stability)
+    witnesses["ms"] = Witness(frequency_rad_per_step=at / interval)
+    mt, at = complementary_peak(rational, stability)
+    witnesses["mt"] = Witness(frequency_rad_per_step=at / interval)
+    alpha, factor, at = disk_margin(rational, stability, skew)
+    if math.isinf(alpha):
+        what = "constant: no factor in a disk of this skew" if rational.gain else "open: nothing"
+        reasons["disk_margin"] = f"the loop is {what} can destabilise it"
+    else:
+        witnesses["disk_margin"] = Witness(factor, at / interval)
+    gain_down, gain_up, disk_phase = disk_contents(alpha, skew)
+    if math.isinf(gain_up):
+        reasons["disk_gain_up"] = "the disk holds every larger gain"
     return Margins(
         stability=stability,
         interval=interval,
@@ -304,8 +319,6 @@ def stabilising_gains(loop: Any) -> tuple[tuple[float, float], ...]:
         if math.isfinite(hi) and hi - lo <= 1e-12 * hi:
             continue
         middle = (lo + hi) / 2 if math.isfinite(hi) else 2.0 * lo + 1.0
-        if lo == 0.0 and math.isfinite(hi):
-            middle = hi / 2
         if rational.closed(middle).stable:
             if ranges and ranges[-1][1] == lo:
                 ranges[-1] = (ranges[-1][0], hi)
@@ -346,11 +359,9 @@ def confirm_witnesses(
         if name in ("ms", "mt"):
             continue
         if name == "delay_margin_steps":
-            n = witness.stable_steps or 0
-            if n < 300:  # a polynomial root finder is too slow beyond
-                outcome[name] = (
-                    _delayed(loop, n).closed().stable and not _delayed(loop, n + 1).closed().stable
-                )
+            n = witness.stable_steps
+            if n is not None and n < 300:  # a polynomial root finder is too slow beyond
+                outcome[name] = _confirmed_delay(loop, n)
             continue
         within, at, beyond = (
             rational.closed(_scaled(name, witness.factor, result.skew, scale)).stable
@@ -364,7 +375,7 @@ def confirm_witnesses(
 def _scaled(name: str, factor: complex, skew: float, scale: float) -> complex:
     """A witness's perturbation, made larger or smaller in its own measure."""
     if name == "disk_margin":
-        return _disk_factor(scale * _disk_delta(factor, skew), skew)
+        return disk_factor(scale * disk_delta(factor, skew), skew)
     return cmath.exp(scale * cmath.log(factor))
 
 
@@ -450,11 +461,11 @@ def _phase_margin(
 ) -> float | None:
     w = rational.gain_crossings()
     if w.size == 0:
-        middle = float(np.abs(rational.at(np.pi / 2)))
-        if abs(middle - 1.0) < 1e-12:
+        peak = rational.peak()[0]
+        if abs(peak - 1.0) < 1e-12:
             reasons["phase_margin_deg"] = "the loop gain is 1 at every frequency: none stands out"
             return None
-        side = "below" if middle < 1.0 else "above"
+        side = "below" if peak < 1.0 else "above"
         reasons["phase_margin_deg"] = f"the loop gain is {side} 1 at every frequency"
         return math.inf
     angles = np.angle(-1.0 / rational.at(w))
@@ -464,125 +475,8 @@ def _phase_margin(
     return abs(math.degrees(angle))
 
 
-def _delay_margin(
-    loop: Loop | Rational, witnesses: dict[str, Witness], reasons: dict[str, str]
-) -> float:
-    interval = loop.interval if isinstance(loop, Loop) else 1
-    peak = 0.0
-    first: list[int | None] = []
-    for extra in range(interval):
-        rational = _delayed(loop, extra)
-        peak = rational.peak()[0]
-        if peak < 1.0 - 1e-9:
-            # Small gain: |L| < 1 everywhere, and delays do not change |L|.
-            first.append(None)
-            continue
-        # A loop whose gain only touches 1 does so at single frequencies: a few delays tell.
-        bad = _first_unstable(root_counter(rational), _MOST_DELAY if peak > 1.0 + 1e-9 else 256)
-        first.append(None if bad is None else bad * interval + extra)
-        if bad == 0:
-            break  # later residues can only fail at a larger delay
-    failing = [n for n in first if n is not None]
-    if not failing:
-        reasons["delay_margin_steps"] = (
-            "the loop gain does not exceed 1 at any frequency"
-            if peak <= 1.0 + 1e-9
-            else f"stable with any delay up to {_MOST_DELAY} readings"
-        )
-        return math.inf
-    n = min(failing)
-    witnesses["delay_margin_steps"] = Witness(stable_steps=n - 1, unstable_steps=n)
-    return n - 1
-
-
-def _first_unstable(count: Callable[..., Any], most: int) -> int | None:
-    """Least delay with a closed-loop pole outside or on the circle."""
-    start, size = 0, 64
-    while start <= most:
-        n = np.arange(start, start + size)
-        outside, gap = count(n)
-        bad = np.flatnonzero((outside > 0) | (gap < _TOUCHING))
-        if bad.size:
-            return int(n[bad[0]])
-        start, size = start + size, min(size * 4, 65_536)
-    return None
-
-
-def _over_closed(rational: Rational, stability: Stability, d: float, n: float) -> Rational:
-    """(d D + n N)/(D + N), with the closed-loop poles for a denominator."""
-    leading = rational.characteristic()[0]
-    combined = np.trim_zeros(np.real(d * rational.denominator + n * rational.numerator), "f")
-    if combined.size == 0:
-        return Rational.of([], stability.poles, 0.0)
-    if n == 0.0:
-        zeros: Any = rational.poles
-    elif d == 0.0:
-        zeros = rational.zeros
-    else:
-        zeros = roots_of(combined)
-    return Rational.of(zeros, stability.poles, float(combined[0] / np.real(leading)))
-
-
-def _peak(
-    name: str, response: Rational, loop_gain: complex, interval: int, witnesses: dict[str, Witness]
-) -> float:
-    # Without a loop S is 1 everywhere, and T is 0.
-    height, w = response.peak() if loop_gain else (1.0 if name == "ms" else 0.0, 0.0)
-    witnesses[name] = Witness(frequency_rad_per_step=w / interval)
-    return height
-
-
-def _disk_margin(
-    rational: Rational,
-    stability: Stability,
-    skew: float,
-    interval: int,
-    witnesses: dict[str, Witness],
-    reasons: dict[str, str],
-) -> float:
-    if rational.gain == 0:
-        reasons["disk_margin"] = "the loop is open: nothing can destabilise it"
-        return math.inf
-    # S + c = (D + c (D + N))/(D + N)
-    c = (skew - 1.0) / 2.0
-    height, w = _over_closed(rational, stability, 1.0 + c, c).peak()
-    loop_value = complex(rational.at(w))
-    delta = 1.0 / (1.0 / (1.0 + loop_value) + c)
-    witnesses["disk_margin"] = Witness(_disk_factor(delta, skew), w / interval)
-    return 1.0 / height
-
-
-def _disk_factor(delta: complex, skew: float) -> complex:
-    bottom = 1.0 - (1.0 + skew) / 2.0 * delta
-    return (1.0 + (1.0 - skew) / 2.0 * delta) / bottom if bottom else complex(math.inf)
-
-
-def _disk_delta(factor: complex, skew: float) -> complex:
-    return (factor - 1.0) / ((1.0 - skew) / 2.0 + (1.0 + skew) / 2.0 * factor)
-
-
-def _disk_contents(alpha: float, skew: float) -> tuple[float, float, float]:
-    """Real gains and the angle that the disk of factors holds."""
-    if math.isinf(alpha):
-        return 0.0, math.inf, math.inf
-    low, high = (1.0 - skew) / 2.0 * alpha, (1.0 + skew) / 2.0 * alpha
-    ends = sorted(
-        (1.0 + sign * low) / (1.0 - sign * high) if 1.0 - sign * high else math.inf
-        for sign in (1.0, -1.0)
-    )
-    if abs(high) >= 1.0:
-        # The disk is the outside of a circle: it holds every gain beyond one end, or below.
-        ends = [max(ends[0], 0.0) if ends[1] == math.inf else ends[1], math.inf]
-        return (ends[0] if ends[0] < 1.0 else 0.0), math.inf, _disk_phase(alpha, skew)
-    return max(ends[0], 0.0), ends[1], _disk_phase(alpha, skew)
-
-
-def _disk_phase(alpha: float, skew: float) -> float:
-    """Largest angle x such that e^jx is in the disk."""
-    # delta = 2 (f - 1)/((1 - skew) + (1 + skew) f); on f = e^jx: |delta| = 2 t/sqrt(1 + skew^2 t^2),
-    # t = tan(x/2).
-    rest = 4.0 - (skew * alpha) ** 2
-    return math.degrees(2.0 * math.atan(alpha / math.sqrt(rest))) if rest > 0.0 else 180.0
+def _confirmed_delay(loop: Any, n: int) -> bool:
+    return _delayed(loop, n).closed().stable and not _delayed(loop, n + 1).closed().stable
 
 
 def _db(ratio: float | None) -> float | None:

@@ -1,12 +1,15 @@
 """Break the controller and the margins in every small way there is, and expect the tests to notice.
 
-A mutant is one change of the syntax tree: a comparison or operator swapped, a constant moved, a
-condition negated, a statement left out. Each runs against the tests that execute its line, quickest
-first, in a forked process whose import of the module yields the mutant. Messages built by f-strings,
-docstrings and type hints are not mutated.
+A mutant is one change of the syntax tree: a comparison or operator swapped, a constant or a message
+altered, a condition negated, a call or a raise left out. One process imports everything and collects
+the tests once; for each mutant it forks, puts the mutated code into the functions in place, and runs
+the tests that execute the changed lines, quickest first, until one fails. Docstrings, type hints and
+decorators are not mutated. A mutant that runs out of time or memory counts as caught.
 
     python tests/mutate_modules.py                           # all modules, table of survivors
-    python tests/mutate_modules.py --module margins --jobs 2
+    python tests/mutate_modules.py --module controller --jobs 2
+    python tests/mutate_modules.py --resume mutants.jsonl    # goes on where it was stopped
+    python tests/mutate_modules.py --survivors-of mutants.jsonl --only peak
     python tests/mutate_modules.py -o simulations/results/mutation.json
 
 ``mutants_equivalent.toml`` beside this file names the mutants that no test can tell from the
@@ -19,35 +22,41 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
-import importlib.abc
-import importlib.machinery
-import importlib.util
+import functools
+import gc
+import hashlib
 import json
 import os
+import pickle
 import random
-import shutil
+import resource
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 import tomllib
+import types
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 LEAST = 0.95
 
-#: module: the tests that are its own (its doctests always are).
+_MARGINS = ["tests/test_margins_details.py", "tests/test_margins_text.py"]
+#: module: its own quick tests (its doctests always are). What survives these survived few enough
+#: seconds that all of its mutants can be tried; the slower tests of the same modules come on top.
 MODULES = {
     "controller": ["tests/test_controller.py", "tests/test_controller_details.py"],
-    "margins": ["tests/test_margins.py", "tests/test_margins_text.py"],
-    "_rational": ["tests/test_rational.py", "tests/test_margins.py", "tests/test_margins_text.py"],
+    "margins": _MARGINS,
+    "_delay_margin": _MARGINS,
+    "_disk_margin": _MARGINS,
+    "_rational": ["tests/test_rational.py", "tests/test_rational_bounds.py"],
 }
 
-_COMPARE = {
+_COMPARE: dict[type, list[type]] = {
     ast.Lt: [ast.LtE, ast.GtE],
     ast.LtE: [ast.Lt, ast.Gt],
     ast.Gt: [ast.GtE, ast.LtE],
@@ -59,7 +68,7 @@ _COMPARE = {
     ast.In: [ast.NotIn],
     ast.NotIn: [ast.In],
 }
-_BINARY = {
+_BINARY: dict[type, type] = {
     ast.Add: ast.Sub,
     ast.Sub: ast.Add,
     ast.Mult: ast.Div,
@@ -82,7 +91,11 @@ class Mutant:
     line: int
     lines: tuple[int, ...]
     change: str
-    tree: ast.Module
+    tree: ast.Module = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        return f"{self.where}: {self.change}"
 
 
 def mutants_of(source: str) -> list[Mutant]:
@@ -124,7 +137,7 @@ def _places(tree: ast.Module) -> Iterator[tuple[str, ast.stmt, Path_]]:
     def walk(
         node: ast.AST, where: str, statement: ast.stmt | None, path: Path_
     ) -> Iterator[tuple[str, ast.stmt, Path_]]:
-        if isinstance(node, ast.JoinedStr | ast.Import | ast.ImportFrom):
+        if isinstance(node, ast.Import | ast.ImportFrom):
             return
         if isinstance(node, ast.stmt):
             statement = node
@@ -135,11 +148,13 @@ def _places(tree: ast.Module) -> Iterator[tuple[str, ast.stmt, Path_]]:
         if statement is not None:
             yield where or "module", statement, path
         for name, value in ast.iter_fields(node):
-            if name in ("annotation", "returns", "decorator_list"):
+            if name in ("annotation", "returns", "decorator_list", "format_spec"):
                 continue
             if isinstance(value, list):
                 for i, child in enumerate(value):
-                    if isinstance(child, ast.AST):
+                    # The words of an f-string are one message, changed as a whole.
+                    words = isinstance(node, ast.JoinedStr) and isinstance(child, ast.Constant)
+                    if isinstance(child, ast.AST) and not words:
                         yield from walk(child, where, statement, (*path, (name, i)))
             elif isinstance(value, ast.AST):
                 yield from walk(value, where, statement, (*path, (name, None)))
@@ -162,8 +177,8 @@ def _assigns_all(node: ast.stmt) -> bool:
     return node.targets[0].id == "__all__" or "NDArray[" in ast.unparse(node.value)
 
 
-def _at(tree: ast.AST, path: Path_) -> ast.AST:
-    node = tree
+def _at(tree: ast.AST, path: Path_) -> Any:
+    node: Any = tree
     for name, index in path:
         value = getattr(node, name)
         node = value if index is None else value[index]
@@ -179,9 +194,9 @@ def _replace(tree: ast.AST, path: Path_, new: ast.AST) -> None:
         getattr(parent, name)[index] = new
 
 
-def _changes(node: ast.AST) -> list:
+def _changes(node: ast.AST) -> list[Any]:
     """Functions from a copy of this node to what stands in its place."""
-    changes = []
+    changes: list[Any] = []
     if isinstance(node, ast.Compare):
         for i, op in enumerate(node.ops):
             for new in _COMPARE.get(type(op), []):
@@ -198,6 +213,8 @@ def _changes(node: ast.AST) -> list:
     elif isinstance(node, ast.Constant):
         for value in _other_values(node.value):
             changes.append(lambda n, value=value: ast.Constant(value))
+    elif isinstance(node, ast.JoinedStr):
+        changes.append(lambda n: ast.JoinedStr([ast.Constant("XX"), *n.values]))
     elif isinstance(node, ast.If | ast.IfExp | ast.While):
         changes.append(lambda n: _set(n, "test", None, ast.UnaryOp(ast.Not(), n.test)))
     elif isinstance(node, ast.Break):
@@ -215,7 +232,7 @@ def _changes(node: ast.AST) -> list:
     return changes
 
 
-def _other_values(value: object) -> list:
+def _other_values(value: object) -> list[object]:
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, int):
@@ -247,27 +264,62 @@ def _without_keyword(node: ast.Call, index: int) -> ast.AST:
     return node
 
 
+# -- putting a mutant in place ------------------------------------------------------------------
+
+
+def put_in_place(module: types.ModuleType, tree: ast.Module) -> None:
+    """Give the module's own functions, methods and constants the code and values of ``tree``.
+
+    Whatever imported a function keeps its object, so the mutant acts everywhere at once.
+    """
+    fresh = types.ModuleType(module.__name__)
+    fresh.__file__, fresh.__package__ = module.__file__, module.__package__
+    # Dataclasses look their module up by name.
+    sys.modules[module.__name__] = fresh
+    try:
+        exec(compile(tree, str(module.__file__), "exec"), fresh.__dict__)
+    finally:
+        sys.modules[module.__name__] = module
+    for name, new in vars(fresh).items():
+        if not name.startswith("__"):
+            _put(module, name, new)
+
+
+def _put(owner: Any, name: str, new: Any) -> None:
+    old = vars(owner).get(name)
+    if isinstance(new, types.FunctionType) and isinstance(old, types.FunctionType):
+        if old.__code__.co_filename == new.__code__.co_filename or _generated(new):
+            old.__code__ = new.__code__
+            old.__defaults__, old.__kwdefaults__ = new.__defaults__, new.__kwdefaults__
+    elif isinstance(new, property) and isinstance(old, property):
+        for part in ("fget", "fset", "fdel"):
+            if getattr(new, part) is not None:
+                getattr(old, part).__code__ = getattr(new, part).__code__
+    elif isinstance(new, classmethod | staticmethod) and isinstance(
+        old, classmethod | staticmethod
+    ):
+        old.__func__.__code__ = new.__func__.__code__
+        old.__func__.__defaults__ = new.__func__.__defaults__
+    elif isinstance(new, functools.cached_property):
+        old.func.__code__ = new.func.__code__  # type: ignore[union-attr]
+    elif isinstance(new, type) and isinstance(old, type):
+        if new.__module__ == getattr(owner, "__name__", None):
+            for part, value in list(vars(new).items()):
+                if not part.startswith("__") or isinstance(value, types.FunctionType):
+                    _put(old, part, value)
+    elif isinstance(new, bool | int | float | complex | str | tuple) and new != old:
+        setattr(owner, name, new)
+        if isinstance(owner, types.ModuleType):
+            for other in list(sys.modules.values()):
+                if getattr(other, name, None) is old and old is not None:
+                    setattr(other, name, new)
+
+
+def _generated(function: types.FunctionType) -> bool:
+    return function.__code__.co_filename == "<string>"
+
+
 # -- running ----------------------------------------------------------------------------------
-
-
-class _Finder(importlib.abc.MetaPathFinder):
-    """Yields the mutant when its module is imported."""
-
-    def __init__(self, module: str, file: str, tree: ast.Module) -> None:
-        self.module, self.file, self.tree = module, file, tree
-
-    def find_spec(self, name: str, path: object = None, target: object = None) -> object:
-        if name != self.module:
-            return None
-        tree = self.tree
-
-        class Loader(importlib.machinery.SourceFileLoader):
-            def get_code(self, fullname: str) -> object:
-                return compile(tree, self.path, "exec")
-
-        return importlib.util.spec_from_file_location(
-            name, self.file, loader=Loader(name, self.file)
-        )
 
 
 def _quiet_profile() -> None:
@@ -286,134 +338,203 @@ def _quiet_profile() -> None:
     hypothesis.settings.load_profile("mutants")
 
 
-def _run_in_child(module: str, file: str, mutant: Mutant, tests: list[str], seconds: float) -> str:
-    """``caught``, ``survived`` or ``timeout``."""
+def _run(items: list[Any]) -> bool:
+    """Whether all pass; stops at the first that does not."""
+    from _pytest.runner import runtestprotocol
+
+    for item, following in zip(items, [*items[1:], None], strict=True):
+        if any(report.failed for report in runtestprotocol(item, log=False, nextitem=following)):
+            return False
+    return True
+
+
+_MEMORY = 3 << 30
+_SURVIVED, _CAUGHT = 0, 1
+
+
+def _fork(work: Any, seconds: float) -> int:
+    """The process id of a child that runs ``work()`` in silence, within bounds."""
     pid = os.fork()
-    if pid == 0:
-        os.setsid()
+    if pid:
+        return pid
+    code = _CAUGHT
+    try:
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)
         os.dup2(quiet, 2)
-        code = 3
-        try:
-            import pytest
-
-            # Plain asserts: pytest would else load the module itself, for its doctests, unmutated.
-            sys.meta_path.insert(0, _Finder(module, file, mutant.tree))
-            _quiet_profile()
-            code = int(pytest.main(["-x", "--assert=plain", "-m", "slow or not slow", *tests]))
-        except BaseException:
-            code = 1
-        os._exit(code if code in (0, 1, 5) else 1)
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return "survived" if os.waitstatus_to_exitcode(status) == 0 else "caught"
-        time.sleep(0.01)
-    os.killpg(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    return "timeout"
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + _MEMORY, resource.RLIM_INFINITY))
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        code = _SURVIVED if work() else _CAUGHT
+    except BaseException:
+        code = _CAUGHT
+    finally:
+        os._exit(code)
 
 
-def _coverage(folder: Path, module: str, tests: list[str], slow: bool) -> dict[int, list[str]]:
-    """Which tests run each line, quickest first; under 0 the tests of the whole module."""
+def _outcome(status: int) -> str:
+    code = os.waitstatus_to_exitcode(status)
+    if code == -signal.SIGALRM:
+        return "timeout"
+    return "survived" if code == _SURVIVED else "caught"
+
+
+def _tests_by_line(file: str, items: list[Any]) -> tuple[dict[int, list[int]], list[float]]:
+    """Which tests run each line, and the seconds of each; measured in a child."""
     import coverage
 
-    data_file = folder / f".coverage.{module}"
-    report = folder / f"{module}.xml"
-    command = [
-        *(sys.executable, "-P", "-m", "pytest", "-q"),
-        *("--cov", f"gabactl.{module}", "--cov-context=test", "--cov-report="),
-        *("-o", "junit_family=xunit1", f"--junit-xml={report}"),
-        *("-m", "slow or not slow" if slow else "not slow"),
-        *tests,
-        f"gabactl/{module}.py",
-    ]
-    run = subprocess.run(
-        command,
-        cwd=folder,
-        env={**os.environ, "COVERAGE_FILE": str(data_file)},
-        capture_output=True,
-        text=True,
-    )
-    if run.returncode:
-        raise SystemExit(
-            f"the tests fail without a mutation:\n{run.stdout[-3000:]}{run.stderr[-500:]}"
-        )
-    data = coverage.CoverageData(str(data_file))
-    data.read()
-    file = next(name for name in data.measured_files() if name.endswith(f"gabactl/{module}.py"))
-    times = _times(report)
-    by_line: dict[int, list[str]] = {0: sorted(times, key=times.__getitem__)}
-    for line, contexts in data.contexts_by_lineno(file).items():
-        names = {c.split("|")[0] for c in contexts if c}
-        by_line[line] = sorted(names, key=lambda n: times.get(n, 0.0))
-    return by_line
+    with tempfile.NamedTemporaryFile() as report:
+
+        def measure() -> bool:
+            counter = coverage.Coverage(data_file=None, include=[file], config_file=False)
+            seconds: list[float] = []
+            counter.start()
+            for i, item in enumerate(items):
+                counter.switch_context(str(i))
+                before = time.perf_counter()
+                if not _run([item]):
+                    raise SystemExit(_explain(report.name, item.nodeid))
+                seconds.append(time.perf_counter() - before)
+            counter.stop()
+            data = counter.get_data()
+            lines = {
+                line: [int(c) for c in contexts if c]
+                for line, contexts in data.contexts_by_lineno(file).items()
+            }
+            Path(report.name).write_bytes(pickle.dumps((lines, seconds)))
+            return True
+
+        _, status = os.waitpid(_fork(measure, 1200.0), 0)
+        content = Path(report.name).read_bytes()
+        if _outcome(status) != "survived":
+            raise SystemExit(f"a test fails without a mutation: {content.decode()}")
+        lines, seconds = pickle.loads(content)
+    return lines, seconds
 
 
-def _times(report: Path) -> dict[str, float]:
-    """Seconds by node id, from a JUnit report."""
-    import xml.etree.ElementTree as ET
-
-    times = {}
-    for case in ET.parse(report).iter("testcase"):
-        file, name = case.attrib["file"], case.attrib["name"]
-        middle = case.attrib["classname"].split(".")[len(Path(file).with_suffix("").parts) :]
-        times["::".join([file, *middle, name])] = float(case.attrib["time"])
-    return times
+def _explain(name: str, text: str) -> int:
+    Path(name).write_text(text)
+    return 1
 
 
-def check(
-    module: str, jobs: int, slow: bool, only: str | None, sample: int | None, seed: int
-) -> dict[str, object]:
+class Mutations:
+    """A pytest plugin whose run loop is over mutants."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.results: list[dict[str, Any]] = []
+
+    def pytest_runtestloop(self, session: Any) -> bool:
+        if session.testsfailed:
+            raise SystemExit("the tests cannot be collected: run pytest on them")
+        gc.collect()
+        gc.freeze()
+        for module in self.options.module or MODULES:
+            files = {*MODULES[module], f"gabactl/{module.replace('.', '/')}.py"}
+            items = [item for item in session.items if str(item.path.relative_to(ROOT)) in files]
+            self.results.append(check(module, items, self.options))
+        return True
+
+
+def check(module: str, items: list[Any], options: argparse.Namespace) -> dict[str, Any]:
     """Run the mutants of one module."""
     started = time.monotonic()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for part in ("gabactl", "tests"):
-            shutil.copytree(
-                ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__")
-            )
-        shutil.copy(ROOT / "pyproject.toml", folder)
-        os.environ.update(PYTHONPATH=name, OMP_NUM_THREADS="1", PYTHONDONTWRITEBYTECODE="1")
-        tests = [test for test in MODULES[module] if (folder / test).exists()]
-        by_line = _coverage(folder, module, tests, slow)
-        file = folder / "gabactl" / f"{module}.py"
-        mutants = mutants_of(file.read_text(encoding="utf-8"))
-        there = len(mutants)
-        if sample is not None and sample < there:
-            mutants = random.Random(seed).sample(mutants, sample)
-            mutants.sort(key=lambda m: m.number)
-        if only:
-            mutants = [m for m in mutants if only in f"{m.where}: {m.change}"]
-        os.chdir(folder)
-        sys.path[:0] = [name, str(folder / "tests")]
-        for heavy in ("pytest", "hypothesis", "scipy.optimize", "scipy.signal", "control", "torch"):
-            __import__(heavy)
-        same = Mutant(-1, "module", 0, (), "none", ast.parse(file.read_text(encoding="utf-8")))
-        if _run_in_child(f"gabactl.{module}", str(file), same, by_line[0], 600.0) != "survived":
-            raise SystemExit(f"{module}: the tests fail in a forked process without a mutation")
-        outcomes = _all(module, str(file), mutants, by_line, jobs)
-        os.chdir(ROOT)
-    equivalent = {
-        (entry["where"], entry["change"]): entry["reason"]
-        for entry in tomllib.loads(
-            (ROOT / "tests" / "mutants_equivalent.toml").read_text(encoding="utf-8")
-        ).get(module, [])
+    loaded = sys.modules[f"gabactl.{module}"]
+    file = str(loaded.__file__)
+    source = Path(file).read_text(encoding="utf-8")
+    mutants = mutants_of(source)
+    there = len(mutants)
+    if options.sample is not None and options.sample < there:
+        mutants = random.Random(options.seed).sample(mutants, options.sample)
+        mutants.sort(key=lambda m: m.number)
+    if options.only:
+        mutants = [m for m in mutants if options.only in m.name]
+    digest = _digest([file, *(ROOT / test for test in MODULES[module])])
+    known = _known(options.resume, module, digest)
+    if options.survivors_of:
+        kept = _known(options.survivors_of, module, None)
+        mutants = [m for m in mutants if kept.get(m.name, "survived") == "survived"]
+    lines, seconds = _tests_by_line(file, items)
+    print(f"{module}: {len(items)} tests take {sum(seconds):.1f} s, {len(mutants)} mutants")
+    outcomes = {m.number: known[m.name] for m in mutants if m.name in known}
+    running: dict[int, Mutant] = {}
+
+    def note(mutant: Mutant, outcome: str) -> None:
+        outcomes[mutant.number] = outcome
+        if outcome == "survived":
+            print(f"survived  {module}.{mutant.where}:{mutant.line}  {mutant.change}", flush=True)
+        if options.resume:
+            row = {"module": module, "digest": digest, "name": mutant.name, "outcome": outcome}
+            with options.resume.open("a", encoding="utf-8") as out:
+                out.write(json.dumps(row) + "\n")
+
+    def finish_one() -> None:
+        pid, status = os.wait()
+        note(running.pop(pid), _outcome(status))
+
+    same = Mutant(-1, "module", 0, (), "none", ast.parse(source))
+    for mutant in [same, *mutants]:
+        if mutant.number in outcomes:
+            continue
+        chosen = {i for line in mutant.lines for i in lines.get(line, [])} or range(len(items))
+        order = sorted(chosen, key=seconds.__getitem__)
+        limit = 10.0 + 10.0 * sum(seconds[i] for i in order)
+        work = functools.partial(_try, loaded, mutant.tree, [items[i] for i in order])
+        running[_fork(work, limit)] = mutant
+        if len(running) >= options.jobs or mutant is same:
+            finish_one()
+    while running:
+        finish_one()
+    if outcomes.pop(-1, "survived") != "survived":
+        raise SystemExit(f"{module}: the tests fail when the code is put in place unchanged")
+    return _summary(module, mutants, there, outcomes, time.monotonic() - started)
+
+
+def _try(module: types.ModuleType, tree: ast.Module, items: list[Any]) -> bool:
+    put_in_place(module, tree)
+    return _run(items)
+
+
+def _digest(files: list[Any]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(Path(file).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _known(file: Path | None, module: str, digest: str | None) -> dict[str, str]:
+    """Outcomes by name from an earlier run; of the same module and tests where a digest is given."""
+    if file is None or not file.exists():
+        return {}
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    return {
+        row["name"]: row["outcome"]
+        for row in rows
+        if row["module"] == module and digest in (None, row["digest"])
     }
-    keys = {(m.where, m.change): outcomes[m.number] for m in mutants}
+
+
+def _summary(
+    module: str, mutants: list[Mutant], there: int, outcomes: dict[int, str], seconds: float
+) -> dict[str, Any]:
+    listed = tomllib.loads(
+        (ROOT / "tests" / "mutants_equivalent.toml").read_text(encoding="utf-8")
+    ).get(module, [])
+    equivalent = {(entry["where"], entry["change"]) for entry in listed}
+    found = {(m.where, m.change): outcomes[m.number] for m in mutants}
     whole = len(mutants) == there
-    wrong = [key for key in equivalent if keys.get(key, "survived" * (not whole)) != "survived"]
+    wrong = [key for key in equivalent if found.get(key, "survived" * (not whole)) != "survived"]
     survivors = [m for m in mutants if outcomes[m.number] == "survived"]
     open_ = [m for m in survivors if (m.where, m.change) not in equivalent]
     judged = len(mutants) - (len(survivors) - len(open_))
+    counts = Counter(outcomes[m.number] for m in mutants)
     return {
-        "module": f"gabactl/{module}.py",
+        "module": f"gabactl/{module.replace('.', '/')}.py",
         "mutants": there,
         "tried": len(mutants),
-        "caught": sum(o == "caught" for o in outcomes.values()),
-        "timeout": sum(o == "timeout" for o in outcomes.values()),
+        "caught": counts["caught"],
+        "timeout": counts["timeout"],
         "equivalent": len(survivors) - len(open_),
         "survived": len(open_),
         "caught_fraction": round(1.0 - len(open_) / max(judged, 1), 4),
@@ -422,30 +543,8 @@ def check(
         ),
         "survivors": [f"{m.where}:{m.line}: {m.change}" for m in open_],
         "equivalents_that_are_not": [": ".join(key) for key in wrong],
-        "seconds": round(time.monotonic() - started, 1),
+        "seconds": round(seconds, 1),
     }
-
-
-def _all(
-    module: str, file: str, mutants: list[Mutant], by_line: dict[int, list[str]], jobs: int
-) -> dict[int, str]:
-    """Outcomes by number; ``jobs`` processes at a time, each of which forks once a mutant."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    def one(mutant: Mutant) -> tuple[int, str]:
-        tests = {t for line in mutant.lines for t in by_line.get(line, [])}
-        order = {t: i for i, t in enumerate(by_line[0])}
-        chosen = sorted(tests, key=lambda t: order.get(t, 0)) or by_line[0]
-        return mutant.number, _run_in_child(f"gabactl.{module}", file, mutant, chosen, 120.0)
-
-    outcomes: dict[int, str] = {}
-    with ThreadPoolExecutor(jobs) as pool:
-        for number, outcome in pool.map(one, mutants):
-            outcomes[number] = outcome
-            if outcome == "survived":
-                m = mutants[[m.number for m in mutants].index(number)]
-                print(f"survived  {module}.{m.where}:{m.line}  {m.change}", flush=True)
-    return outcomes
 
 
 def main() -> int:
@@ -457,13 +556,27 @@ def main() -> int:
     parser.add_argument("--sample", type=int, help="so many mutants of each module, by chance")
     parser.add_argument("--seed", type=int, default=0, help="of that choice")
     parser.add_argument("--only", help="mutants whose name holds this text")
+    parser.add_argument("--resume", type=Path, help="note each outcome here, and go on from there")
+    parser.add_argument("--survivors-of", type=Path, help="only what survived in such a file")
     parser.add_argument("-o", "--output", type=Path, help="write the result as JSON")
     options = parser.parse_args()
-    results = [
-        check(module, options.jobs, options.slow, options.only, options.sample, options.seed)
-        for module in options.module or MODULES
-    ]
-    for result in results:
+    import pytest
+
+    os.chdir(ROOT)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    _quiet_profile()
+    chosen = options.module or list(MODULES)
+    tests = sorted({test for module in chosen for test in MODULES[module]})
+    doctests = [f"gabactl/{module.replace('.', '/')}.py" for module in chosen]
+    plugin = Mutations(options)
+    # Plain asserts are quicker to fail; a timer of each test would end the child's own.
+    arguments = ["-q", "-s", "--assert=plain", "-o", "timeout=0"]
+    arguments += ["-m", "slow or not slow" if options.slow else "not slow", *tests, *doctests]
+    pytest.main(arguments, plugins=[plugin])
+    if len(plugin.results) != len(chosen):
+        print("no result: the tests could not be collected, or the run was stopped")
+        return 1
+    for result in plugin.results:
         print(
             "{module}: {tried} of {mutants} mutants, {caught} caught, {timeout} timed out, "
             "{equivalent} equivalent, {survived} survived: {caught_fraction:.1%} "
@@ -472,10 +585,12 @@ def main() -> int:
         for text in result["equivalents_that_are_not"]:
             print(f"  named equivalent, but caught or not there: {text}")
     if options.output:
-        document = {"command": "python tests/mutate_modules.py", "modules": results}
+        document = {"command": "python tests/mutate_modules.py", "modules": plugin.results}
         text = json.dumps(document, indent=2) + "\n"
         options.output.write_text(text, encoding="utf-8")
-    bad = [r for r in results if r["caught_fraction"] < LEAST or r["equivalents_that_are_not"]]
+    bad = [
+        r for r in plugin.results if r["caught_fraction"] < LEAST or r["equivalents_that_are_not"]
+    ]
     return 1 if bad else 0
 
 

@@ -26,10 +26,10 @@ def _random(seed: int) -> Rational:
     return loop * float(rng.choice([-1, 1]) * rng.uniform(0.3, 3.0) / loop.peak()[0])
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(6))
 def test_crossings_and_peak_against_a_dense_grid(seed):
     loop = _random(seed)
-    w = np.linspace(0.0, math.pi, 60_001)
+    w = np.linspace(0.0, math.pi, 20_001)
     values = loop.at(w)
     gain = np.flatnonzero(np.diff(np.sign(np.abs(values) - 1.0)))
     real = np.flatnonzero(np.diff(np.sign(values.imag[1:-1])))
