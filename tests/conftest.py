@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -69,3 +69,13 @@ def make_cmapss(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]
 def tiny_cmapss(make_cmapss: Callable[..., Path]) -> Path:
     """A folder with a small subset FD001 (315 training windows of 9 engines with seed 0)."""
     return make_cmapss()
+
+
+@pytest.fixture
+def one_torch_thread() -> Iterator[None]:
+    """One thread for PyTorch, so that sums are the same every time."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -6,10 +6,9 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from gabactl.errors import InputError
-from gabactl.files import write_text
+from gabactl.files import read_json, write_text
 from gabactl.fuzz.cases import Case
 from gabactl.results import to_jsonable
 
@@ -116,14 +115,7 @@ def load(folder: str | Path) -> list[Entry]:
 
 
 def _read(file: Path) -> Entry:
-    try:
-        if file.stat().st_size > _MAX_BYTES:
-            raise InputError(f"{file}: larger than 4 MiB, which no fuzz case is: delete it")
-        body: Any = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror}): check the corpus") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{file}: not valid JSON ({error}): delete or mend it") from None
+    body = read_json(file, _MAX_BYTES)
     if (
         not isinstance(body, dict)
         or body.get("format") != _FORMAT

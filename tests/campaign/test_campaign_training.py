@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+
+from torch_states import same_state  # noqa: E402
 
 from gabactl import cmapss  # noqa: E402
 from gabactl.cmapss import Cmapss  # noqa: E402
@@ -32,12 +33,7 @@ QUICK = TrainingSettings(
 PEERS = ("uncertainty", "dwa", "pcgrad", "cagrad")
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture(scope="module")
@@ -54,16 +50,6 @@ def settings_of(name: str) -> TrainingSettings:
         pytest.importorskip("cvxpy")
     pytest.importorskip("torchjd")
     return replace(QUICK, balancer=name)
-
-
-def same(a: Any, b: Any) -> bool:
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a.nan_to_num(), b.nan_to_num()) if a.is_floating_point() else a.equal(b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, list):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b or (a != a and b != b)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +79,7 @@ def test_resumed_equals_uninterrupted(data: Cmapss, tmp_path: Path, name: str) -
     assert last.rmse_all_windows == whole.rmse_all_windows
     assert last.rmse_test_selected == whole.rmse_test_selected
     a, b = (load_checkpoint(tmp_path / f"{n}.ckpt") for n in "ab")
-    assert same(a, b)
+    assert same_state(a, b)
     t, u = (read_trace(tmp_path / f"{n}.parquet") for n in "ab")
     assert t.measured.tolist()[4:] == [True] * 11  # GABA's warm-up is 4 steps
     for column in ("step", "grad_norms", "weights", "losses"):
@@ -151,7 +137,7 @@ def test_the_test_engines_change_nothing(data: Cmapss, tmp_path: Path) -> None:
         )
     a, b = (load_checkpoint(tmp_path / f"{n}.ckpt") for n in "ab")
     assert a.pop("best_test_rmse") != b.pop("best_test_rmse")
-    assert same(a, b)
+    assert same_state(a, b)
 
 
 def test_the_best_test_error_outlives_an_interruption(data: Cmapss, tmp_path: Path) -> None:

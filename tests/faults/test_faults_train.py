@@ -20,6 +20,8 @@ from gabactl.traces.lock import FileLock
 
 torch = pytest.importorskip("torch")
 
+from torch_states import same_state  # noqa: E402
+
 from gabactl import cmapss  # noqa: E402
 from gabactl.nn.checkpoint import load_checkpoint  # noqa: E402
 from gabactl.nn.settings import TrainingSettings  # noqa: E402
@@ -31,12 +33,7 @@ QUICK = TrainingSettings(
 )
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture(scope="module")
@@ -50,20 +47,6 @@ def whole(data: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
     train(data, QUICK, record=folder / "run.parquet", checkpoint=folder / "run.ckpt")
     return folder
-
-
-def same_state(a: Any, b: Any) -> bool:
-    if isinstance(a, torch.Tensor):
-        return (
-            bool(torch.equal(torch.nan_to_num(a), torch.nan_to_num(b)))
-            if a.is_floating_point()
-            else bool(a.equal(b))
-        )
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same_state(a[k], b[k]) for k in a)
-    if isinstance(a, list):
-        return len(a) == len(b) and all(map(same_state, a, b))
-    return bool(a == b or (a != a and b != b))
 
 
 def assert_equal_runs(one: Path, other: Path) -> None:
@@ -140,7 +123,9 @@ def test_a_second_run_from_the_same_checkpoint_is_refused(
     lock = FileLock(tmp_path / "run.ckpt")
     lock.acquire()
     try:
-        with pytest.raises(InputError, match="another process is training with this checkpoint"):
+        with pytest.raises(
+            InputError, match="this process is training with this checkpoint already"
+        ):
             train(data, QUICK, checkpoint=tmp_path / "run.ckpt", resume=True)
     finally:
         lock.release()

@@ -16,12 +16,7 @@ from gabactl.spec import GabaSpec  # noqa: E402
 pytest_plugins = ["pytester"]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @guarantees(lambda: GABALoss(beta=0.5, warmup_steps=2), steps=300, lives=3)

@@ -13,13 +13,7 @@ from gabactl.fuzz import loss_life  # noqa: E402
 from gabactl.nn.gaba import GABALoss  # noqa: E402
 from gabactl.nn.gradnorm import GradNormLoss  # noqa: E402
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 def live(make_loss, lives=8, **options):

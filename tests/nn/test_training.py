@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch_states import same_state
 
 from gabactl import cmapss
 from gabactl.cmapss import Cmapss
@@ -37,27 +38,12 @@ QUICK = TrainingSettings(
 )
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture(scope="module")
 def data(tiny_cmapss: Path) -> Cmapss:
     return cmapss.load(tiny_cmapss)
-
-
-def same_state(a: Any, b: Any) -> bool:
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a.nan_to_num(), b.nan_to_num()) if a.is_floating_point() else a.equal(b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same_state(a[k], b[k]) for k in a)
-    if isinstance(a, list):
-        return len(a) == len(b) and all(map(same_state, a, b))
-    return a == b or (a != a and b != b)
 
 
 def stop_at(step: int) -> Callable[[Progress], None]:
