@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import platform
 import shutil
 import signal
 from pathlib import Path
@@ -12,7 +14,7 @@ from traces.helpers_traces import TASKS, assert_rows_are_true, some_columns
 
 from faults.scenes import Child, disk, unwritable, wait_for
 from gabactl.errors import InputError
-from gabactl.traces import TraceWriter, read_trace
+from gabactl.traces import TraceWriter, lock, read_trace
 from gabactl.traces.stream import Framer
 
 
@@ -131,3 +133,69 @@ def test_a_lock_that_was_left_behind_locks_nothing(tmp_path: Path) -> None:
     Child(die).wait()
     assert (tmp_path / "run.arrows.lock").exists()
     TraceWriter(tmp_path / "run.parquet", TASKS, overwrite=True).close()
+
+
+def test_a_second_recorder_in_the_same_process_is_refused(tmp_path: Path) -> None:
+    """As a notebook's cell that is run twice."""
+    pytest.importorskip("torch")
+    from gabactl.nn import GABALoss, TraceRecorder
+
+    loss = GABALoss(n_tasks=2, warmup_steps=0)
+    file = tmp_path / "run.parquet"
+    first = TraceRecorder(file, loss)
+    for options in ({}, {"overwrite": True}, {"resume": True}):
+        with pytest.raises(InputError, match="this process is recording into it already: end that"):
+            TraceRecorder(file, loss, **options)
+    first.close()
+    TraceRecorder(file, loss, overwrite=True).close()
+    assert not list(tmp_path.glob("*.lock"))
+
+
+@pytest.fixture
+def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system that cannot lock, as some network mounts."""
+
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(lock.fcntl, "flock", flock)
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_without_locks_a_living_writer_is_noticed(tmp_path: Path) -> None:
+    writer = TraceWriter(tmp_path / "run.parquet", TASKS, sync=False)
+    with pytest.raises(InputError, match="this process is recording into it already"):
+        TraceWriter(tmp_path / "run.parquet", TASKS, overwrite=True)
+    said = Child(lambda: TraceWriter.resume(tmp_path / "run.parquet")).wait()
+    assert "another process is recording into it" in said.err.splitlines()[-1]
+    writer.append(*some_columns(1, 5))
+    writer.close()
+    assert_rows_are_true(read_trace(tmp_path / "run.parquet"), 5)
+    assert not list(tmp_path.glob("*.lock*"))
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_without_locks_a_dead_writer_locks_nothing(tmp_path: Path) -> None:
+    def die() -> None:
+        TraceWriter(tmp_path / "run.parquet", TASKS, sync=False).append(*some_columns(1, 5))
+        os._exit(0)
+
+    Child(die).wait()
+    assert (tmp_path / "run.arrows.lock").read_text().startswith(platform.node() + " ")
+    with TraceWriter.resume(tmp_path / "run.parquet") as writer:
+        assert writer.rows == 5
+        writer.append(*some_columns(6, 5))
+    assert_rows_are_true(read_trace(tmp_path / "run.parquet"), 10)
+    assert [p.name for p in tmp_path.iterdir()] == ["run.parquet"]
+
+
+@pytest.mark.usefixtures("no_locks")
+@pytest.mark.parametrize("written", ["elsewhere 1", "", "one two three", "\xff"])
+def test_without_locks_a_writer_elsewhere_is_respected(tmp_path: Path, written: str) -> None:
+    held = tmp_path / "run.arrows.lock"
+    held.write_text(written)
+    with pytest.raises(InputError, match=r"delete run\.arrows\.lock if it is gone"):
+        TraceWriter(tmp_path / "run.parquet", TASKS)
+    assert held.read_text() == written
+    held.unlink()
+    TraceWriter(tmp_path / "run.parquet", TASKS).close()

@@ -222,7 +222,7 @@ def test_one_writer_at_a_time(tmp_path):
             lambda: TraceWriter.resume(path),
             lambda: finish(path),
         ):
-            with pytest.raises(InputError, match="another process is recording into it"):
+            with pytest.raises(InputError, match="this process is recording into it already"):
                 attempt()
         assert_rows_are_true(read_trace(path), 4)  # reading is always allowed
         writer.append(*some_columns(5, 4))
