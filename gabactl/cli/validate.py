@@ -61,7 +61,6 @@ def validate(
     """
     from dataclasses import replace
 
-    from gabactl.prediction import predict
     from gabactl.traces import MOST_STEPS, load_trace
     from gabactl.validate import validate as check
 
@@ -72,6 +71,8 @@ def validate(
         if replay_only:
             results.append(check(path, settings, tolerance=tolerance))
             continue
+        from gabactl.prediction import predict
+
         trace = load_trace(path, most_steps=MOST_STEPS)
         result = check(trace, settings, tolerance=tolerance)
         made = predict(trace, settings, plant=system, plant_from=origin, seed=seed)
