@@ -100,7 +100,10 @@ class _Foreign(Matcher):
     def match(self, request: HTTPServerRequest) -> dict[str, Any] | None:
         ours = request.host.lower() in self._hosts and len(request.headers.get_list("Host")) == 1
         for origin in request.headers.get_list("Origin"):
-            parts = urlsplit(origin)
+            try:
+                parts = urlsplit(origin)
+            except ValueError:  # brackets around what is no address
+                return {}
             ours = ours and parts.scheme == "http" and parts.netloc.lower() in self._hosts
         return None if ours else {}
 

@@ -20,7 +20,7 @@ from gabactl.results import Result, to_jsonable
 
 __all__ = ["COLUMNS", "CampaignResults", "collect_results", "load_results", "save_results"]
 
-#: Columns of ``results.parquet`` and their types; every cell but the first five may be null.
+#: Columns of ``results.parquet`` and their types; every cell but the first six may be null.
 COLUMNS: dict[str, type] = {
     "run": str,
     "subset": str,
@@ -54,6 +54,8 @@ COLUMNS: dict[str, type] = {
     "trace": str,
 }
 
+#: Known of every planned run, begun or not.
+_GIVEN = ("run", "subset", "method", "seed", "balancer", "status")
 _MAX_BYTES = 256 << 20
 
 
@@ -104,8 +106,11 @@ class CampaignResults(Result):
             }
             for name in ("rmse_capped", "nasa_capped", "accuracy"):
                 values = np.array([r[name] for r in scored], dtype=np.float64)
-                row[name] = float(values.mean()) if len(values) else None
-                row[f"{name}_sd"] = float(values.std(ddof=1)) if len(values) > 1 else None
+                # A run that diverged may score 1e200, whose square is no float.
+                with np.errstate(over="ignore", invalid="ignore"):
+                    row[name] = _finite(float(values.mean())) if len(values) else None
+                    spread = float(values.std(ddof=1)) if len(values) > 1 else None
+                row[f"{name}_sd"] = _finite(spread)
             found.append(row)
         return found
 
@@ -320,11 +325,14 @@ def load_results(path: str | Path) -> CampaignResults:
         raise InputError(f"{file}: larger than {_MAX_BYTES >> 20} MiB, which no table is")
     kinds = {str: pa.string(), int: pa.int64(), float: pa.float64()}
     try:
-        found = pq.ParquetFile(file)
+        found = pq.ParquetFile(
+            file, thrift_string_size_limit=1 << 24, thrift_container_size_limit=1 << 20
+        )
         if found.metadata.num_rows > 100_000:
             raise InputError(f"{file}: {found.metadata.num_rows} rows, which no campaign has")
-        columns = found.read()
-    except (OSError, pa.ArrowException) as error:
+        columns = found.read(use_threads=False)
+        columns.validate(full=True)
+    except (OSError, MemoryError, UnicodeDecodeError, pa.ArrowException) as error:
         raise InputError(
             f"{file}: not a readable table ({str(error)[:80]}): make it anew with "
             "`gabactl campaign table DIR -o results.parquet`"
@@ -337,4 +345,17 @@ def load_results(path: str | Path) -> CampaignResults:
                 "`gabactl campaign table DIR -o results.parquet`"
             )
         table[name] = columns.column(name).to_pylist()
+        wrong = [value for value in table[name] if not _is_cell(name, value)]
+        if wrong:
+            raise InputError(
+                f"{file}: column {name!r} holds {str(wrong[0])[:40]!r}: make the table with "
+                "`gabactl campaign table DIR -o results.parquet`"
+            )
     return CampaignResults(table, file)
+
+
+def _is_cell(name: str, value: Any) -> bool:
+    """Whether :func:`save_results` could have written it."""
+    if value is None:
+        return name not in _GIVEN
+    return not isinstance(value, float) or math.isfinite(value)

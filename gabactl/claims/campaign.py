@@ -60,6 +60,7 @@ METRICS: dict[str, str] = {
 }
 _NEEDED = ("run", "subset", "method", "seed", "balancer", "status", "trace", *METRICS)
 _MAX_BYTES = 1 << 26
+_MOST_RUNS = 100_000
 
 
 @dataclass(frozen=True)
@@ -248,12 +249,22 @@ def read_campaign(folder: str | Path) -> CampaignFigures:
     if file.stat().st_size > _MAX_BYTES:
         raise InputError(f"{file}: larger than 64 MiB, which no table of runs is")
     try:
-        rows = pq.read_table(file).to_pylist()
-    except (pa.ArrowException, OSError) as error:
+        source = pq.ParquetFile(
+            file, thrift_string_size_limit=1 << 24, thrift_container_size_limit=1 << 20
+        )
+        if source.metadata.num_rows > _MOST_RUNS:
+            raise InputError(f"{file}: {source.metadata.num_rows} rows, which no campaign has")
+        table = source.read(use_threads=False)
+        table.validate(full=True)
+        rows = table.to_pylist()
+    except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: cannot be read ({str(error)[:80]}): make it again") from None
     for name in _NEEDED:
-        if any(name not in row for row in rows):
+        if name not in table.column_names:
             raise InputError(f"{file}: no column {name!r}: it is not the table of a campaign")
+        wrong = [row[name] for row in rows if not _is_cell(name, row[name])]
+        if wrong:
+            raise InputError(f"{file}: column {name!r} holds {str(wrong[0])[:40]!r}: make it again")
     rows.sort(key=lambda row: (row["subset"], row["seed"]))
     digest = hashlib.sha256(file.read_bytes())
     traces: dict[str, Trace] = {}
@@ -278,6 +289,14 @@ def read_campaign(folder: str | Path) -> CampaignFigures:
     return CampaignFigures(tuple(rows), traces, runs, digest.hexdigest())
 
 
+def _is_cell(name: str, value: Any) -> bool:
+    if name in METRICS:
+        return value is None or (isinstance(value, (int, float)) and math.isfinite(value))
+    if name == "seed":
+        return isinstance(value, int)
+    return isinstance(value, str) or (name == "trace" and value is None)
+
+
 def _trace_of(place: Path, row: dict[str, Any]) -> Path | None:
     name = str(row["run"])
     said = row["trace"]
@@ -285,8 +304,11 @@ def _trace_of(place: Path, row: dict[str, Any]) -> Path | None:
         *((place / said,) if said and not Path(said).is_absolute() else ()),
         place / "traces" / f"{name}.parquet",
     ):
-        if path.is_file() and path.resolve().is_relative_to(place.resolve()):
-            return path
+        try:
+            if path.is_file() and path.resolve().is_relative_to(place.resolve()):
+                return path
+        except (OSError, ValueError):  # a name that no file can have
+            continue
     return None
 
 

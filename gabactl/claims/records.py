@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -72,7 +73,7 @@ def read_record(text: str, name: str) -> Record:
         raise InputError(f"{name}: larger than 1 MiB, which no record is")
     try:
         found: Any = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{name}: not JSON ({error}): mend the file") from None
     if not isinstance(found, dict):
         raise InputError(f"{name}: not a JSON object: a record has claim, values, provenance")
@@ -86,7 +87,8 @@ def read_record(text: str, name: str) -> Record:
         if (
             isinstance(value, bool)
             or not isinstance(value, (int, float))
-            or not math.isfinite(value)
+            or not abs(value) < math.inf  # whole numbers may be larger than any float
+            or abs(value) > sys.float_info.max
         ):
             raise InputError(f"{name}: values[{key!r}] = {value!r} is not a finite number")
     missing = [key for key in _PROVENANCE if not provenance.get(key)]

@@ -136,7 +136,10 @@ def download(
         ...
     gabactl.errors.InputError: file:///etc/hostname: only http and https addresses are fetched
     """
-    parts = urllib.parse.urlsplit(url)
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError as error:
+        raise InputError(f"{url}: no address ({error}): give one as https://HOST/FILE") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InputError(f"{url}: only http and https addresses are fetched")
     if not timeout > 0:

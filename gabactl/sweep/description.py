@@ -396,7 +396,12 @@ def stretch(unit: NDArray[np.float64], low: float, high: float, scale: str) -> N
     [0.9, 0.99, 0.999]
     """
     if scale == "log":
-        return np.asarray(np.exp(np.log(low) + unit * np.log(high / low)))
+        ratio = high / low
+        # Ends as far apart as floats go: neither their quotient nor the last exponential need fit.
+        span = np.log(ratio) if ratio < np.inf else np.log(high) - np.log(low)
+        with np.errstate(over="ignore"):
+            values = np.exp(np.log(low) + unit * span)
+        return np.asarray(np.where(np.isfinite(values), values, high))
     if scale == "log1m":
         return np.asarray(1.0 - np.exp(np.log(1 - low) + unit * np.log((1 - high) / (1 - low))))
     return np.asarray(low + unit * (high - low))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import lzma
 import random
+import re
 import zipfile
 from typing import Any, ClassVar
 
@@ -191,3 +192,68 @@ class FetchArchive(Archives):
                 if file.name not in self.contents:
                     raise AssertionError(f"{file.name!r} was written")
                 file.unlink()
+
+
+class FetchAddress(Reader):
+    """The address of `gabactl data fetch`, where the server sends it on to, and what it says."""
+
+    name = "fetch-address"
+    modules = ("gabactl.cmapss.fetch",)
+
+    def good(self) -> list[bytes]:
+        return [
+            b"https://data.nasa.gov/CMAPSSData.zip\nhttps://cdn.nasa.gov/x.zip\n4",
+            b"http://localhost:8000/a.zip\n\n",
+            b"http://[::1]:80/a%20b.zip?x=1#y\nhttps://a/b\n4",
+        ]
+
+    def bad(self, rng: random.Random) -> bytes:
+        lines = rng.choice(self.seeds).split(b"\n")
+        at = rng.randrange(3)
+        if rng.random() < 0.3:
+            parts = ("http", "https", "file", "ftp", "data", ":", "//", "/", "[", "]", "@", "::1",
+                     "localhost", "\u2100", ":99999", ":x", "\x00", " ", "\t", "..", "%00", "#", "?")  # fmt: skip
+            lines[at] = "".join(rng.choice(parts) for _ in range(rng.randrange(1, 9))).encode()
+        else:
+            lines[at] = mutate.words_of(rng, lines[at], rng.choice(self.seeds))
+        return b"\n".join(lines)
+
+    def read(self, data: bytes) -> Any:
+        import email
+        import urllib.request
+        import urllib.response
+
+        from gabactl.cmapss import fetch
+
+        url, onward, length = [*data.split(b"\n"), b"", b""][:3]
+        asked: list[str] = []
+
+        class Server(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
+            """Answers in place of the network."""
+
+            def http_open(self, request: Any) -> Any:
+                asked.append(request.full_url)
+                said = email.message_from_string("")
+                first = len(asked) == 1 and onward
+                if first:
+                    said["Location"] = onward.replace(b"\r", b"").decode("latin-1")
+                elif length:
+                    said["Content-Length"] = length.replace(b"\r", b"").decode("latin-1")
+                answer = urllib.response.addinfourl(io.BytesIO(b"PK\3\4"), said, request.full_url)  # type: ignore[arg-type]
+                answer.code, answer.msg = (302, "Found") if first else (200, "OK")  # type: ignore[attr-defined]
+                return answer
+
+            https_open = http_open
+
+        build = urllib.request.build_opener
+        urllib.request.build_opener = lambda *handlers: build(*handlers, Server)  # type: ignore[assignment]
+        try:
+            fetch.download(url.decode("utf-8", "surrogateescape"), self.folder / "fetched.zip")
+        finally:
+            urllib.request.build_opener = build
+            for address in asked:
+                if not re.match("https?:", address.strip(), re.I):
+                    raise AssertionError(f"{address!r} was asked for")
+            if len(asked) > 1 and asked[0][:6].lower() == "https:" != asked[1][:6].lower():
+                raise AssertionError(f"{asked[0]!r} led to {asked[1]!r}")
+        return asked
