@@ -245,7 +245,7 @@ def _overall(points: list[Equilibrium], continuum: tuple[float, float] | None) -
 def _bowls(spec: GabaSpec, plant: QuadraticBowls, d: float, knee: float) -> Equilibria:
     if plant.n_tasks != 2:
         raise InputError(f"bowls with {plant.n_tasks} tasks: balance points are listed for two")
-    noise = plant._arrays[2]
+    noise = np.broadcast_to(np.asarray(plant.noise, dtype=np.float64), (2,))
     if not noise.any():
         remark = (
             "Pareto-stationary parameters hold w_1 g_1 = w_2 g_2 for every w, so any weights stay: "

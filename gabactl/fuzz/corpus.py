@@ -12,10 +12,7 @@ from gabactl.files import read_json, write_text
 from gabactl.fuzz.cases import Case
 from gabactl.results import to_jsonable
 
-__all__ = ["DEFAULT_FOLDER", "Entry", "load", "save"]
-
-#: Where the command line keeps its corpus.
-DEFAULT_FOLDER = Path(".gabactl") / "corpus"
+__all__ = ["Entry", "load", "save"]
 
 _FORMAT = "gabactl-fuzz-case"
 _MAX_BYTES = 4 << 20
