@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -51,12 +50,7 @@ def _over_closed(loop: Rational, closed: Stability, d: float, n: float) -> Ratio
     combined = np.trim_zeros(np.real(d * loop.denominator + n * loop.numerator), "f")
     if combined.size == 0:
         return Rational.of([], closed.poles, 0.0)
-    if n == 0.0:
-        zeros: Any = loop.poles
-    elif d == 0.0:
-        zeros = loop.zeros
-    else:
-        zeros = roots_of(combined)
+    zeros = loop.poles if n == 0.0 else roots_of(combined)
     leading = np.real(loop.characteristic()[0])
     return Rational.of(zeros, closed.poles, float(combined[0] / leading))
 

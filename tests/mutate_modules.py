@@ -9,12 +9,14 @@ decorators are not mutated. A mutant that runs out of time or memory counts as c
     python tests/mutate_modules.py                           # all modules, table of survivors
     python tests/mutate_modules.py --module controller --jobs 2
     python tests/mutate_modules.py --resume mutants.jsonl    # goes on where it was stopped
-    python tests/mutate_modules.py --survivors-of mutants.jsonl --only peak
+    python tests/mutate_modules.py --module _rational --only peak
     python tests/mutate_modules.py -o simulations/results/mutation.json
 
 ``mutants_equivalent.toml`` beside this file names the mutants that no test can tell from the
 original, each with the reason. Exit code 1 when fewer than 95 % of the others are caught, or when
-that file names a mutant that does not exist or is caught.
+that file names a mutant that does not exist or is caught. ``--resume`` keeps what was caught while
+the module is unchanged, and tries again what survived once the tests have changed: start anew
+after taking tests away.
 """
 
 from __future__ import annotations
@@ -450,22 +452,23 @@ def check(module: str, items: list[Any], options: argparse.Namespace) -> dict[st
         mutants.sort(key=lambda m: m.number)
     if options.only:
         mutants = [m for m in mutants if options.only in m.name]
-    digest = _digest([file, *(ROOT / test for test in MODULES[module])])
-    known = _known(options.resume, module, digest)
-    if options.survivors_of:
-        kept = _known(options.survivors_of, module, None)
-        mutants = [m for m in mutants if kept.get(m.name, "survived") == "survived"]
+    digests = (_digest([file]), _digest([ROOT / test for test in MODULES[module]]))
+    known = _known(options.resume, module, *digests)
     lines, seconds = _tests_by_line(file, items)
     print(f"{module}: {len(items)} tests take {sum(seconds):.1f} s, {len(mutants)} mutants")
     outcomes = {m.number: known[m.name] for m in mutants if m.name in known}
+    print(f"{module}: {len(outcomes)} outcomes known", flush=True)
     running: dict[int, Mutant] = {}
+
+    same = Mutant(-1, "module", 0, (), "none", ast.parse(source))
 
     def note(mutant: Mutant, outcome: str) -> None:
         outcomes[mutant.number] = outcome
-        if outcome == "survived":
+        if outcome == "survived" and mutant is not same:
             print(f"survived  {module}.{mutant.where}:{mutant.line}  {mutant.change}", flush=True)
-        if options.resume:
-            row = {"module": module, "digest": digest, "name": mutant.name, "outcome": outcome}
+        if options.resume and mutant is not same:
+            row = {"module": module, "source": digests[0], "tests": digests[1]}
+            row |= {"name": mutant.name, "outcome": outcome}
             with options.resume.open("a", encoding="utf-8") as out:
                 out.write(json.dumps(row) + "\n")
 
@@ -473,7 +476,6 @@ def check(module: str, items: list[Any], options: argparse.Namespace) -> dict[st
         pid, status = os.wait()
         note(running.pop(pid), _outcome(status))
 
-    same = Mutant(-1, "module", 0, (), "none", ast.parse(source))
     for mutant in [same, *mutants]:
         if mutant.number in outcomes:
             continue
@@ -503,15 +505,19 @@ def _digest(files: list[Any]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _known(file: Path | None, module: str, digest: str | None) -> dict[str, str]:
-    """Outcomes by name from an earlier run; of the same module and tests where a digest is given."""
+def _known(file: Path | None, module: str, source: str, tests: str) -> dict[str, str]:
+    """Outcomes by name of an earlier run on the same code.
+
+    What survived counts only if the tests are the same, too: they may have learnt to catch it.
+    """
     if file is None or not file.exists():
         return {}
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     return {
         row["name"]: row["outcome"]
         for row in rows
-        if row["module"] == module and digest in (None, row["digest"])
+        if (row["module"], row["source"]) == (module, source)
+        and (row["tests"] == tests or row["outcome"] != "survived")
     }
 
 
@@ -557,7 +563,6 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of that choice")
     parser.add_argument("--only", help="mutants whose name holds this text")
     parser.add_argument("--resume", type=Path, help="note each outcome here, and go on from there")
-    parser.add_argument("--survivors-of", type=Path, help="only what survived in such a file")
     parser.add_argument("-o", "--output", type=Path, help="write the result as JSON")
     options = parser.parse_args()
     import pytest
