@@ -151,6 +151,8 @@ class GradNorm(Balancer):
             seen = ~np.isnan(norms).all(axis=1)
             if seen.any():
                 pulls = self._pulls(values, values[int(np.argmax(seen))])
+        if k == 2:
+            return self._run_two(norms, pulls)
         steps = self.relay_step(norms).tolist()
         weights = [1.0] * k
         rows = []
@@ -169,6 +171,39 @@ class GradNorm(Balancer):
                 scale = k / total if total else float("inf")
                 weights = [w * scale for w in weights]
         return np.array(rows).reshape(norms.shape)
+
+    def _run_two(
+        self, norms: NDArray[np.float64], pulls: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """The same for two tasks, written out: a dashboard's slider waits for it."""
+        steps = self.relay_step(norms)
+        w1 = w2 = 1.0
+        first, second = [], []
+        for g1, g2, p1, p2, r1, r2 in zip(
+            *(column.tolist() for array in (norms, pulls, steps) for column in array.T),
+            strict=True,
+        ):
+            first.append(w1)
+            second.append(w2)
+            c1, c2 = abs(w1) * g1, abs(w2) * g2
+            mean = (c1 + c2) / 2
+            over1, over2 = c1 - mean * p1, c2 - mean * p2
+            if over1 == over1 and over2 == over2:
+                # Less where it is over its target, for a positive weight; none at either zero.
+                if w1 and over1:
+                    w1 -= r1 if (over1 > 0) == (w1 > 0) else -r1
+                if w2 and over2:
+                    w2 -= r2 if (over2 > 0) == (w2 > 0) else -r2
+            elif g1 == g1 or g2 == g2:
+                w1 -= r1 * _sign(w1) * _sign(over1)
+                w2 -= r2 * _sign(w2) * _sign(over2)
+            else:
+                continue
+            if self.renormalise:
+                total = w1 + w2
+                scale = 2 / total if total else float("inf")
+                w1, w2 = w1 * scale, w2 * scale
+        return np.array([first, second]).T
 
     def _pulls(
         self, losses: NDArray[np.float64], initial: NDArray[np.float64]
