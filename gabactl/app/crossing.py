@@ -65,7 +65,7 @@ class CrossingTab:
         self.readout = pane()
         self.view = pn.Column(
             self.note,
-            *(pn.pane.Bokeh(b.figure, sizing_mode="stretch_width") for b in self.boards),
+            *(board.view for board in self.boards),
             self.readout,
             sizing_mode="stretch_width",
         )
@@ -76,7 +76,10 @@ class CrossingTab:
         now, spec = session.stages(), session.pair_spec
         bounds = weight_bounds(spec)
         self._bands[0].right, self._bands[1].left = bounds.lower, bounds.upper
-        self._left.set(_RATIOS, residual_ratio(spec, _RATIOS))
+        residual = residual_ratio(spec, _RATIOS)
+        self._left.set(_RATIOS, residual)
+        self.left.frame("x", float(_RATIOS[0]), float(_RATIOS[-1]))
+        self.left.frame_data("y", residual, [1.0], log=True)
         knee = saturation_ratio(spec)
         self._knee.visible = bool(np.isfinite(knee))
         self._knee.location = knee if self._knee.visible else 1.0
@@ -94,7 +97,7 @@ class CrossingTab:
         self._second.set(_WEIGHTS, (1.0 - _WEIGHTS) * norms[1])
         crossing = now.raw[0]
         level = crossing * norms[0]
-        self.curves.figure.y_range.update(start=level / 30.0, end=1.5 * float(norms.max()))
+        self.curves.frame("y", float(level) / 30.0, 1.5 * float(norms.max()))
         self._cross.set([crossing], [crossing * norms[0]])
         self._applied.set([now.weights[0]] * 2, now.contributions)
         self._mark.location, self._mark.visible = now.weights[0], True

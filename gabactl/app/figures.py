@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
+import panel as pn
 from bokeh.models import (
     BoxAnnotation,
+    CheckboxButtonGroup,
     ColumnDataSource,
+    CustomJS,
     CustomJSTickFormatter,
+    DataRange1d,
     HoverTool,
-    Label,
-    Legend,
-    LegendItem,
+    InlineStyleSheet,
+    Range1d,
     Span,
 )
 from bokeh.plotting import figure as bokeh_figure
@@ -31,6 +35,23 @@ POINTS = 1200
 
 _INK = {False: "#1d2329", True: "#dfe3e8"}
 _GRID = {False: "#1d2329", True: "#dfe3e8"}
+
+#: A legend is buttons of the page: one drawn into the figure is laid out again with every change.
+_LEGEND_CSS = """
+.bk-btn-group { display: flex; flex-wrap: wrap; gap: 0 4px; }
+.bk-btn-group > .bk-btn { flex: 0 1 auto; border: none; background: none; padding: 1px 6px;
+  font: 12px/1.5 var(--sans, system-ui, sans-serif); color: var(--ink, inherit); text-align: left;
+  box-shadow: none; white-space: normal; opacity: 0.45; text-decoration: line-through; }
+.bk-btn-group > .bk-btn.bk-active { opacity: 1; text-decoration: none; background: none;
+  color: var(--ink, inherit); box-shadow: none; }
+.bk-btn:focus-visible { outline: 2px solid var(--accent, #0072b2); }
+.bk-btn::before { display: inline-block; vertical-align: middle; margin-right: 6px; }
+"""
+_LINE_SWATCH = "content: ''; width: 22px; border-top: 2px %s %s;"
+_MARKER_SWATCH = "content: '%s'; color: %s; font-size: 14px; line-height: 1;"
+_MARKERS = {"circle": "●", "x": "✕", "diamond": "◆"}
+#: Shown lines and hidden ones follow the pressed buttons.
+_SHOW_JS = "lines.forEach((line, i) => { line.visible = cb_obj.active.includes(i) })"
 
 
 def thin(x: ArrayLike, y: ArrayLike, points: int = POINTS) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -112,8 +133,14 @@ class Board:
         x_range: Any = None,
         **options: Any,
     ) -> None:
+        # Ranges are set here: ones that follow the data are found in the browser, which then tells
+        # the server of them, once more around for each change. Equal scales on both axes are
+        # the exception: those the browser has to find, and keeps to itself.
         if x_range is not None:
             options["x_range"] = x_range
+        for name in ("x_range", "y_range"):
+            found = DataRange1d(syncable=False) if options.get("match_aspect") else Range1d(0, 1)
+            options.setdefault(name, found)
         fig = bokeh_figure(
             title=title,
             height=height,
@@ -130,8 +157,13 @@ class Board:
         fig.yaxis.axis_label = y_label
         self.figure = fig
         self.legend: Any = None
-        self._labels: list[Any] = []
-        self._painted: tuple[bool, bool, int] | None = None
+        self._named: list[tuple[str, str, Any]] = []
+        self._framed: dict[str, tuple[float, float]] = {}
+        #: The figure and its legend.
+        self.view = pn.Column(
+            pn.pane.Bokeh(fig, sizing_mode="stretch_width"), sizing_mode="stretch_width", margin=0
+        )
+        self._painted: bool | None = None
         self.paint(False)
 
     def line(self, name: str, colour: str, dash: str = "solid", **options: Any) -> Line:
@@ -142,7 +174,7 @@ class Board:
             "x", "y", source=source, color=colour, line_dash=dash, name=name, **style
         )
         if name:
-            self.note(name, renderer)
+            self._note(name, _LINE_SWATCH % (dash.replace("dotdash", "dashed"), colour), renderer)
         return Line(renderer, source)
 
     def dots(self, name: str, colour: str, marker: str = "circle", size: int = 9) -> Line:
@@ -152,28 +184,58 @@ class Board:
             "x", "y", source=source, color=colour, marker=marker, size=size, line_width=2, name=name
         )
         if name:
-            self.note(name, renderer)
+            self._note(name, _MARKER_SWATCH % (_MARKERS[marker], colour), renderer)
         return Line(renderer, source)
 
-    def note(self, name: str, renderer: Any) -> None:
+    def _note(self, name: str, swatch: str, renderer: Any) -> None:
         """Put something into the legend."""
+        self._named.append((name, swatch, renderer))
         if self.legend is None:
-            self.legend = Legend(
-                orientation="horizontal",
-                label_text_font_size="12px",
-                glyph_width=22,
-                padding=2,
-                margin=0,
-                spacing=10,
-                border_line_alpha=0,
-                background_fill_alpha=0,
-                click_policy="hide",
+            self.legend = CheckboxButtonGroup(
+                sizing_mode="stretch_width",
+                margin=(0, 12, 4, 58),
+                stylesheets=[InlineStyleSheet(css=_LEGEND_CSS), InlineStyleSheet()],
             )
-            self.figure.add_layout(self.legend, "below")
-            self.paint(False)
-        self.legend.items.append(LegendItem(label=name, renderers=[renderer]))
-        # Two abreast fit a phone.
-        self.legend.ncols = 2 if len(self.legend.items) > 2 else "auto"
+            self.view.append(pn.pane.Bokeh(self.legend, sizing_mode="stretch_width"))
+        legend = self.legend
+        legend.labels = [name for name, _, _ in self._named]
+        legend.active = list(range(len(self._named)))
+        legend.stylesheets[-1].css = "".join(
+            f".bk-btn:nth-child({i}):before {{ {swatch} }}\n"
+            for i, (_, swatch, _) in enumerate(self._named, start=1)
+        )
+        lines = [renderer for _, _, renderer in self._named]
+        legend.js_property_callbacks = {
+            "change:active": [CustomJS(args={"lines": lines}, code=_SHOW_JS)]
+        }
+
+    def clear(self) -> None:
+        """Take out all lines."""
+        self.figure.renderers = []
+        self._named = []
+
+    def frame(self, axis: str, low: float, high: float) -> None:
+        """Set the range of axis "x" or "y"; one that is framed so already keeps the reader's zoom."""
+        if high <= low:
+            high = low + 1.0
+        if self._framed.get(axis) == (low, high):
+            return
+        self._framed[axis] = (low, high)
+        chosen = self.figure.x_range if axis == "x" else self.figure.y_range
+        chosen.update(start=low, end=high, reset_start=low, reset_end=high)
+
+    def frame_data(self, axis: str, *values: ArrayLike, log: bool = False) -> None:
+        """Set a range that shows these values, a little room around them."""
+        seen = np.concatenate([np.ravel(np.asarray(v, dtype=np.float64)) for v in values])
+        seen = seen[np.isfinite(seen) & ((seen > 0) | (not log))]
+        if not seen.size:
+            return
+        low, high = float(seen.min()), float(seen.max())
+        if log:
+            low, high = math.log10(low), math.log10(high)
+        room = 0.06 * (high - low) or 0.5
+        low, high = low - room, high + room
+        self.frame(axis, *((10.0**low, 10.0**high) if log else (low, high)))
 
     def hover(self, x_name: str, x_format: str = "0,0") -> None:
         """Show the values of the lines under the pointer."""
@@ -187,35 +249,35 @@ class Board:
         """Add a vertical line; move it with ``.location``."""
         return self._annotate(
             Span(
-                location=0, dimension="height", line_color=colour, line_dash=dash, line_width=width
+                location=0,
+                dimension="height",
+                line_color=colour,
+                line_dash=dash,
+                line_width=width,
+                level="overlay",
             )
         )
 
     def level(self, dash: str = "dashed", colour: str = MUTED, width: float = 1.4) -> Any:
         """Add a horizontal line; move it with ``.location``."""
         return self._annotate(
-            Span(location=0, dimension="width", line_color=colour, line_dash=dash, line_width=width)
+            Span(
+                location=0,
+                dimension="width",
+                line_color=colour,
+                line_dash=dash,
+                line_width=width,
+                level="overlay",
+            )
         )
 
     def band(self, colour: str = MUTED, alpha: float = 0.14, **edges: float) -> Any:
         """Add a shaded band; move it with its edges."""
         return self._annotate(
-            BoxAnnotation(fill_color=colour, fill_alpha=alpha, line_alpha=0, **edges)
+            BoxAnnotation(
+                fill_color=colour, fill_alpha=alpha, line_alpha=0, level="overlay", **edges
+            )
         )
-
-    def text(self, x: float, y: float, text: str, **options: Any) -> Any:
-        """Add a piece of text in screen coordinates."""
-        label = Label(
-            x=x,
-            y=y,
-            text=text,
-            x_units="screen",
-            y_units="screen",
-            text_font_size="12px",
-            **options,
-        )
-        self._labels.append(label)
-        return self._annotate(label)
 
     def _annotate(self, thing: Any) -> Any:
         self.figure.add_layout(thing)
@@ -223,10 +285,9 @@ class Board:
 
     def paint(self, dark: bool) -> None:
         """Recolour for a dark or a light page; nothing where it already is."""
-        state = (dark, self.legend is not None, len(self._labels))
-        if state == self._painted:
+        if dark == self._painted:
             return
-        self._painted = state
+        self._painted = dark
         fig, ink = self.figure, _INK[dark]
         fig.background_fill_color = fig.border_fill_color = None
         fig.outline_line_color = None
@@ -240,15 +301,13 @@ class Board:
             axis.minor_tick_line_color = None
         for grid in (*fig.xgrid, *fig.ygrid):
             grid.grid_line_color, grid.grid_line_alpha = _GRID[dark], 0.12
-        if self.legend is not None:
-            self.legend.label_text_color = ink
-            self.legend.inactive_fill_color = "#000000" if dark else "#ffffff"
-        for label in self._labels:
-            label.text_color = ink
 
 
 def plain_powers() -> Any:
     """Tick labels 0.001 ... 10,000 instead of powers of ten."""
     return CustomJSTickFormatter(
-        code="return tick >= 0.001 && tick < 1e6 ? tick.toLocaleString('en') : tick.toExponential(0)"
+        code="if (!(tick >= 0.001 && tick < 1e6)) return tick.toExponential(0);"
+        "const [whole, part] = String(+tick.toPrecision(4)).split('.');"
+        "const spaced = whole.replace(/\\B(?=(\\d{3})+$)/g, ',');"
+        "return part ? spaced + '.' + part : spaced"
     )

@@ -16,7 +16,7 @@ from gabactl.app.text import pane, paragraph, table
 from gabactl.filter import filter_facts
 from gabactl.frequency import frequency_response
 from gabactl.linear import floor_slope, open_loop
-from gabactl.margins import margins, stabilising_gains
+from gabactl.margins import margins
 from gabactl.plants import LogRatio
 from gabactl.spec import GabaSpec
 
@@ -26,7 +26,14 @@ __all__ = ["FrequencyTab", "locus_points", "stable_rho"]
 _MAP_BETAS = tuple(float(1.0 - gain) for gain in np.geomspace(1.0, 1e-4, 9))
 #: Values of rho of the locus: fine near 0, where the poles leave fast.
 _NEAR = np.geomspace(1e-3, 1.0, 16)
-_LOCUS_RHO = tuple(float(r) for r in np.unique(np.concatenate([-30.0 * _NEAR, [0.0], 1.5 * _NEAR])))
+_LOCUS_RHO = np.unique(np.concatenate([-30.0 * _NEAR, [0.0], 1.5 * _NEAR]))
+#: More poles than this: every other value.
+_MANY_POLES = 12
+#: Frequencies between which a crossing is looked for, and the steps that find it exactly.
+_SWEEP = np.unique(
+    np.concatenate([[0.0], np.geomspace(1e-6, 1.0, 600), np.linspace(0, math.pi, 900)])
+)
+_SECANTS = 4
 _CIRCLE = np.exp(1j * np.linspace(0.0, 2.0 * math.pi, 240))
 #: Two pictures abreast where there is room.
 _GRID = (
@@ -44,14 +51,22 @@ def pole_of(lag: float) -> float:
     return math.exp(-1.0 / lag) if lag > 0 else 0.0
 
 
-@lru_cache(maxsize=4096)
-def stable_rho(spec: GabaSpec, a: float, delay: int, ratio: float = 1.0) -> tuple[float, float]:
-    """Range of rho about 0 in which the loop is stable.
+@lru_cache(maxsize=64)
+def stable_rho(
+    spec: GabaSpec, betas: tuple[float, ...], a: float, delay: int, ratio: float = 1.0
+) -> NDArray[np.float64]:
+    """Range of rho about 0 in which the loop is stable, for each of some betas.
+
+    The loop is linear in rho and stable at rho = 0, so that the range ends where rho L, L that of
+    rho = 1, first is -1 somewhere on the unit circle: where L is real, rho = -1/L.
+    :func:`gabactl.margins.stabilising_gains` finds the same for any loop, one at a time.
 
     Parameters
     ----------
     spec : GabaSpec
-        Settings of two tasks.
+        Settings of two tasks; beta is taken from ``betas``.
+    betas : tuple of float
+        Poles of the filter.
     a, delay : float, int
         Lag pole and extra delay of the log-ratio plant.
     ratio : float
@@ -59,21 +74,47 @@ def stable_rho(spec: GabaSpec, a: float, delay: int, ratio: float = 1.0) -> tupl
 
     Returns
     -------
-    tuple of two floats
-        Infinite where no value ends it.
+    array, shape (betas, 2)
+        Lower and upper limits; infinite where no value ends it.
 
     Examples
     --------
-    >>> [round(edge, 6) for edge in stable_rho(GabaSpec(), 0.0, 1)]
-    [-100.0, 1.0]
+    >>> stable_rho(GabaSpec(), (0.99,), 0.0, 1).round(6).tolist()
+    [[-100.0, 1.0]]
     """
-    # The loop is linear in rho, so that the gains that a loop with rho = -1 bears are the range.
-    low, high = 0.0, 0.0
-    for rho in (-1.0, 1.0):
-        loop = open_loop(spec, LogRatio(rho, a, delay), ratio)
-        reach = max((hi for lo, hi in stabilising_gains(loop) if lo <= 0.0), default=math.inf)
-        low, high = (-reach, high) if rho < 0 else (low, reach)
-    return low, high
+    unit = open_loop(spec.replace(beta=0.0), LogRatio(1.0, a, delay), ratio)
+    limits = np.full((len(betas), 2), [-math.inf, math.inf])
+    if unit.slope == 0.0:
+        return limits
+    poles = np.array(betas)[:, None] ** unit.interval
+
+    def loop(w: NDArray[np.float64], plant: NDArray[np.complex128], pole: Any) -> Any:
+        return plant * (1.0 - pole) / (1.0 - pole * np.exp(-1j * w))
+
+    plant = unit.rational.at(_SWEEP)
+    values = loop(_SWEEP, plant, poles)
+    # At both ends the loop is real, whatever rounding says.
+    values[:, [0, -1]] = values[:, [0, -1]].real
+    for i, (row, pole) in enumerate(zip(values, poles[:, 0], strict=True)):
+        at = np.flatnonzero(row.imag[:-1] * row.imag[1:] < 0)
+        low, high = _SWEEP[at], _SWEEP[at + 1]
+        below, above = row.imag[at], row.imag[at + 1]
+        for _ in range(_SECANTS if at.size else 0):
+            w = low - below * (high - low) / (above - below)
+            found = loop(w, unit.rational.at(w), pole).imag
+            left = found * below > 0
+            low, below = np.where(left, w, low), np.where(left, found, below)
+            high, above = np.where(left, high, w), np.where(left, above, found)
+        if at.size:
+            w = low - below * (high - low) / (above - below)
+            crossed = loop(w, unit.rational.at(w), pole).real
+        else:
+            crossed = np.zeros(0)
+        real = np.concatenate([crossed, row[[0, -1]].real])
+        gains = -1.0 / real[real != 0.0]
+        limits[i] = gains[gains < 0].max(initial=-math.inf), gains[gains > 0].min(initial=math.inf)
+    limits.setflags(write=False)
+    return limits
 
 
 @lru_cache(maxsize=256)
@@ -85,7 +126,7 @@ def locus_points(
     Parameters
     ----------
     spec, a, delay, ratio
-        As for :func:`stable_rho`.
+        As for :func:`stable_rho`; beta that of ``spec``.
 
     Examples
     --------
@@ -93,12 +134,19 @@ def locus_points(
     >>> rho.shape == poles.shape
     True
     """
-    values, poles = [], []
-    for rho in _LOCUS_RHO:
-        found = open_loop(spec, LogRatio(rho, a, delay), ratio).closed.poles
-        values.extend([rho] * found.size)
-        poles.extend(found.tolist())
-    return np.array(values), np.array(poles, dtype=np.complex128)
+    unit = open_loop(spec, LogRatio(1.0, a, delay), ratio).rational
+    # Roots of a polynomial are the eigenvalues of its companion; all of them in one call. Many
+    # poles need fewer values of rho to fill the picture.
+    order = unit.poles.size
+    rho = _LOCUS_RHO if order <= _MANY_POLES else _LOCUS_RHO[::2]
+    numerator = unit.gain * np.atleast_1d(np.poly(unit.zeros))
+    padded = np.concatenate([np.zeros(order + 1 - numerator.size), numerator])
+    characteristic = np.poly(unit.poles) + rho[:, None] * padded
+    companions = np.zeros((rho.size, order, order))
+    companions[:, 0, :] = -characteristic[:, 1:].real
+    companions[:, range(1, order), range(order - 1)] = 1.0
+    poles = np.linalg.eigvals(companions)
+    return np.repeat(rho, order), poles.ravel().astype(np.complex128)
 
 
 class FrequencyTab:
@@ -159,7 +207,7 @@ class FrequencyTab:
         self.note = pane()
         self.table = pane()
         grid = pn.Column(
-            *(pn.pane.Bokeh(b.figure, sizing_mode="stretch_width") for b in self.boards),
+            *(board.view for board in self.boards),
             sizing_mode="stretch_width",
             stylesheets=[_GRID],
         )
@@ -177,6 +225,9 @@ class FrequencyTab:
         self._phase.set(w[show], response.phase_deg[show])
         filtered = loop.filter.at(w[show] * spec.interval)
         self._filter_gain.set(w[show], _decibels(filtered))
+        self.gain.frame("x", float(w[show].min()), float(w[show].max()))
+        self.gain.frame_data("y", self._gain.source.data["y"], self._filter_gain.source.data["y"])
+        self.phase.frame_data("y", response.phase_deg[show])
         crossings = response.rational.gain_crossings() / spec.interval
         for line in self._crossings:
             line.visible = crossings.size > 0
@@ -186,6 +237,7 @@ class FrequencyTab:
         self._mirror.set(curve.real, -curve.imag)
         self._poles.set(loop.closed.poles.real, loop.closed.poles.imag)
         self._now.set([1.0 - spec.beta], [view.rho])
+        self._draw_families(a, ratio)
         verdict = loop.closed.verdict
         self.note.object = paragraph(
             f"Loop around a log-ratio plant with ρ = {view.rho:g}, a lag of {view.lag:g} steps and "
@@ -199,26 +251,22 @@ class FrequencyTab:
             filter_facts(spec).rows(), caption="Smoothing filter"
         )
 
-    def later(self) -> None:
-        """The root locus and the map: they take many loops, and follow when the hand rests."""
+    def _draw_families(self, a: float, ratio: float) -> None:
+        """The root locus and the map: many loops, kept where rho alone changes."""
         view = self.session.view
-        a, ratio = pole_of(view.lag), view.ratio or 1.0
         spec, ratio = _same_loop(self.session.pair_spec, ratio)
         _, points = locus_points(spec, a, view.delay, ratio)
         near = points[np.abs(points) < 2.5]
         self._locus.set(near.real, near.imag)
-        limits = np.array(
-            [stable_rho(spec.replace(beta=beta), a, view.delay, ratio) for beta in _MAP_BETAS]
-        )
-        limits = limits.clip(-_MAP_REACH, _MAP_REACH)
+        every = stable_rho(spec, (spec.beta, *_MAP_BETAS), a, view.delay, ratio)
+        here, limits = every[0], every[1:].clip(-_MAP_REACH, _MAP_REACH)
         gains = 1.0 - np.array(_MAP_BETAS)
         self._low.set(gains, limits[:, 0])
         self._high.set(gains, limits[:, 1])
         # Room for both, whatever the limits at the far end of beta are.
-        here = stable_rho(spec, a, view.delay, ratio)
-        low = min(-3.0, 1.3 * view.rho, max(1.3 * here[0], _MAP_LOW))
-        high = max(1.6, 1.3 * view.rho, min(1.3 * here[1], -_MAP_LOW))
-        self.map.figure.y_range.update(start=low, end=high)
+        low = min(-3.0, 1.3 * view.rho, max(1.3 * float(here[0]), _MAP_LOW))
+        high = max(1.6, 1.3 * view.rho, min(1.3 * float(here[1]), -_MAP_LOW))
+        self.map.frame("y", low, high)
 
 
 def _same_loop(spec: GabaSpec, ratio: float) -> tuple[GabaSpec, float]:

@@ -109,7 +109,7 @@ class GradNormTab:
         self.readout = pane()
         self.view = pn.Column(
             self.note,
-            *(pn.pane.Bokeh(b.figure, sizing_mode="stretch_width") for b in self.boards),
+            *(board.view for board in self.boards),
             self.readout,
             sizing_mode="stretch_width",
         )
@@ -143,9 +143,12 @@ class GradNormTab:
         # Set against GABA's, which sum to 1, GradNorm's (which start at 1 each) are halved.
         self._gradnorm.set(steps, learnt[:, 0] / 2.0)
         low, high = min(-0.05, learnt[:, 0].min() / 2.0), max(1.05, learnt[:, 0].max() / 2.0)
-        self.weights.figure.y_range.update(start=max(low, -20.0), end=min(high, 20.0))
-        for line, weights in ((self._gaba_left, gaba), (self._gradnorm_left, learnt)):
-            line.set(steps, _left_over(weights * profile.norms))
+        self.weights.frame("x", 1, profile.steps)
+        self.weights.frame("y", float(max(low, -20.0)), float(min(high, 20.0)))
+        over = [_left_over(weights * profile.norms) for weights in (gaba, learnt)]
+        for line, ratio in zip((self._gaba_left, self._gradnorm_left), over, strict=True):
+            line.set(steps, ratio)
+        self.left.frame_data("y", *over, log=True)
         negative = float((learnt < 0).any(axis=1).mean())
         rows += [
             ("over the disturbance", "GABA", "GradNorm"),

@@ -68,7 +68,7 @@ class LiveTab:
             board.hover("step")
         self.readout = pane()
         self.note = pane()
-        self.figures = [pn.pane.Bokeh(b.figure, sizing_mode="stretch_width") for b in self.boards]
+        self.figures = [board.view for board in self.boards]
         self.view = pn.Column(self.note, *self.figures, self.readout, sizing_mode="stretch_width")
 
     def update(self) -> None:
@@ -90,7 +90,9 @@ class LiveTab:
             self._loss.clear()
             self.loss.figure.title.text = "Combined loss: this run recorded no losses"
         else:
-            self._loss.set(trace.step, run.combined_loss(trace.losses))
+            loss = run.combined_loss(trace.losses)
+            self._loss.set(trace.step, loss)
+            self.loss.frame_data("y", loss)
             self.loss.figure.title.text = "Combined loss Σ wᵢ Lᵢ with these weights"
         bounds = weight_bounds(spec)
         self._low.location, self._high.location = bounds.lower, bounds.upper
@@ -101,6 +103,8 @@ class LiveTab:
             line.visible = bool(np.isfinite(knee)) and (place == knee or session.n_tasks == 2)
         self._frame(norms, knee)
         first = int(trace.step[0])
+        self.norms.frame("x", first, int(trace.step[-1]))
+        self.norms.frame_data("y", norms[:, : len(self._norms)], log=True)
         for band in self._bands:
             band.left, band.right = first, max(first, spec.warmup)
             band.visible = spec.warmup >= first
@@ -113,7 +117,7 @@ class LiveTab:
         seen = logs[np.isfinite(logs)]
         reach = float(np.log(knee)) if np.isfinite(knee) else 0.0
         low, high = seen.min(initial=0.0), seen.max(initial=reach)
-        self.ratio.figure.y_range.update(start=np.exp(low - 0.3), end=np.exp(high + 0.3))
+        self.ratio.frame("y", float(np.exp(low - 0.3)), float(np.exp(high + 0.3)))
 
     def move(self) -> None:
         """Mark the step looked at."""

@@ -61,8 +61,6 @@ _CHOICES: dict[str, tuple[str, dict[str, str]]] = {
 
 #: Milliseconds of rest before the address follows the view.
 _REST_MS = 300
-#: And before the slow part of a tab is drawn again.
-_SLOW_MS = 20
 
 
 class Dashboard(pn.viewable.Viewer):  # type: ignore[misc]
@@ -89,7 +87,6 @@ class Dashboard(pn.viewable.Viewer):  # type: ignore[misc]
         self._system_dark = Toggle(visible=False)
         self._tabs: dict[str, Any] = {}
         self._stale: set[str] = set()
-        self._rest: Any = None
         self._of_tasks = session.trace.tasks
         self._css = (resources.files("gabactl.app") / "widget.css").read_text(encoding="utf-8")
         self._build()
@@ -226,26 +223,10 @@ class Dashboard(pn.viewable.Viewer):  # type: ignore[misc]
             except InputError as refused:
                 self._message.object = paragraph(str(refused), "bad")
                 self._message.visible = True
-            if hasattr(tab, "later"):
-                self._finish_later(tab)
         if list(self._content) != [column]:
             self._content[:] = [column]
             for name, button in self._buttons.items():
                 button.button_type = "primary" if name == key else "default"
-
-    def _finish_later(self, tab: Any) -> None:
-        """Have the slow part of a tab follow when the hand rests; at once without a hand."""
-        if self._doc is None:
-            tab.later()
-            return
-        if self._rest is not None:
-            self._doc.remove_timeout_callback(self._rest)
-
-        def finish() -> None:
-            self._rest = None
-            tab.later()
-
-        self._rest = self._doc.add_timeout_callback(finish, _SLOW_MS)
 
     @property
     def _dark(self) -> bool:

@@ -82,7 +82,7 @@ class SensorTab:
         self.note = pane()
         self.readout = pane()
         self._figures = pn.Column(
-            *(pn.pane.Bokeh(b.figure, sizing_mode="stretch_width") for b in self.boards),
+            *(board.view for board in self.boards),
             self.readout,
             sizing_mode="stretch_width",
         )
@@ -129,9 +129,14 @@ class SensorTab:
         norms = np.where(norms > 0, norms, np.nan)
         self._first.set(trace.step, norms[:, 0])
         self._second.set(trace.step, norms[:, 1])
-        self._ticked_ratio.set(trace.step, norms[:, 0] / norms[:, 1])
-        recorded = trace.grad_norms
-        self._every.set(trace.step, recorded[:, 0] / recorded[:, 1])
+        ratio = norms[:, 0] / norms[:, 1]
+        recorded = np.where(trace.grad_norms > 0, trace.grad_norms, np.nan)
+        every = recorded[:, 0] / recorded[:, 1]
+        self._ticked_ratio.set(trace.step, ratio)
+        self._every.set(trace.step, every)
+        self.norms.frame("x", int(trace.step[0]), int(trace.step[-1]))
+        self.norms.frame_data("y", norms, log=True)
+        self.ratio.frame_data("y", ratio, every, log=True)
         rows = [("counted", "parameters", *trace.tasks, "ratio", f"raw weight of {trace.tasks[0]}")]
         shared = [name for name in groups if name not in _HEADS]
         for label, chosen in (

@@ -149,7 +149,7 @@ class TraceTab:
             ),
             self.drop,
             self.message,
-            pn.pane.Bokeh(self.replay.figure, sizing_mode="stretch_width"),
+            self.replay.view,
             self.findings,
             pn.FlexBox(self.identify_button, self.recommend_button, self.use_button),
             self.identified,
@@ -177,6 +177,7 @@ class TraceTab:
         for i, (average, applied) in enumerate(self._lines):
             average.set(trace.step, run.ema[:, i])
             applied.set(trace.step, run.weights[:, i])
+        self.replay.frame("x", int(trace.step[0]), int(trace.step[-1]))
         excited = trace.excitation is not None and session.n_tasks == 2
         self.identify_button.disabled = not excited
         about = [
@@ -198,9 +199,7 @@ class TraceTab:
 
     def _draw_lines(self, trace: Trace) -> None:
         self._lines = []
-        self.replay.figure.renderers = []
-        if self.replay.legend is not None:
-            self.replay.legend.items = []
+        self.replay.clear()
         for name, colour in zip(trace.tasks, COLOURS, strict=False):
             self._lines.append(
                 (

@@ -12,7 +12,7 @@ from gabactl.app.crossing import CrossingTab
 from gabactl.app.diagram import DiagramTab
 from gabactl.app.export import python_source
 from gabactl.app.figures import thin
-from gabactl.app.frequency import FrequencyTab, stable_rho
+from gabactl.app.frequency import FrequencyTab, locus_points, stable_rho
 from gabactl.app.gradnorm import GradNormTab
 from gabactl.app.live import LiveTab
 from gabactl.app.sensor import SensorTab, groups_of
@@ -158,11 +158,46 @@ def test_the_stability_map_ends_where_a_pole_reaches_the_circle(lag, delay, inte
     from gabactl.app.frequency import pole_of
 
     spec, a = GabaSpec(beta=0.95, interval=interval), pole_of(lag)
-    low, high = stable_rho(spec, a, delay)
+    low, high = stable_rho(spec, (0.95,), a, delay)[0]
     for edge in (low, high):
         assert np.isfinite(edge)
         assert loop_radius(spec, edge * 0.999, a, delay) < 1
         assert loop_radius(spec, edge * 1.001, a, delay) > 1
+
+
+@pytest.mark.parametrize("ratio", [1.0, 200.0])
+@pytest.mark.parametrize("mode", ["renormalise", "affine", "project"])
+@pytest.mark.parametrize(
+    ("lag", "delay", "interval"), [(0.0, 0, 1), (10.0, 3, 1), (300.0, 50, 1), (5.0, 1, 20)]
+)
+def test_the_stability_map_is_that_of_the_margins(lag, delay, interval, mode, ratio):
+    from gabactl.app.frequency import pole_of
+    from gabactl.linear import open_loop
+    from gabactl.margins import stabilising_gains
+    from gabactl.plants import LogRatio
+
+    spec, a, betas = GabaSpec(floor_mode=mode, interval=interval), pole_of(lag), (0.0, 0.9, 0.9999)
+    for beta, limits in zip(betas, stable_rho(spec, betas, a, delay, ratio), strict=True):
+        for rho, limit in zip((-1.0, 1.0), limits, strict=True):
+            loop = open_loop(spec.replace(beta=beta), LogRatio(rho, a, delay), ratio)
+            reach = stabilising_gains(loop)[0][1]
+            assert limit == pytest.approx(rho * reach, rel=1e-8)
+
+
+@pytest.mark.parametrize(("lag", "delay", "interval"), [(0.0, 0, 1), (10.0, 3, 1), (5.0, 20, 4)])
+def test_the_root_locus_is_that_of_the_closed_loops(lag, delay, interval):
+    from gabactl.app.frequency import pole_of
+    from gabactl.linear import open_loop
+    from gabactl.plants import LogRatio
+
+    spec, a = GabaSpec(interval=interval), pole_of(lag)
+    values, poles = locus_points(spec, a, delay, 1.0)
+    for rho in np.unique(values)[::7]:
+        drawn = poles[values == rho]
+        found = open_loop(spec, LogRatio(float(rho), a, delay)).closed.poles
+        if rho != 0.0:  # there all but two poles are at 0, where rounding scatters them
+            assert drawn.size == found.size
+            assert max(np.abs(drawn - pole).min() for pole in found) < 1e-6
 
 
 def test_margins_of_the_page_are_those_of_the_analysis(session):
