@@ -3,8 +3,7 @@
     python benchmarks/dashboard.py [--browser] [--json]
 
 1. The update function of each tab, from the changed setting to the data of the figures: CPU time
-   of the process, least of several, so that a busy machine does not count. On the frequency tab
-   this includes the root locus and the stability map, which the page draws when the hand rests.
+   of the process, least of several, so that a busy machine does not count.
 2. With ``--browser``, the round trip in headless Chromium: from the slider's new value to the new
    curve on the screen (two animation frames after the data arrived), wall time; median and least.
 """
@@ -110,14 +109,14 @@ TRIPS = (
 def round_trips(trace: Trace, repeats: int) -> Iterator[dict[str, Any]]:
     """Wall milliseconds from slider to screen."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "e2e"))
-    from browser import Page, need_browser, start_server
+    from browser import Page, end_server, need_browser, start_server
 
     with tempfile.TemporaryDirectory() as folder:
         file = write_parquet(trace, Path(folder) / "run.parquet")
         process, address = start_server(str(file))
-        browser = need_browser()
-        browser.set_script_timeout(20)
+        browser = None
         try:
+            browser = need_browser()
             page = Page(browser, address, Path(folder))
             for tab, slider, positions, line in TRIPS:
                 page.open(f"?tab={tab}&ratio=20")
@@ -134,9 +133,9 @@ def round_trips(trace: Trace, repeats: int) -> Iterator[dict[str, Any]]:
                     "least_ms": round(min(times), 1),
                 }
         finally:
-            browser.quit()
-            process.terminate()
-            process.wait(timeout=60)
+            if browser is not None:
+                browser.quit()
+            end_server(process)
 
 
 def table(rows: Iterator[dict[str, Any]], show: Callable[[str], None]) -> list[dict[str, Any]]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -35,24 +37,52 @@ def need_browser() -> Any:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     browser = webdriver.Chrome(options=options, service=Service(driver))
-    browser.set_script_timeout(20)
+    browser.set_script_timeout(60)
+    # Nothing may wait for ever, on a busy machine neither.
+    browser.set_page_load_timeout(120)
     return browser
 
 
+#: Where each server writes its complaints: a pipe that nobody reads fills up, and then it stops.
+_ERRORS: dict[int, Any] = {}
+
+
+def end_server(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> str:
+    """Stop a server, and return what it wrote to its standard error."""
+    process.send_signal(number)
+    try:
+        process.wait(timeout=120)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    finally:
+        assert process.stdout is not None
+        process.stdout.close()
+        file = _ERRORS.pop(process.pid)
+        file.seek(0)
+        errors = str(file.read())
+        file.close()
+    return errors
+
+
 def start_server(*arguments: str) -> tuple[subprocess.Popen[str], str]:
-    """``gabactl dashboard`` on a free port: the process and its address."""
+    """``gabactl dashboard`` on a free port: the process and its address.
+
+    Stop it with :func:`end_server`.
+    """
+    errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 closed in end_server
     process = subprocess.Popen(
         [sys.executable, "-m", "gabactl", "dashboard", "--no-browser", "--port", "0", *arguments],
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=errors,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
     )
+    _ERRORS[process.pid] = errors
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line.startswith("http://127.0.0.1:"):
-        process.kill()
-        raise AssertionError(f"no address printed: {line!r} {process.communicate()[1]}")
+        raise AssertionError(f"no address printed: {line!r} {end_server(process)}")
     return process, line.split()[0]
 
 
@@ -73,15 +103,17 @@ class Page:
         self.browser.execute_script("window.left = true")
         self.browser.get(self.address + query)
         self.wait(
-            "return window.left === undefined && window.Bokeh !== undefined && Bokeh.documents.length > 0 && "
-            "Bokeh.documents[0].is_idle && Bokeh.documents[0]._all_models.size > 20;"
+            "return window.left === undefined && window.Bokeh !== undefined && "
+            "Bokeh.documents.length > 0 && Bokeh.documents[0].is_idle && "
+            "Bokeh.documents[0]._all_models.size > 20;",
+            seconds=120.0,
         )
 
     def run(self, script: str, *arguments: Any) -> Any:
         """Run JavaScript; ``all`` is the list of the page's models."""
         return self.browser.execute_script(_MODELS + script, *arguments)
 
-    def wait(self, script: str, *arguments: Any, seconds: float = 40.0) -> Any:
+    def wait(self, script: str, *arguments: Any, seconds: float = 90.0) -> Any:
         """Run a script until it returns something true, and return that."""
         end = time.monotonic() + seconds
         while True:
@@ -133,7 +165,7 @@ class Page:
             css_class,
         )
 
-    def wait_file(self, name: str, seconds: float = 40.0) -> Path:
+    def wait_file(self, name: str, seconds: float = 90.0) -> Path:
         """Wait until a download is complete."""
         file = self.shots / name
         end = time.monotonic() + seconds
@@ -168,7 +200,7 @@ class Page:
         """All the text of the page, as it is shown."""
         return str(self.browser.execute_script(_TEXT))
 
-    def wait_text(self, part: str, seconds: float = 40.0) -> str:
+    def wait_text(self, part: str, seconds: float = 90.0) -> str:
         """Wait until the page shows this text, and return all of it."""
         self.wait(
             _TEXT_FUNCTION + "return shown(document.body).includes(arguments[0]);",

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import Page, need_browser, start_server
+from browser import Page, end_server, need_browser, start_server
 
 
 @pytest.fixture(scope="session")
@@ -17,8 +16,7 @@ def server() -> Iterator[str]:
     pytest.importorskip("panel", reason="panel is not installed: pip install 'gabactl[app]'")
     process, address = start_server()
     yield address
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    errors = end_server(process)
     # Bokeh reports connections that the browser dropped; nothing of ours may fail.
     assert "gabactl/" not in errors, errors
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import socket
@@ -11,7 +10,7 @@ import sys
 from urllib.parse import quote, urlsplit
 
 import pytest
-from browser import start_server
+from browser import end_server, start_server
 
 UPGRADE = (
     "Upgrade: websocket",
@@ -147,7 +146,6 @@ def test_interrupting_ends_it_quietly():
     pytest.importorskip("panel", reason="panel is not installed")
     process, address = start_server()
     assert ask(address, "/", "Host: {own}")[0] == 200
-    os.kill(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    errors = end_server(process, signal.SIGINT)
     assert process.returncode in (0, 130)
     assert errors == "stopped\n"
