@@ -25,7 +25,7 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 $(VENV)/.all: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install -c constraints.txt -e ".[dev,cluster,integrations]"
+	$(PIP) install -c constraints.txt -e ".[dev,cluster,integrations,fuzz]"
 	@touch $@ $(VENV)/.dev $(VENV)/.demo
 
 test-all: $(VENV)/.all

@@ -47,7 +47,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from gabactl import profiles
 from gabactl.balancers import Balancer, make
@@ -60,11 +60,14 @@ __all__ = [
     "Scenario",
     "build_profile",
     "bundled_scenarios",
-    "find_scenario",
+    "find_description",
     "load_scenario",
     "simulation_files",
     "where",
 ]
+
+#: What a bundled TOML file describes.
+Kind = Literal["scenario", "sweep", "campaign"]
 
 _MAX_SEEDS = 100_000
 
@@ -142,15 +145,24 @@ class Scenario:
 
 
 def bundled_scenarios() -> dict[str, Path]:
-    """Name and file of every scenario that comes with the package, sorted.
+    """The scenarios that come with the package, by name.
 
     Examples
     --------
     >>> "published" in bundled_scenarios()
     True
     """
-    other = ("sweep", "cmapss_campaign")
-    return {file.stem: file for file in simulation_files() if not file.stem.startswith(other)}
+    return _bundled("scenario")
+
+
+def _bundled(kind: Kind) -> dict[str, Path]:
+    return {file.stem: file for file in simulation_files() if _kind(file.stem) == kind}
+
+
+def _kind(name: str) -> Kind:
+    if name.startswith("sweep"):
+        return "sweep"
+    return "campaign" if "campaign" in name else "scenario"
 
 
 def simulation_files() -> list[Path]:
@@ -168,26 +180,35 @@ def simulation_files() -> list[Path]:
     return []
 
 
-def find_scenario(name: str | Path) -> Path:
-    """The file of a scenario: a path, or the name of a bundled one.
+def find_description(name: str | Path, kind: Kind) -> Path:
+    """The file of a scenario, a sweep or a campaign: a path, or the name of a bundled one.
 
     Parameters
     ----------
     name : str or path
         Where to look.
+    kind : "scenario", "sweep" or "campaign"
+        What it describes.
+
+    Raises
+    ------
+    InputError
+        Neither; the message has the names.
 
     Examples
     --------
-    >>> find_scenario("published").name
+    >>> find_description("published", "scenario").name
     'published.toml'
+    >>> find_description("cmapss_campaign", "campaign").name
+    'cmapss_campaign.toml'
     """
     file = Path(name)
-    known = bundled_scenarios()
+    known = _bundled(kind)
     if file.suffix != ".toml" and str(name) in known:
         return known[str(name)]
     if file.suffix != ".toml" and not file.exists():
         raise InputError(
-            f"scenario {str(name)!r} is neither a file nor one of: {', '.join(known)}; "
+            f"{kind} {str(name)!r} is neither a file nor one of: {', '.join(known)}; "
             "give one of these names, or a .toml file"
         )
     return file
@@ -211,7 +232,7 @@ def load_scenario(name: str | Path) -> Scenario:
     >>> load_scenario("published").profile.events
     (0, 600, 1200)
     """
-    file = find_scenario(name)
+    file = find_description(name, "scenario")
     table = read_toml(file)
     _known(file, "the top level", table, _TOP)
     tasks = _tasks(file, table)

@@ -34,6 +34,7 @@ from gabactl.errors import InputError, MissingPackage
 from gabactl.files import write_text
 from gabactl.interrupts import stop_asked
 from gabactl.results import Result
+from gabactl.scenarios import find_description
 from gabactl.traces.lock import FileLock
 
 __all__ = ["Activity", "CampaignStatus", "campaign_status", "run_campaign"]
@@ -208,7 +209,7 @@ def run_campaign(
     place = Path(folder)
     with _held(place, resume):
         todo = _todo(campaign, place, only)
-        write_text(place / PLAN, Path(file).read_text(encoding="utf-8"))
+        write_text(place / PLAN, find_description(file, "campaign").read_text(encoding="utf-8"))
         crew = _Crew(place, Path(data), campaign, todo, command)
         stopped = crew.work(workers, time_limit, on_activity)
         save_results(collect_results(place), place / TABLE)

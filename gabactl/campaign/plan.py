@@ -32,7 +32,7 @@ from gabactl.errors import InputError
 from gabactl.files import read_toml
 from gabactl.nn.excitation import Excitation
 from gabactl.nn.settings import TrainingSettings
-from gabactl.scenarios import where
+from gabactl.scenarios import find_description, where
 from gabactl.spec import GabaSpec
 
 __all__ = ["Campaign", "PlannedRun", "load_campaign"]
@@ -122,8 +122,9 @@ def load_campaign(path: str | Path) -> Campaign:
 
     Parameters
     ----------
-    path : path
-        TOML, at most 1 MiB.
+    path : path or str
+        TOML, at most 1 MiB; or the name of one that comes with the package, such as
+        ``cmapss_campaign_reduced``.
 
     Raises
     ------
@@ -141,7 +142,7 @@ def load_campaign(path: str | Path) -> Campaign:
     >>> [run.name for run in load_campaign(file).runs]
     ['FD001-fixed-seed42']
     """
-    file = Path(path)
+    file = find_description(path, "campaign")
     table = read_toml(file)
     _known(file, "the file", table, ("campaign", "method"))
     common = table.get("campaign")

@@ -46,7 +46,7 @@ from gabactl.batch import LOOP_PARAMETERS, complete_parameters, run_batch
 from gabactl.errors import InputError
 from gabactl.files import read_toml
 from gabactl.profiles import Profile
-from gabactl.scenarios import build_profile, simulation_files, where
+from gabactl.scenarios import build_profile, find_description, where
 
 __all__ = ["FORMAT", "Sweep", "load_sweep", "stretch"]
 
@@ -197,7 +197,7 @@ def load_sweep(name: str | Path) -> Sweep:
     >>> load_sweep("sweep_stability").method
     'grid'
     """
-    file = _find(name)
+    file = find_description(name, "sweep")
     table = read_toml(file)
     _known(file, "the top level", table, ("title", "tasks", "disturbance", "axes", "fixed", "run"))
     tasks = table.get("tasks", 2)
@@ -335,20 +335,6 @@ def _sobol(dimensions: int, first: int, count: int, seed: int) -> NDArray[np.flo
     if first:
         sampler.fast_forward(first)
     return np.asarray(sampler.random(count), dtype=np.float64)
-
-
-def _find(name: str | Path) -> Path:
-    file = Path(name)
-    if file.suffix == ".toml" or file.exists():
-        return file
-    known = [file for file in simulation_files() if file.stem.startswith("sweep")]
-    for candidate in known:
-        if candidate.stem == str(name):
-            return candidate
-    raise InputError(
-        f"sweep {str(name)!r} is neither a file nor one of: {', '.join(f.stem for f in known)}; "
-        "give one of these names, or a .toml file"
-    )
 
 
 def _section(file: Path, table: Mapping[str, Any], key: str, default: Any) -> dict[str, Any]:

@@ -97,6 +97,13 @@ def test_mistakes_in_one_line(tmp_path: Path, text: str, message: str) -> None:
     assert "plan.toml: " in str(caught.value)
 
 
+def test_a_shipped_plan_by_name() -> None:
+    file = ROOT / "simulations" / "cmapss_campaign_reduced.toml"
+    assert load_campaign("cmapss_campaign_reduced") == load_campaign(file)
+    with pytest.raises(InputError, match="campaign 'reduced' is neither a file nor one of: cmapss"):
+        load_campaign("reduced")
+
+
 def test_the_shipped_plans() -> None:
     full = load_campaign(ROOT / "simulations" / "cmapss_campaign.toml")
     assert len(full.runs) == 4 * 5 * 14
