@@ -10,6 +10,7 @@ goes on following the last raw weights at every step.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -426,7 +427,7 @@ def _averages(spec: GabaSpec, raw: Array, counts: NDArray[np.int64], start: list
         part = slice(first, first + _BLOCK)
         counted = counts[part].tolist()
         poles = [one if count == 1 else one**count for count in counted]
-        rows = []
+        rows: list[Sequence[float]] = []
         if len(ema) == 2 and not clamp:  # the same, without a loop over tasks: half the time
             a, b = ema
             for (x, y), pole in zip(raw[part].tolist(), poles, strict=True):

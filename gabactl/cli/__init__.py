@@ -112,6 +112,10 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         return 0
     except Exception as error:
+        if _signals:
+            # A library that is interrupted while it is loaded turns that into an error of its own.
+            _half_loaded.append(error)
+            return _interrupted()
         if type(error).__name__ == "NoArgsIsHelpError":
             print(error)
             return 0
@@ -142,6 +146,8 @@ def _fail(message: str, code: int) -> int:
 
 #: Ctrl-C or SIGTERM, as :func:`_stop` saw it.
 _signals: list[int] = []
+#: What a library made of it.
+_half_loaded: list[Exception] = []
 
 
 def _stop(number: int, frame: object) -> None:
@@ -160,12 +166,21 @@ def _outside(error: Exception) -> str:
     """What the machine refused, in words; empty where the fault is ours."""
     if isinstance(error, MemoryError):
         return f"out of memory ({error or 'no more is to be had'}): ask for less at once"
+    if any(words in str(error) for words in _NO_MEMORY):
+        return f"out of memory ({error}): ask for less at once, or free some"
     if isinstance(error, OSError) and error.errno in _REFUSALS:
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{error.strerror}: {_REFUSALS[error.errno]}"
     return ""
 
 
+#: How those say it who do not raise MemoryError: the loader of libraries, and threads.
+_NO_MEMORY = (
+    "failed to map segment from shared object",
+    "cannot allocate memory",
+    "Cannot allocate memory",
+    "can't start new thread",
+)
 _REFUSALS = {
     errno.ENOSPC: "free some space, or choose another place",
     errno.EDQUOT: "free some space, or choose another place",
@@ -185,4 +200,10 @@ _REFUSALS = {
 def _entry() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
-    sys.exit(main())
+    code = main()
+    if _half_loaded:
+        # Python itself may crash on a library that is half there when it tidies up at its end.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -484,6 +484,11 @@ def _one_line(source: str) -> Iterator[None]:
         if not _is_parser_error(error):
             raise
         said = " ".join(str(error).split())[:200]
+        if isinstance(error, MemoryError):
+            raise InputError(
+                f"{source}: no memory for what it declares to hold ({said}): free some, read it in "
+                "pieces, or, if it should be small, copy it again: it is damaged"
+            ) from None
         raise InputError(
             f"{source}: the file is damaged ({said}): copy or record it again"
         ) from None

@@ -172,3 +172,9 @@ def unwritable(folder: Path) -> Iterator[Path]:
 def file_limit(size: int) -> None:
     """No file of this process may grow beyond so many bytes: a full disk, without the disk."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+def address_space(pid: int) -> int:
+    """Bytes that a process has mapped."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(next(x for x in status.splitlines() if x.startswith("VmSize")).split()[1]) << 10

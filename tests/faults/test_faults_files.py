@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from faults.scenes import Child, Ended, disk, ended, entry, file_limit, unwritable, wait_for
+from faults.scenes import (
+    Child,
+    Ended,
+    address_space,
+    disk,
+    ended,
+    entry,
+    file_limit,
+    finish,
+    started,
+    unwritable,
+    wait_for,
+)
 from gabactl.errors import InputError
 from gabactl.files import write_text
 from gabactl.fuzz import corpus
@@ -98,6 +112,43 @@ def test_a_stopped_report_says_so_and_leaves_the_old_page(
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_report_stopped_while_a_library_is_loaded_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """matplotlib's native part makes an ImportError of it; Python then crashed at its end."""
+
+    def fault() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        except KeyboardInterrupt:
+            raise ImportError("initialization failed") from None
+
+    _Page(monkeypatch, fault)
+    done = run_report(tmp_path)
+    assert (done.code, done.line()) == (143, "gabactl: terminated")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ImportError("liba.so: failed to map segment from shared object"),
+        RuntimeError("can't start new thread"),
+        OSError(12, "Cannot allocate memory"),
+    ],
+)
+def test_a_lack_of_memory_that_is_no_memory_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fault() -> None:
+        raise error
+
+    _Page(monkeypatch, fault)
+    done = run_report(tmp_path)
+    assert done.code == 2
+    assert done.line().startswith("gabactl: out of memory (")
+
+
 def test_a_report_stopped_while_it_is_written_leaves_no_piece(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,6 +200,80 @@ def test_a_report_without_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     done = run_report(tmp_path)
     assert done.code == 2
     assert "out of memory" in done.line()
+
+
+def report_itself(tmp_path: Path, place: Path | None = None) -> subprocess.Popen[str]:
+    """The command as a user runs it, on a bundled run, where an old page is."""
+    page = (place or tmp_path) / "page.html"
+    if place is None:
+        page.write_text("old")
+    return started("report", "fd001-gaba", "-o", page, "--fuzz-steps", 100_000)
+
+
+def has_loaded(process: subprocess.Popen[str], library: str) -> Callable[[], bool]:
+    def loaded() -> bool:
+        assert process.poll() is None, process.communicate()
+        return library in Path(f"/proc/{process.pid}/maps").read_text()
+
+    return loaded
+
+
+#: Native parts of NumPy (loaded first, the command line has taken over) and of matplotlib (late).
+EARLY, LATE = "_multiarray_umath", "ft2font"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", [EARLY, LATE])
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [
+        (signal.SIGINT, 130, "gabactl: interrupted\n"),
+        (signal.SIGTERM, 143, "gabactl: terminated\n"),
+        (signal.SIGKILL, -9, ""),
+    ],
+)
+def test_the_report_itself_stopped(
+    tmp_path: Path, number: int, code: int, said: str, when: str
+) -> None:
+    process = report_itself(tmp_path)
+    wait_for(has_loaded(process, when))
+    process.send_signal(number)
+    done = finish(process)
+    assert (done.code, done.err) == (code, said)
+    assert (tmp_path / "page.html").read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.slow
+def test_the_report_itself_on_a_full_disk(tmp_path: Path) -> None:
+    with disk(tmp_path / "disk", "64k") as place:
+        done = finish(report_itself(tmp_path, place), 300)
+        assert done.code == 2
+        assert "page.html: cannot be written (No space left on device)" in done.line()
+        assert not list(place.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", [EARLY, LATE])
+@pytest.mark.parametrize("mib", [4, 64])
+def test_the_report_itself_without_memory(tmp_path: Path, when: str, mib: int) -> None:
+    """Whoever notices: Python, the loader of libraries, a thread, or C++, which just ends it."""
+    process = report_itself(tmp_path)
+    wait_for(has_loaded(process, when))
+    limit = address_space(process.pid) + (mib << 20)
+    resource.prlimit(process.pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+    done = finish(process, 300)
+    if done.code == 0:  # enough, by then
+        assert when == LATE
+        assert "</html>" in (tmp_path / "page.html").read_text()
+        return
+    if done.code == 2:
+        assert "memory" in done.line()
+    elif done.code > 0:  # a library that fails without a word
+        assert "internal error: SystemError" in done.err
+        assert len(done.err.splitlines()) == 1
+    assert (tmp_path / "page.html").read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 @pytest.mark.parametrize("command", ["report", pytest.param("dashboard", marks=pytest.mark.slow)])

@@ -11,7 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from faults.scenes import Child, disk, ended, file_limit, finish, started, unwritable, wait_for
+from faults.scenes import (
+    Child,
+    address_space,
+    disk,
+    ended,
+    file_limit,
+    finish,
+    started,
+    unwritable,
+    wait_for,
+)
 from gabactl.errors import InputError, Stopped
 from gabactl.sweep import engine, load_sweep, open_sweep, run_sweep
 
@@ -206,11 +216,6 @@ def parent_of(pid: int) -> int:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     except OSError:
         return 0
-
-
-def address_space(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(next(x for x in status.splitlines() if x.startswith("VmSize")).split()[1]) << 10
 
 
 @pytest.mark.slow
