@@ -22,7 +22,7 @@ from gabactl.linear import Loop, VectorLoop, open_loop, vector_loop
 from gabactl.margins import Margins, margins
 from gabactl.noise import NoiseReport, jensen_bias, noise_report
 from gabactl.nonlinear import Equilibria, SmallGain, equilibria, small_gain
-from gabactl.plants import CallablePlant, LogRatio, QuadraticBowls, Replay
+from gabactl.plants import CallablePlant, LogRatio, QuadraticBowls, Replay, describe_plant
 from gabactl.responses import LinearResponse, step_response
 from gabactl.results import Result
 from gabactl.spec import GabaSpec
@@ -87,7 +87,7 @@ class Analysis(Result):
 
     def to_dict(self) -> dict[str, Any]:
         """Filter facts, bounds, poles, margins, ... as one flat table of the documented keys."""
-        result: dict[str, Any] = {"spec": self.spec.to_dict(), "plant": repr(self.plant)}
+        result: dict[str, Any] = {"spec": self.spec.to_dict(), "plant": describe_plant(self.plant)}
         if self.plant is None:
             result["plant"] = None
         result |= {k: v for k, v in self.facts.to_dict().items() if k not in ("beta", "interval")}

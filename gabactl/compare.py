@@ -110,7 +110,7 @@ class CompareResult(Result):
         return {
             "disturbance": self.disturbance,
             "plant": first.plant,
-            "noise": first.noise,
+            "noise_std": first.noise,
             "seeds": list(self.seeds),
             "steps": first.steps,
             "filled_steps": self.filled,

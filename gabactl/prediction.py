@@ -36,7 +36,7 @@ from gabactl.forecast import (
 )
 from gabactl.linear import open_loop
 from gabactl.noise import autocovariance, noise_gain
-from gabactl.plants import LogRatio
+from gabactl.plants import LogRatio, describe_plant
 from gabactl.replay import replay_trace
 from gabactl.results import Result
 from gabactl.spec import GabaSpec
@@ -47,6 +47,12 @@ __all__ = ["Comparison", "Prediction", "predict"]
 Array = NDArray[np.float64]
 Range = tuple[float, float]
 
+#: What a line that is off says, and what it does not.
+_HOW_TO_READ = (
+    "whether the controller did what it should is the replay check; the theory here also takes the "
+    "imbalance to stand still under white noise, and a line not as foretold mostly says that this "
+    "run's did not"
+)
 #: Readings at the start that a forecast of the rest may look at.
 _SEEN = 20
 _LEAST_READINGS = 300
@@ -87,7 +93,7 @@ class Comparison:
         unit = f" {self.unit}" if self.unit else ""
         if self.measured is None or self.predicted is None:
             return self.what, self.reason or _CONSTANT
-        mark = {True: "agrees", False: "DIFFERS", None: "not judged"}[self.agrees]
+        mark = {True: "as foretold", False: "not as foretold", None: "not judged"}[self.agrees]
         return (
             self.what,
             f"measured {_figure(self.measured, self.measured_interval)}{unit}, predicted "
@@ -150,9 +156,7 @@ class Prediction(Result):
         plant = self.plant
         return {
             "comparisons": [dict(vars(item)) for item in self.comparisons],
-            "plant": None
-            if plant is None
-            else {"rho": plant.rho, "a": plant.a, "delay": plant.delay},
+            "plant": None if plant is None else describe_plant(plant),
             "plant_from": self.plant_from,
             "forecasts": [score.to_dict() for score in self.forecasts],
             "free_run_fit_percent": self.free_run_fit_percent,
@@ -164,6 +168,8 @@ class Prediction(Result):
     def rows(self) -> list[tuple[str, ...]]:
         """Comparisons, then forecasts."""
         rows: list[tuple[str, ...]] = [item.row() for item in self.comparisons]
+        if any(item.agrees is False for item in self.comparisons):
+            rows.insert(0, ("how to read this", _HOW_TO_READ))
         plant = self.plant
         if plant is None:
             rows.append(("plant", f"none: {self.plant_from}"))

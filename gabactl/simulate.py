@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gabactl.balancers import Balancer, Gaba, UserBalancer, make
 from gabactl.compiled_loop import CompiledLoop, Signals
 from gabactl.errors import InputError
-from gabactl.plants import LogRatio, Plant
+from gabactl.plants import LogRatio, Plant, describe_plant
 from gabactl.profiles import Profile, non_negative
 from gabactl.simulated import SegmentResponse, SimulationResult, spread
 from gabactl.spec import GabaSpec
@@ -121,7 +121,7 @@ def simulate(
         balancer=getattr(rule, "title", rule.name) or rule.name,
         settings=rule.settings(),
         profile=profile,
-        plant="no feedback" if plant is None else _describe(plant),
+        plant="no feedback" if plant is None else describe_plant(plant),
         noise=float(noise),
         seed=seed,
         tolerance=float(tolerance),
@@ -324,8 +324,3 @@ def _ratio(logs: Array) -> float:
 
 def _mean(flags: NDArray[np.bool_]) -> float | None:
     return float(flags.mean()) if flags.size else None
-
-
-def _describe(plant: Any) -> str:
-    text = repr(plant)
-    return text if len(text) <= 120 else type(plant).__name__

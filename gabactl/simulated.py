@@ -154,7 +154,7 @@ class SimulationResult(Result):
             "settings": dict(self.settings),
             "disturbance": self.profile.title,
             "plant": self.plant,
-            "noise": self.noise,
+            "noise_std": self.noise,
             "seed": self.seed,
             "tolerance": self.tolerance,
             "steps": self.steps,

@@ -12,7 +12,7 @@ from gabactl.plants.callable import CallablePlant
 from gabactl.plants.log_ratio import LogRatio
 from gabactl.plants.lti import LtiPlant
 from gabactl.plants.replay import Replay
-from gabactl.plants.text import parse_plant
+from gabactl.plants.text import describe_plant, parse_plant
 
 __all__ = [
     "CallablePlant",
@@ -22,6 +22,7 @@ __all__ = [
     "PlantState",
     "QuadraticBowls",
     "Replay",
+    "describe_plant",
     "parse_plant",
     "split_disturbance",
 ]

@@ -1,15 +1,17 @@
-"""Plants from their one-line descriptions."""
+"""Plants from their one-line descriptions, and back."""
 
 from __future__ import annotations
 
 from typing import Any
+
+import numpy as np
 
 from gabactl.errors import InputError
 from gabactl.plants.bowls import QuadraticBowls
 from gabactl.plants.log_ratio import LogRatio
 from gabactl.plants.replay import Replay
 
-__all__ = ["parse_plant"]
+__all__ = ["describe_plant", "parse_plant"]
 
 _KINDS: dict[str, tuple[str, ...]] = {
     "log-ratio": ("rho", "a", "delay", "n_tasks"),
@@ -72,6 +74,36 @@ def parse_plant(text: str) -> LogRatio | QuadraticBowls | Replay:
     if missing:
         raise InputError(f"plant {kind}: {missing[0]} is missing: add {missing[0]}=...")
     return LogRatio(**settings) if kind == "log-ratio" else QuadraticBowls(**settings)
+
+
+def describe_plant(plant: Any) -> str:
+    """The one-line description of a plant, which :func:`parse_plant` reads back where it can.
+
+    Parameters
+    ----------
+    plant : LogRatio, QuadraticBowls, or any other plant
+        Bowls of several parameters a task, and plants of other kinds, are named and no more.
+
+    Examples
+    --------
+    >>> describe_plant(LogRatio(0.5, 0.9, 1))
+    'log-ratio:rho=0.5,a=0.9,delay=1'
+    >>> describe_plant(QuadraticBowls((500, 1), (0, 1), noise=0.1))
+    'bowls:curvatures=500/1,minimisers=0/1,noise=0.1,step_size=0.001'
+    """
+    kind = {LogRatio: "log-ratio", QuadraticBowls: "bowls"}.get(type(plant))
+    if kind is None:
+        return type(plant).__name__
+    words = []
+    for key in _KINDS[kind]:
+        value = getattr(plant, key)
+        if value is None or (key == "n_tasks" and value == 2):
+            continue
+        if np.ndim(value) > 1:
+            return f"{kind} of {plant.n_tasks} tasks"
+        items = value if np.ndim(value) else [value]
+        words.append(f"{key}=" + "/".join(str(item) for item in items))
+    return f"{kind}:{','.join(words)}"
 
 
 def _parse_value(kind: str, key: str, text: str) -> Any:

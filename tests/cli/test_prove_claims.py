@@ -30,7 +30,7 @@ def test_prove_details_show_the_derivation_and_json_is_strict(
     assert found["as_expected"] is True
     (item,) = found["theorems"]
     assert item["verdict"] == item["expect"] == "proved"
-    assert item["steps"]
+    assert item["derivation"]
 
 
 def test_a_surprise_in_a_users_file_exits_1(
