@@ -363,7 +363,7 @@ class _Sums:
             self.last_non_finite = int(piece.step[seen][~finite][-1])
         if len(norms):
             self.norms = norms[-1]
-            with np.errstate(divide="ignore", invalid="ignore"):
+            with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
                 ratio = norms.max(axis=1) / norms.min(axis=1)
             wall = np.full(len(piece), np.nan) if piece.wall_time is None else piece.wall_time
             rows = np.column_stack([piece.step[seen], ratio, wall[seen]])

@@ -13,7 +13,14 @@ from torch import Tensor
 from gabactl.errors import InputError
 from gabactl.files import whole_file
 
-__all__ = ["check_optimizer", "check_plain", "has_complex", "load_checkpoint", "save_checkpoint"]
+__all__ = [
+    "check_optimizer",
+    "check_plain",
+    "has_complex",
+    "load_checkpoint",
+    "load_tensors",
+    "save_checkpoint",
+]
 
 _FORMAT = "gabactl-training-checkpoint"
 _VERSION = 1
@@ -82,19 +89,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dic
     file = Path(path)
     if not file.is_file():
         raise InputError(f"{file}: no such checkpoint: leave --resume away to start afresh")
-    if file.stat().st_size > _MAX_BYTES:
-        raise InputError(f"{file}: larger than {_MAX_BYTES >> 30} GiB, which no checkpoint is")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch muses about the format of a damaged file
-            state = torch.load(file, map_location=device, weights_only=True)
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror}): check the path") from None
-    except Exception as error:
-        # torch.load raises a dozen kinds for a damaged or hostile file; all mean the same here.
-        raise InputError(
-            f"{file}: not a readable checkpoint ({type(error).__name__}): delete it and start afresh"
-        ) from None
+    state = load_tensors(file, device)
     # A tensor in place of the text or the number would compare to a tensor.
     form = state.get("format") if isinstance(state, dict) else None
     if not isinstance(form, str) or form != _FORMAT:
@@ -106,6 +101,47 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dic
             f"reads {_VERSION}): use the gabactl that wrote it"
         )
     return state
+
+
+def load_tensors(path: str | Path, device: str | torch.device = "cpu") -> Any:
+    """What ``torch.save`` wrote, where it is tensors and plain values alone.
+
+    Parameters
+    ----------
+    path : path
+        The file, which exists.
+    device : device
+        Where the tensors go.
+
+    Raises
+    ------
+    InputError
+        Damaged, too large, or with anything else in it, which is not run.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "state.pt"
+    >>> torch.save({"step_count": 3}, file)
+    >>> load_tensors(file)
+    {'step_count': 3}
+    """
+    file = Path(path)
+    try:
+        if file.stat().st_size > _MAX_BYTES:
+            raise InputError(f"{file}: larger than {_MAX_BYTES >> 30} GiB, which no checkpoint is")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch muses about the format of a damaged file
+            return torch.load(file, map_location=device, weights_only=True)
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror}): check the path") from None
+    except Exception as error:
+        # torch.load raises a dozen kinds for a damaged or hostile file; all mean the same here.
+        raise InputError(
+            f"{file}: not a readable checkpoint ({type(error).__name__}): delete it and start afresh"
+        ) from None
 
 
 def check_plain(saved: Any, now: Any) -> None:

@@ -283,7 +283,7 @@ class ScalarizedLoss(_TorchjdLoss):
         """
         k = len(self.task_names)
         for name in _MEMORY.get(self.method, ()):
-            value = state.get(name, _ABSENT)
+            value = state.get(name, _ABSENT) if isinstance(state, Mapping) else _ABSENT
             if not _is_memory(name, value, k):
                 raise InputError(
                     f"the saved history is not one of {self.method} with {k} tasks: load the "

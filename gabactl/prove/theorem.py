@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from gabactl.errors import InputError
+from gabactl.errors import InputError, printable
 
 __all__ = ["Method", "Outcome", "Theorem", "Verdict", "theorem"]
 
@@ -81,20 +81,47 @@ class Outcome:
     def from_dict(cls, values: Mapping[str, Any]) -> Outcome:
         """The outcome written by :meth:`to_dict`.
 
+        Raises
+        ------
+        KeyError, TypeError
+            It is none: what a theorem file prints may come in between.
+
         Examples
         --------
         >>> Outcome.from_dict(Outcome("proved", derivation=("0 = 0",)).to_dict()).witness
         '1 step'
         """
+        if not isinstance(values, dict) or values["verdict"] not in get_args(Verdict):
+            raise TypeError("no verdict")
         return cls(
             verdict=values["verdict"],
-            derivation=tuple(values["derivation"]),
-            core=tuple(values["core"]),
-            counterexample=values["counterexample"],
-            replays=tuple(values["replays"]),
-            certificate=values["certificate"],
-            reason=values["reason"],
+            derivation=_lines(values["derivation"]),
+            core=_lines(values["core"]),
+            counterexample=_named(values["counterexample"]),
+            replays=_lines(values["replays"]),
+            certificate=_named(values["certificate"]),
+            reason=_line(values["reason"]),
         )
+
+
+def _line(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{type(value).__name__} for a text")
+    return printable(value)
+
+
+def _lines(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list):
+        raise TypeError(f"{type(values).__name__} for a list of texts")
+    return tuple(_line(value) for value in values)
+
+
+def _named(values: Any) -> dict[str, str] | None:
+    if values is None:
+        return None
+    if not isinstance(values, dict):
+        raise TypeError(f"{type(values).__name__} for named values")
+    return {_line(name): _line(str(value)) for name, value in values.items()}
 
 
 @dataclass(frozen=True)

@@ -289,9 +289,10 @@ def _prepare(sweep: Sweep, place: Path, resume: bool, stack: ExitStack) -> None:
             raise InputError(
                 f"{place}: already holds a sweep: give --resume to go on with it, or another folder"
             )
-        if found != json.loads(json.dumps(manifest)):
+        wanted = json.loads(json.dumps(manifest))
+        if found != wanted:
             changed = next(
-                k for k in manifest if found.get(k) != json.loads(json.dumps(manifest))[k]
+                k for k in {**wanted, **found} if found.get(k, found) != wanted.get(k, wanted)
             )
             raise InputError(
                 f"{place}: holds another sweep ({changed} differs): give another folder, or the "

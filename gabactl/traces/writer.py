@@ -321,7 +321,9 @@ class TraceWriter:
                 self._rows += batch.num_rows
                 if batch.num_rows:
                     self._last_step = int(batch.column("step")[-1].as_py())
-                    self._last_wall_time = float(batch.column("wall_time")[-1].as_py() or 0.0)
+                    if "wall_time" in schema.names:  # others may write streams without it
+                        last = batch.column("wall_time")[-1].as_py()
+                        self._last_wall_time = float(last or 0.0)
             end = stream.reader.good_end
         with _io_errors(self._stream, "cannot be resumed"):
             self._file = open(self._stream, "r+b", buffering=0)  # noqa: SIM115

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from gabactl.errors import InputError, packages_for
@@ -12,6 +13,7 @@ with packages_for(__name__):
     from torch import Tensor, nn
 
 from gabactl.nn.base import BalancedLoss
+from gabactl.nn.checkpoint import has_complex, load_tensors
 from gabactl.nn.gaba import GABALoss
 from gabactl.nn.integrations.logging import scalars
 
@@ -111,10 +113,12 @@ class BalancedTrainerMixin:
 
     def _load_from_checkpoint(self, folder: str, *args: Any, **kwargs: Any) -> None:
         super()._load_from_checkpoint(folder, *args, **kwargs)  # type: ignore[misc]
-        try:
-            state = torch.load(f"{folder}/{self._FILE}", weights_only=True)
-        except FileNotFoundError:
+        file = Path(folder) / self._FILE
+        if not file.is_file():
             raise InputError(
                 f"{folder} has no {self._FILE}: resume from a checkpoint this trainer has written"
-            ) from None
+            )
+        state = load_tensors(file)
+        if not isinstance(state, dict) or has_complex(state):
+            raise InputError(f"{file}: not the state of a balancer: resume from another checkpoint")
         self.balancer.load_state_dict(state)

@@ -8,6 +8,7 @@ from hostile.readers import (
     folders,
     logs,
     proofs,
+    recordings,
     settings,
     traces,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "folders",
     "logs",
     "proofs",
+    "recordings",
     "refusal",
     "settings",
     "traces",

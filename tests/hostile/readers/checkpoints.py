@@ -6,7 +6,7 @@ import io
 import random
 import struct
 import zipfile
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -177,3 +177,80 @@ def _payload(rng: random.Random) -> bytes:
     ))  # fmt: skip
     body = b"c" + call + b"\n(X" + struct.pack("<I", len(argument)) + argument + b"tR."
     return b"\x80\x02" + (b"}q\x00X\x06\x00\x00\x00format" if rng.random() < 0.3 else b"") + body
+
+
+class StateDict(Reader):
+    """The saved state of a balancer, as other trainers keep it; then a step with it."""
+
+    name = "state-dict"
+    modules = ("gabactl.nn.base", "gabactl.nn.gaba", "gabactl.nn.gradnorm", "gabactl.nn.peers")
+    needs = ("torch", "torchjd")
+    methods: ClassVar[tuple[str, ...]] = ("gaba", "gradnorm", "fixed", "uncertainty", "dwa", "famo")
+
+    def good(self) -> list[bytes]:
+        import torch
+
+        from gabactl.nn import FixedLoss, GABALoss, GradNormLoss
+        from gabactl.nn.peers import peer_loss
+
+        torch.manual_seed(0)
+        self.x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+        self.make = {
+            "gaba": lambda: GABALoss(warmup_steps=1),
+            "gradnorm": GradNormLoss,
+            "fixed": lambda: FixedLoss((0.3, 0.7)),
+            **{name: lambda name=name: peer_loss(name, 2) for name in self.methods[3:]},
+        }
+        self.forms = []
+        for name in self.methods:
+            loss = self.make[name]()
+            for _ in range(2):
+                self._step(loss)
+            self.forms.append({"which": name, **_nested(loss.state_dict())})
+        return [_saved(form, torch) for form in self.forms]
+
+    def _step(self, loss: Any) -> None:
+        total = loss.forward_k([(self.x**2).sum(), (self.x - 1).square().sum()], [self.x])
+        total.backward()
+        self.x.grad = None
+
+    def bad(self, rng: random.Random) -> bytes:
+        import torch
+
+        if rng.random() < 0.25:
+            data, other = self.two(rng)
+            return mutate.bytes_of(rng, data, other)
+        form = rng.choice(self.forms)
+        tree = mutate.tree_of(rng, form, tuple(rng.choice(self.forms)))
+        if rng.random() < 0.6:
+            _strange_tensor(rng, tree, torch)
+        try:
+            return _saved(tree, torch)
+        except (RecursionError, OverflowError):
+            return b"\x80\x02" + b"]" * 1000
+
+    def read(self, data: bytes) -> Any:
+        from gabactl.errors import InputError
+        from gabactl.nn.checkpoint import has_complex, load_tensors
+
+        state = load_tensors(self.put("balancer.pt", data))
+        if has_complex(state):  # torch would drop half of them, with a warning
+            raise InputError("complex numbers")
+        which = state.pop("which", None) if isinstance(state, dict) else None
+        if not isinstance(which, str) or which not in self.methods:
+            raise InputError("no state")
+        loss = self.make[which]()
+        try:
+            loss.load_state_dict(state)
+        except (RuntimeError, AttributeError, TypeError) as error:
+            if isinstance(error, InputError) or "gabactl" in _origin(error):
+                raise
+            raise InputError(f"torch refuses it: {type(error).__name__}") from None
+        self._step(loss)
+        return loss.applied_weights.tolist()
+
+
+def _origin(error: BaseException) -> str:
+    import traceback
+
+    return traceback.extract_tb(error.__traceback__)[-1].filename

@@ -130,3 +130,38 @@ class SweepFolder(Reader):
         if zlib.crc32(data) % 32 == 0:  # a summary reads every column again
             show(result)
         return result
+
+
+class SweepResume(Reader):
+    """The manifest of a folder in which a sweep is to go on."""
+
+    name = "sweep-resume"
+    modules = ("gabactl.sweep.engine", "gabactl.sweep.result")
+
+    def good(self) -> list[bytes]:
+        import textwrap
+
+        from gabactl.sweep import load_sweep
+        from gabactl.sweep.engine import COLUMNS
+
+        text = textwrap.dedent(Sweep.texts(self)[-2])  # type: ignore[arg-type]
+        self.sweep = load_sweep(self.put("grid.toml", text.encode()))
+        self.tree = {**self.sweep.describe(), "columns": list(COLUMNS)}
+        return [mutate.to_json(self.tree)]
+
+    def bad(self, rng: random.Random) -> bytes:
+        if rng.random() < 0.7:
+            return mutate.to_json(mutate.tree_of(rng, self.tree, tuple(self.tree)))
+        return mutate.words_of(rng, *self.two(rng))
+
+    def read(self, data: bytes) -> Any:
+        from contextlib import ExitStack
+
+        from gabactl.sweep.engine import _prepare
+
+        place = self.folder / "begun"
+        place.mkdir(exist_ok=True)
+        (place / "manifest.json").write_bytes(data)
+        with ExitStack() as stack:
+            _prepare(self.sweep, place, True, stack)
+        return place

@@ -56,3 +56,47 @@ class Theorems(Reader):
         if not 0 < item.budget < 1e9:
             raise AssertionError(f"a budget of {item.budget} s")
         return item
+
+
+class ProofAnswer(Reader):
+    """What a proving process answers; a theorem file may print what it likes between."""
+
+    name = "proof-answer"
+    modules = ("gabactl.prove.engine", "gabactl.prove.theorem")
+
+    def good(self) -> list[bytes]:
+        from gabactl.prove.theorem import Outcome
+
+        self.trees = [
+            Outcome("proved", derivation=("a = b", "b = c")).to_dict(),
+            Outcome(
+                "refuted", counterexample={"n": "1/2"}, replays=("weights 0.5, 0.5",)
+            ).to_dict(),
+            Outcome("unknown", reason="no time").to_dict(),
+        ]
+        return [mutate.to_json(tree) for tree in self.trees]
+
+    def bad(self, rng: random.Random) -> bytes:
+        if rng.random() < 0.7:
+            return mutate.to_json(mutate.tree_of(rng, rng.choice(self.trees), tuple(self.trees[0])))
+        return mutate.words_of(rng, *self.two(rng))
+
+    def read(self, data: bytes) -> Any:
+        import io
+        import types
+
+        from gabactl.prove.engine import ProofResult, ProofTable, _Task, _Worker
+        from gabactl.prove.theorem import Outcome, theorem
+
+        item = theorem("ODD", "2 n + 1 is odd", mutants={"even": {"shift": 0}})(
+            lambda shift=1: Outcome("proved" if shift else "refuted")
+        )
+        worker = _Worker()
+        worker._process = types.SimpleNamespace(  # type: ignore[assignment]
+            stdin=io.StringIO(), kill=lambda: None, wait=lambda: None
+        )
+        worker._answers.put(data.decode("utf-8", "replace"))
+        outcome = worker.ask(_Task(0, self.folder, item, None), 1.0)
+        result = ProofResult(item, outcome, 0.0, None)
+        show(ProofTable((result,), 0.0, 1), result)
+        return outcome

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 from collections.abc import Callable
@@ -178,7 +179,7 @@ class Sweep(Toml):
 
 
 class Texts(Reader):
-    """Settings that are given in one line: plants, disturbances, excitations, bounds."""
+    """Settings that are given in one line, or in the environment: plants, excitations, bounds."""
 
     name = "option-text"
     modules = ("gabactl.plants", "gabactl.profiles", "gabactl.nn.excitation", "gabactl.balancers")
@@ -198,6 +199,9 @@ class Texts(Reader):
 
     def read(self, data: bytes) -> Any:
         from gabactl.cli.fuzz import _bound
+        from gabactl.cli.trace import _columns
+        from gabactl.cli.train import _numbers
+        from gabactl.cli.tune import _pair
         from gabactl.errors import InputError
         from gabactl.nn.excitation import Excitation
         from gabactl.plants import parse_plant
@@ -207,7 +211,15 @@ class Texts(Reader):
         if not hasattr(self, "scenario"):
             self.scenario = load_scenario("published")
         last = None
-        calls: tuple[Callable[[str], Any], ...] = (parse_plant, Excitation.parse, _bound)
+        calls: tuple[Callable[[str], Any], ...] = (
+            parse_plant,
+            Excitation.parse,
+            _bound,
+            _numbers,
+            lambda given: _columns(given.split(" ")),
+            lambda given: _pair("--rho", given),
+            _browser,
+        )
         if ":" not in text or "=" in text:  # package.module:factory runs code, as documented
             calls = (*calls, self.scenario.choose)
         for call in calls:
@@ -216,6 +228,20 @@ class Texts(Reader):
             except InputError as error:
                 check_line(error)
         return last
+
+
+def _browser(text: str) -> str:
+    """The environment variable that names a browser to print with."""
+    from gabactl.report.pdf import find_browser
+
+    before = os.environ.get("GABACTL_BROWSER")
+    os.environ["GABACTL_BROWSER"] = text.replace("\0", "")
+    try:
+        return find_browser()
+    finally:
+        del os.environ["GABACTL_BROWSER"]
+        if before is not None:
+            os.environ["GABACTL_BROWSER"] = before
 
 
 class Campaign(Toml):
