@@ -16,6 +16,7 @@ from bokeh.models import (
     DataRange1d,
     HoverTool,
     InlineStyleSheet,
+    LogAxis,
     Range1d,
     Span,
 )
@@ -147,10 +148,13 @@ class Board:
             sizing_mode="stretch_width",
             tools="pan,box_zoom,reset,save",
             active_drag="box_zoom",
-            min_border_left=64,
+            min_border_left=74,
             min_border_right=12,
             **options,
         )
+        for axis in (*fig.xaxis, *fig.yaxis):
+            if isinstance(axis, LogAxis):
+                axis.ticker.desired_num_ticks = 4
         fig.toolbar.logo = None
         fig.toolbar.autohide = True
         fig.xaxis.axis_label = x_label
@@ -193,7 +197,7 @@ class Board:
         if self.legend is None:
             self.legend = CheckboxButtonGroup(
                 sizing_mode="stretch_width",
-                margin=(0, 12, 4, 58),
+                margin=(0, 12, 4, 68),
                 stylesheets=[InlineStyleSheet(css=_LEGEND_CSS), InlineStyleSheet()],
             )
             self.view.append(pn.pane.Bokeh(self.legend, sizing_mode="stretch_width"))

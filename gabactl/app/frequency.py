@@ -23,11 +23,11 @@ from gabactl.spec import GabaSpec
 __all__ = ["FrequencyTab", "locus_points", "stable_rho"]
 
 #: Poles of the map, by their nines.
-_MAP_BETAS = tuple(float(1.0 - gain) for gain in np.geomspace(1.0, 1e-4, 9))
+_MAP_BETAS = tuple(float(1.0 - gain) for gain in np.geomspace(1.0, 1e-4, 25))
 #: Values of rho of the locus: fine near 0, where the poles leave fast.
-_NEAR = np.geomspace(1e-3, 1.0, 16)
+_NEAR = np.geomspace(1e-3, 1.0, 48)
 _LOCUS_RHO = np.unique(np.concatenate([-30.0 * _NEAR, [0.0], 1.5 * _NEAR]))
-#: More poles than this: every other value.
+#: More poles than this: every sixth value.
 _MANY_POLES = 12
 #: Frequencies between which a crossing is looked for, and the steps that find it exactly.
 _SWEEP = np.unique(
@@ -138,7 +138,7 @@ def locus_points(
     # Roots of a polynomial are the eigenvalues of its companion; all of them in one call. Many
     # poles need fewer values of rho to fill the picture.
     order = unit.poles.size
-    rho = _LOCUS_RHO if order <= _MANY_POLES else _LOCUS_RHO[::2]
+    rho = _LOCUS_RHO if order <= _MANY_POLES else _LOCUS_RHO[::6]
     numerator = unit.gain * np.atleast_1d(np.poly(unit.zeros))
     padded = np.concatenate([np.zeros(order + 1 - numerator.size), numerator])
     characteristic = np.poly(unit.poles) + rho[:, None] * padded
@@ -240,8 +240,8 @@ class FrequencyTab:
         self._draw_families(a, ratio)
         verdict = loop.closed.verdict
         self.note.object = paragraph(
-            f"Loop around a log-ratio plant with ρ = {view.rho:g}, a lag of {view.lag:g} steps and "
-            f"{view.delay} steps of extra delay, about an imbalance of {ratio:g}"
+            f"Loop around a log-ratio plant with ρ = {view.rho:g}, a lag of {_steps(view.lag)} and "
+            f"{_steps(view.delay)} of extra delay, about an imbalance of {ratio:g}"
             + (" (the slider's left end is 1)" if view.ratio == 0.0 else "")
             + f": the closed loop is {verdict.upper()}. ρ < 0 is negative feedback of the training "
             "(more weight, larger gradients); ρ ≥ 1 is unstable until the floor stops it.",
@@ -267,6 +267,10 @@ class FrequencyTab:
         low = min(-3.0, 1.3 * view.rho, max(1.3 * float(here[0]), _MAP_LOW))
         high = max(1.6, 1.3 * view.rho, min(1.3 * float(here[1]), -_MAP_LOW))
         self.map.frame("y", low, high)
+
+
+def _steps(number: float) -> str:
+    return f"{number:g} step" + ("" if number == 1 else "s")
 
 
 def _same_loop(spec: GabaSpec, ratio: float) -> tuple[GabaSpec, float]:

@@ -87,6 +87,9 @@ class SensorTab:
             sizing_mode="stretch_width",
         )
         self._quiet = False
+        #: Medians that were worked out already, by the parameters counted.
+        self._of: Trace | None = None
+        self._alone: dict[tuple[str, ...], tuple[str, ...]] = {}
         self.view = pn.Column(
             self.note,
             self.load,
@@ -111,6 +114,8 @@ class SensorTab:
         trace = session.trace
         groups = groups_of(trace)
         possible = trace.param_norms is not None and bool(groups) and session.n_tasks == 2
+        if trace is not self._of:
+            self._of, self._alone = trace, {}
         self._figures.visible = self.ticks.visible = self.heading.visible = possible
         self.load.visible = not possible
         if not possible:
@@ -137,6 +142,7 @@ class SensorTab:
         self.norms.frame("x", int(trace.step[0]), int(trace.step[-1]))
         self.norms.frame_data("y", norms, log=True)
         self.ratio.frame_data("y", ratio, every, log=True)
+        self.norms.legend.labels = list(trace.tasks)
         rows = [("counted", "parameters", *trace.tasks, "ratio", f"raw weight of {trace.tasks[0]}")]
         shared = [name for name in groups if name not in _HEADS]
         for label, chosen in (
@@ -145,12 +151,14 @@ class SensorTab:
             ("all but the heads", shared),
             *((f"{name} alone", [name]) for name in groups),
         ):
-            names = [name for group in chosen for name in groups[group]]
-            rows.append((label, str(len(names)), *_medians(trace, names)))
+            names = tuple(name for group in chosen for name in groups[group])
+            if names not in self._alone:
+                self._alone[names] = _medians(trace, list(names))
+            rows.append((label, str(len(names)), *self._alone[names]))
         self.note.object = paragraph(
             f"{trace.source}: untick what the sensor should not count. Heads belong to one task "
             "each, so counting them mixes their own training into the balance of the shared part. "
-            "Medians over the readings:"
+            "The table has medians over the readings."
         )
         self.readout.object = table(rows)
 
