@@ -189,4 +189,4 @@ def _percentiles(values: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def _span(span: tuple[float, float]) -> str:
-    return f"{span[0]:.3g} to {span[1]:.3g}"
+    return " to ".join(f"{end:.3g}" if end < 1000 else f"{end:,.0f}" for end in span)

@@ -138,7 +138,16 @@ class Validation(Result):
     def rows(self) -> list[tuple[str, str]]:
         """Table rows."""
         spec = self.spec
+        verdict = {
+            True: "agrees: the recorded weights follow from the recorded gradient norms",
+            False: "DIFFERS: the record does not follow from the gradient norms and the settings "
+            "below",
+            None: "not compared",
+        }[self.ok]
+        if self.first_difference is not None:
+            verdict += f", from step {self.first_difference} on"
         lines: list[tuple[str, str]] = [
+            ("verdict", verdict),
             ("balancer", self.balancer or "not said"),
             (
                 "replayed with",
@@ -151,10 +160,7 @@ class Validation(Result):
             ("largest error of weights", _number(self.max_abs_error_weights)),
             ("tolerance", f"{self.tolerance:.3g} ({self.precision})"),
             ("saturated fraction", _number(self.saturated_fraction)),
-            ("verdict", {True: "agrees", False: "DIFFERS", None: "not compared"}[self.ok]),
         ]
-        if self.first_difference is not None:
-            lines.append(("first at step", str(self.first_difference)))
         if self.assumed:
             lines.append(("note", "the trace names no settings: those above are the defaults"))
         if self.truncated:

@@ -47,7 +47,9 @@ def test_each_stage_is_compared(norms, stage):
     assert getattr(found, f"max_abs_error_{stage}") == pytest.approx(1e-9, rel=1e-6)
     if stage != "raw":
         assert found.first_difference == 41
-    assert "DIFFERS" in str(found)
+    assert found.rows()[0][0] == "verdict"
+    assert found.rows()[0][1].startswith("DIFFERS")
+    assert ("from step 41 on" in found.rows()[0][1]) == (stage != "raw")
     assert validate(trace_of(norms, **{stage: wrong}), tolerance=1e-8).ok is True
 
 
