@@ -90,7 +90,9 @@ def test_another_filter_than_the_recorded_one_is_found_out(steady):
     assert wrong.comparison("time_constant").agrees is False
     assert wrong.comparison("time_constant").measured == pytest.approx(99.5, abs=0.1)
     assert wrong.comparison("time_to_floor").agrees is False
-    assert "DIFFERS" in str(wrong)
+    assert "steps: not as foretold" in str(wrong)
+    assert "is the replay check" in str(wrong)
+    assert "not as foretold" not in str(predict(steady))
 
 
 def test_an_average_that_lets_too_much_noise_through_is_found_out(steady):
