@@ -53,12 +53,6 @@ _HOW_TO_READ = (
     "imbalance to stand still under white noise, and a line not as foretold mostly says that this "
     "run's did not"
 )
-#: What a line that is off says, and what it does not.
-_HOW_TO_READ = (
-    "whether the controller did what it should is the replay check; the theory here also takes the "
-    "imbalance to stand still under white noise, and a line not as foretold mostly says that this "
-    "run's did not"
-)
 #: Readings at the start that a forecast of the rest may look at.
 _SEEN = 20
 _LEAST_READINGS = 300
