@@ -312,7 +312,7 @@ def test_a_root_on_the_circle_turns_by_half_the_arc():
 
 # -- bounds -------------------------------------------------------------------------------------
 
-ARCS = np.linspace(0.0, math.pi, 40)
+ARCS = np.linspace(0.0, math.pi, 14)
 LO, HI = ARCS[:-1], ARCS[1:]
 
 
@@ -322,9 +322,9 @@ def test_distances_of_roots_from_arcs_are_those_of_a_dense_arc(wide):
     least, most = ONE_OF_EACH._arc(lo, hi)
     roots = np.concatenate([ONE_OF_EACH.zeros, ONE_OF_EACH.poles])
     for a, b, near, far in zip(lo, hi, least, most, strict=True):
-        seen = np.abs(np.exp(1j * np.linspace(a, b, 20_001))[:, None] - roots)
-        assert near == pytest.approx(seen.min(axis=0), abs=1e-4)
-        assert far == pytest.approx(seen.max(axis=0), abs=1e-4)
+        seen = np.abs(np.exp(1j * np.linspace(a, b, 2001))[:, None] - roots)
+        assert near == pytest.approx(seen.min(axis=0), abs=2e-3)
+        assert far == pytest.approx(seen.max(axis=0), abs=2e-3)
         assert (near <= seen.min(axis=0) + 1e-15).all()
         assert (far >= seen.max(axis=0) - 1e-15).all()
 
@@ -484,7 +484,8 @@ def test_no_crossing_without_a_loop_or_where_the_gain_is_one_everywhere():
     assert Rational.of([], [], -2.0).phase_crossings().tolist() == [0.0, math.pi]
 
 
-def test_real_everywhere_cannot_be_told_apart():
+def test_real_everywhere_cannot_be_told_apart(monkeypatch):
+    monkeypatch.setattr(_rational, "_MOST_ARCS", 2_000)
     # z + 1/z = 2 cos w is real on the whole circle.
     with pytest.raises(InputError) as told:
         Rational.of([1j, -1j], [0.0], 1.0).phase_crossings()
