@@ -150,6 +150,11 @@ def tsypkin(loop: Any, steepest: float = 1.0) -> Certificate:
     Certificate
         With the q found.
 
+    Raises
+    ------
+    InputError
+        ``steepest`` that is not positive.
+
     Notes
     -----
     Tsypkin, Doklady Akademii Nauk SSSR 145 (1962); Jury and Lee, IEEE Trans. Automatic Control 9
@@ -241,6 +246,11 @@ def sector_of_exact_loop(
         Chords through the balance point, on a grid of 40,001 points of (0, 1) with its kinks; the
         slope in modulus.
 
+    Raises
+    ------
+    InputError
+        Not exactly one isolated balance point.
+
     Examples
     --------
     The steepest slope is at the knee, and above 1:
@@ -283,6 +293,11 @@ def exact_circle(spec: GabaSpec, plant: LogRatio, disturbance: float = 0.0) -> C
     -------
     Certificate
         The sector is computed on a grid, and widened by 1e-3 of its size.
+
+    Raises
+    ------
+    InputError
+        A plant with a lag, an interval above 1, or ``clamp_state``.
 
     Examples
     --------

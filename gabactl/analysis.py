@@ -190,6 +190,11 @@ def analyze(
     -------
     Analysis
 
+    Raises
+    ------
+    InputError
+        A plant and settings of different numbers of tasks.
+
     Examples
     --------
     >>> from gabactl.plants import LogRatio

@@ -380,6 +380,11 @@ def dead_time(spec: GabaSpec, stored_ema: float, raw: float) -> float:
         ``clamp_state`` (the state stops at the floor) and with ``affine`` (no knee); infinite
         where the new raw value does not exceed the floor.
 
+    Raises
+    ------
+    InputError
+        A weight outside [0, 1].
+
     Examples
     --------
     >>> [dead_time(GabaSpec(), 0.002, c) for c in (0.5, 0.1, 0.06)]
@@ -419,6 +424,11 @@ def closed_loop_authority(spec: GabaSpec, rho: float) -> float:
     -------
     float
         Natural logarithm of a ratio. 0 for ``affine`` with a floor; infinite without a floor.
+
+    Raises
+    ------
+    InputError
+        Not two tasks, or ``rho`` of 1 or more.
 
     Examples
     --------

@@ -266,6 +266,11 @@ def complete_parameters(
     n_tasks : int
         Number of tasks K, which bounds the floor.
 
+    Raises
+    ------
+    InputError
+        An unknown name, arrays of different lengths or empty ones, or a value out of range.
+
     Examples
     --------
     >>> table, loops = complete_parameters({"beta": [0.9, 0.99]}, 2)

@@ -242,6 +242,11 @@ def compare(
     seeds : sequence of int
         Every balancer sees the same draws for the same seed.
 
+    Raises
+    ------
+    InputError
+        No balancers or no seeds.
+
     Examples
     --------
     >>> from gabactl.profiles import constant

@@ -55,6 +55,11 @@ def saturation_describing_function(
     (mean, gain) : (float, float)
         Mean of the output, and its first harmonic over the amplitude.
 
+    Raises
+    ------
+    InputError
+        An amplitude or a limit that is not positive.
+
     Notes
     -----
     Gelb and Vander Velde, "Multiple-Input Describing Functions and Nonlinear System Design",
@@ -207,6 +212,11 @@ def limit_cycles(spec: GabaSpec, plant: Any, disturbance: float = 0.0) -> LimitC
     Returns
     -------
     LimitCycles
+
+    Raises
+    ------
+    InputError
+        An interval above 1, or ``clamp_state``.
 
     Examples
     --------

@@ -204,6 +204,11 @@ def frequency_response(loop: Any, frequencies: ArrayLike | None = None) -> Frequ
     -------
     FrequencyResponse
 
+    Raises
+    ------
+    InputError
+        A frequency outside [0, pi/N].
+
     Examples
     --------
     >>> import control
@@ -373,6 +378,11 @@ def root_locus(
     Returns
     -------
     RootLocus
+
+    Raises
+    ------
+    InputError
+        Another ``parameter`` than these.
 
     Examples
     --------

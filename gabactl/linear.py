@@ -45,6 +45,11 @@ def floor_slope(spec: GabaSpec, log_ratio: float) -> float:
         ``renormalise``: 1 up to the knee, then 1/(1 + e^|y|); ``project`` and ``clamp_state``: 1,
         then 0; ``affine``: (1 - 2m) x(1-x)/(w_1 w_2), always below 1.
 
+    Raises
+    ------
+    InputError
+        Not two tasks.
+
     Examples
     --------
     >>> floor_slope(GabaSpec(), 1.0), round(floor_slope(GabaSpec(), 6.2), 5)
@@ -288,6 +293,11 @@ def open_loop(spec: GabaSpec, plant: Any, ratio: float = 1.0, sensor_delay: int 
 def plant_rational(plant: Any) -> Rational:
     """P(z) in factored form, from anything that has a transfer function.
 
+    Raises
+    ------
+    InputError
+        No transfer function, direct feed-through, or a time step other than 1.
+
     Examples
     --------
     >>> from gabactl.plants import LogRatio
@@ -391,6 +401,11 @@ def controller_jacobian(spec: GabaSpec, grad_norms: ArrayLike) -> NDArray[np.flo
         Settings.
     grad_norms : array, shape (K,), positive
         Operating point.
+
+    Raises
+    ------
+    InputError
+        Norms that are not K positive numbers.
 
     Examples
     --------

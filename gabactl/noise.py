@@ -100,6 +100,11 @@ def noise_gain(
     float
         Power gain.
 
+    Raises
+    ------
+    InputError
+        Autocovariances without a positive variance first.
+
     Examples
     --------
     >>> from gabactl.linear import open_loop
@@ -134,6 +139,11 @@ def autocovariance(series: ArrayLike, max_lag: int) -> Array:
     Returns
     -------
     array, shape (max_lag + 1,)
+
+    Raises
+    ------
+    InputError
+        Fewer than two finite numbers, or ``max_lag`` out of range.
 
     Examples
     --------
@@ -201,6 +211,11 @@ def jensen_bias(log_ratio: float, noise_std: float) -> JensenBias:
         Mean mu of y, in nats.
     noise_std : float, at least 0
         Standard deviation s, in nats; 0.44 to 0.60 per step was measured on C-MAPSS.
+
+    Raises
+    ------
+    InputError
+        A value that is not finite, or a negative ``noise_std``.
 
     Examples
     --------

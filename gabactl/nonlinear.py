@@ -174,6 +174,11 @@ def equilibria(spec: GabaSpec, plant: Any, disturbance: float = 0.0) -> Equilibr
     -------
     Equilibria
 
+    Raises
+    ------
+    InputError
+        Not two tasks, a disturbance that is not finite, or a plant with a pole at 1.
+
     Notes
     -----
     A rest needs y = d + P(1) U(y), with U the settled answer of the controller; y - P(1) U(y) is
@@ -287,6 +292,11 @@ def simulate_log_ratio(
     -------
     (ema, log_ratio) : arrays, shape (steps, m)
         Stored average of task 1 after each step, and y measured in it.
+
+    Raises
+    ------
+    InputError
+        A start outside (0, 1), or fewer than one step.
 
     Examples
     --------
@@ -419,6 +429,11 @@ def region_of_attraction(
     Returns
     -------
     RegionOfAttraction
+
+    Raises
+    ------
+    InputError
+        Another plant than a log-ratio plant.
 
     Examples
     --------

@@ -322,6 +322,11 @@ def levels(
     title : str
         For tables and pictures.
 
+    Raises
+    ------
+    InputError
+        Not one hold of at least one step for each level.
+
     Examples
     --------
     >>> levels([1.0, [1.0, 2.0, 7.0]], [10, 10], n_tasks=3).norms[10].round(6).tolist()
@@ -426,6 +431,11 @@ def ramp(
     n_tasks, quiet_norm
         As in :func:`levels`.
 
+    Raises
+    ------
+    InputError
+        A stretch of fewer than one step.
+
     Examples
     --------
     >>> profile = ramp(1.0, 100.0, 2, before=1, after=1)
@@ -467,6 +477,11 @@ def prbs(
     n_tasks, quiet_norm
         As in :func:`levels`.
 
+    Raises
+    ------
+    InputError
+        Fewer than one block, or blocks of fewer than one step.
+
     Examples
     --------
     >>> prbs(1.0, 4.0, block=5, blocks=6, seed=0).steps
@@ -497,6 +512,11 @@ def from_norms(grad_norms: ArrayLike, losses: ArrayLike | None = None, title: st
         Losses; gaps are filled alike.
     title : str
         For tables and pictures.
+
+    Raises
+    ------
+    InputError
+        A negative or infinite norm.
 
     Examples
     --------

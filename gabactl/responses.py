@@ -181,6 +181,11 @@ def linear_response(loop: Loop, disturbance: ArrayLike, kind: str = "given") -> 
     LinearResponse
         Without step info.
 
+    Raises
+    ------
+    InputError
+        A disturbance that is no list of finite numbers.
+
     Examples
     --------
     >>> from gabactl.linear import open_loop
@@ -245,6 +250,11 @@ def step_response(loop: Loop, size: float = 1.0, steps: int | None = None) -> Li
     Returns
     -------
     LinearResponse
+
+    Raises
+    ------
+    InputError
+        Fewer than one step.
 
     Examples
     --------

@@ -160,6 +160,11 @@ def sampling_trade(
     -------
     SamplingTrade
 
+    Raises
+    ------
+    InputError
+        No intervals.
+
     Examples
     --------
     >>> [round(f.group_delay_dc_steps, 2) for f in sampling_trade(GabaSpec(), (1, 10, 50)).facts]

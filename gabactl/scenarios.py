@@ -274,6 +274,11 @@ def build_profile(file: Path, table: Mapping[str, Any], tasks: int) -> Profile:
     tasks : int
         Number of tasks K.
 
+    Raises
+    ------
+    InputError
+        An unknown kind or key, or a value out of range; with the file and the key.
+
     Examples
     --------
     >>> build_profile(Path("x.toml"), {"disturbance": {"kind": "none", "steps": 5}}, 3).n_tasks

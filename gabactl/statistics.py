@@ -237,6 +237,11 @@ def paired_difference(
     -------
     PairedDifference
 
+    Raises
+    ------
+    InputError
+        Not two or more pairs.
+
     Examples
     --------
     >>> found = paired_difference([15.0, 17.0, 15.5, 18.0], [16.0, 18.5, 16.0, 19.5])

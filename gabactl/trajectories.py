@@ -83,6 +83,11 @@ def write_batch(
     rows_per_piece : int
         Steps held in memory at a time.
 
+    Raises
+    ------
+    InputError
+        Another ending than .arrow, or pieces of fewer than one row.
+
     Examples
     --------
     >>> import tempfile, pyarrow as pa

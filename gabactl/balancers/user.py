@@ -83,6 +83,11 @@ def load_user(target: str, n_tasks: int = 2) -> Balancer:
     n_tasks : int
         Number of tasks K.
 
+    Raises
+    ------
+    InputError
+        There is no such module or factory, or it fails.
+
     Examples
     --------
     >>> load_user("gabactl.balancers.fixed:Fixed", 3).n_tasks

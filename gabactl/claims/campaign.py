@@ -320,6 +320,11 @@ def applied_weights(trace: Trace) -> Array:
     trace : Trace
         Its other columns may be thinned out.
 
+    Raises
+    ------
+    InputError
+        No weights, and no settings to replay them with.
+
     Examples
     --------
     >>> trace = Trace.from_arrays(np.ones((3, 2)), weights=[[0.2, 0.8], [np.nan, np.nan], [0.3, 0.7]])
@@ -348,6 +353,11 @@ def run_figures(trace: Trace, *, run: str, subset: str, method: str, seed: int) 
         With norms at every step.
     run, subset, method, seed
         Which run it is.
+
+    Raises
+    ------
+    InputError
+        Fewer than 20 readings with a positive norm of each task.
 
     Examples
     --------

@@ -58,6 +58,11 @@ def guarantees(
         A decorator. A function is called after each property that holds (it may take an argument
         ``guarantee``, the property's name); a class gets a method ``test_guarantee``.
 
+    Raises
+    ------
+    InputError
+        An unknown property.
+
     Examples
     --------
     In a test file::

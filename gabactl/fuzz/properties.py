@@ -449,6 +449,11 @@ def make_property(name: str, target: Target, bound: Bound = "tight") -> Property
     bound : Bound
         Range for ``bounds``.
 
+    Raises
+    ------
+    InputError
+        An unknown property.
+
     Examples
     --------
     >>> from gabactl.fuzz.targets import resolve

@@ -81,6 +81,11 @@ def reachable(spec: GabaSpec, readings: int) -> Reach:
     Reach
         Interval and extremal readings.
 
+    Raises
+    ------
+    InputError
+        ``readings`` below 0.
+
     Notes
     -----
     Derivation. The raw weights of one reading fill a convex set R: the simplex cut at

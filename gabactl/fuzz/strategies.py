@@ -46,6 +46,11 @@ def grad_norms(
     hypothesis.strategies.SearchStrategy of tuple of float
         All equal, one loud or quiet beside the others, or anything.
 
+    Raises
+    ------
+    InputError
+        Fewer than two tasks, or no 0 < smallest <= largest.
+
     Examples
     --------
     >>> from hypothesis import find

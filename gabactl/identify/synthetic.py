@@ -107,6 +107,11 @@ def simulate_excited(
     ExcitedRuns
         Arrays of shape (runs, steps).
 
+    Raises
+    ------
+    InputError
+        Settings of more than two tasks, or a number out of range.
+
     Examples
     --------
     >>> runs = simulate_excited(rho=0.0, steps=1000, runs=2, drift_std=0.0)

@@ -376,6 +376,11 @@ def amnl_weights(targets: Tensor, limit: float = 125.0) -> Tensor:
     Tensor
         1 + clip(1 - y / limit, 0, 1), of the targets' shape.
 
+    Raises
+    ------
+    InputError
+        ``limit`` that is not positive.
+
     Notes
     -----
     Source: "Gradient-Aware Multi-Task Learning for Predictive Maintenance", AMNL.
@@ -399,6 +404,11 @@ def amnl_loss(predicted: Tensor, targets: Tensor, limit: float = 125.0) -> Tenso
         Of one shape.
     limit : float
         As in :func:`amnl_weights`.
+
+    Raises
+    ------
+    InputError
+        Predictions and targets of different shapes.
 
     Examples
     --------

@@ -23,6 +23,11 @@ def is_positive_definite(matrix: Sequence[Sequence[Fraction]]) -> bool:
     matrix : sequence of rows
         Symmetric.
 
+    Raises
+    ------
+    InputError
+        A matrix that is not symmetric.
+
     Examples
     --------
     >>> is_positive_definite([[Fraction(2), Fraction(1)], [Fraction(1), Fraction(1)]])

@@ -75,6 +75,11 @@ def describe_environment() -> dict[str, Any]:
 def dump_metadata(metadata: Mapping[str, Any], source: str) -> bytes:
     """Check the metadata and write it as the one JSON object of the schema.
 
+    Raises
+    ------
+    InputError
+        Metadata that is not plain JSON, or more than 8 MiB of it.
+
     Examples
     --------
     >>> dump_metadata({"schema_version": 1, "tasks": ["a", "b"]}, "run")

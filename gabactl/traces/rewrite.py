@@ -105,6 +105,11 @@ def convert(
     Trace
         What was written.
 
+    Raises
+    ------
+    InputError
+        Another ending than .parquet or .csv, or the input itself.
+
     Examples
     --------
     >>> import tempfile

@@ -71,6 +71,11 @@ def log_to_tensorboard(
         Default: the loss's ``step_count``.
     prefix : str
         As in :func:`scalars`.
+
+    Raises
+    ------
+    InputError
+        ``writer`` has no ``add_scalar``.
     """
     if not hasattr(writer, "add_scalar"):
         raise InputError(f"a {type(writer).__name__} has no add_scalar: pass a SummaryWriter")
@@ -94,6 +99,11 @@ def log_to_wandb(
         Default: none, so that W&B counts; give it where you give it elsewhere.
     prefix : str
         As in :func:`scalars`.
+
+    Raises
+    ------
+    InputError
+        ``run`` has no ``log``.
     """
     if not hasattr(run, "log"):
         raise InputError(f"a {type(run).__name__} has no log: pass what wandb.init() returned")

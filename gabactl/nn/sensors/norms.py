@@ -40,6 +40,11 @@ def get_shared_params(
     list of torch.nn.Parameter
         Those that require a gradient, in ``named_parameters`` order.
 
+    Raises
+    ------
+    InputError
+        ``head_names`` is one string.
+
     Examples
     --------
     >>> model = nn.ModuleDict({"backbone": nn.Linear(14, 32), "rul_head": nn.Linear(32, 1),
