@@ -48,7 +48,7 @@ def register(app: typer.Typer) -> None:
         ] = False,
         as_json: JsonFlag = False,
     ) -> None:
-        """Stability, margins, noise and reach of a setting (exit 0 even if unstable)."""
+        """Stability, margins, noise and reach of a setting. Exit 0 even if unstable."""
         from gabactl.analysis import analyze as analyse
         from gabactl.plants import parse_plant
 

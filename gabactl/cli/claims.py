@@ -32,7 +32,9 @@ def register(app: typer.Typer) -> None:
         workers: Annotated[int | None, workers_option("Processes", "one a core, at most 8")] = None,
         as_json: JsonFlag = False,
     ) -> None:
-        """Settle the claims of the literature, by proof, computation, replay or recorded result.
+        """Settle the claims of the literature, one by one.
+
+        By proof, computation, replay or recorded result.
 
         Exit code 1 when a verdict is not the expected one. not_run is no verdict.
         """

@@ -42,7 +42,7 @@ def compare(
     plot: Annotated[Path | None, plot_option("norms, weights and contributions")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Run several balancers through the same disturbance, noise and plant."""
+    """Compare balancers on the same disturbance, noise and plant."""
     from gabactl.compare import compare as run
     from gabactl.errors import InputError
     from gabactl.scenarios import load_scenario

@@ -76,7 +76,7 @@ def register(app: typer.Typer) -> None:
         ] = None,
         json_output: JsonFlag = False,
     ) -> None:
-        """Fuzz the guarantees of a weighting rule and shrink what breaks them."""
+        """Fuzz a weighting rule, and shrink what breaks a guarantee."""
         if target == "readers":
             from gabactl.fuzz.readers import fuzz_readers
 

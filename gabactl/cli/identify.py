@@ -49,7 +49,9 @@ def identify(
     as_json: JsonFlag = False,
     spec: SpecOptions = SpecOptions(None, {}),  # noqa: B008
 ) -> None:
-    """How gradient norms answer to the loss weights: sign, size and speed, with intervals.
+    """How gradient norms answer to the weights: sign, size, speed.
+
+    Each with its interval.
 
     Needs runs with an excitation (gabactl train ... --excite prbs:amplitude=0.5,period=50,seed=1):
     data of a closed loop alone cannot tell the plant from the noise.

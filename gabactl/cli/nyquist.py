@@ -9,6 +9,4 @@ from gabactl.cli._frequency import register_plot
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    register_plot(
-        app, "nyquist", "Nyquist plot of the open loop, with the count of turns round -1."
-    )
+    register_plot(app, "nyquist", "Nyquist plot of the open loop, with its turns round -1.")

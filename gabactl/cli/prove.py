@@ -45,7 +45,7 @@ def register(app: typer.Typer) -> None:
         ] = False,
         as_json: JsonFlag = False,
     ) -> None:
-        """Decide theorems: proved, refuted or unknown, each with its witness.
+        """Decide theorems: proved, refuted or unknown, with witnesses.
 
         Exit code 1 when a verdict is not the expected one.
         """

@@ -54,7 +54,9 @@ def report(
     *,
     spec: SpecOptions,
 ) -> None:
-    """Analyse a recorded run: units, floor, bounds, replay, step response, GradNorm.
+    """Analyse a recorded run, on one page and in a table.
+
+    Units, floor, bounds, replay, step response, GradNorm.
 
     Writes one self-contained HTML file and prints a summary.
     """

@@ -25,7 +25,9 @@ def saturation(
     *,
     spec: SpecOptions,
 ) -> None:
-    """Is the floor saturated? Share of steps, since when, and the floor it would take.
+    """How much of a run the floor is saturated, and since when.
+
+    And the floor it would take.
 
     Reads a run of any length in bounded memory.
     """

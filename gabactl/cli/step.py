@@ -45,7 +45,7 @@ def register(app: typer.Typer) -> None:
         output: OutputFile = None,
         as_json: JsonFlag = False,
     ) -> None:
-        """Answer of the linear loop to a step (or ramp) of the imbalance."""
+        """Answer of the linear loop to a step or ramp of imbalance."""
         from gabactl.linear import open_loop
         from gabactl.plants import parse_plant
         from gabactl.responses import ramp_response, step_response

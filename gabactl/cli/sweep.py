@@ -67,7 +67,9 @@ def sweep(
     plot: Annotated[Path | None, plot_option("a heat map over two axes")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Run many loops in chunks that survive a crash, into a Parquet data set."""
+    """Run many loops, in chunks that survive a crash.
+
+    The result is a Parquet data set."""
     from gabactl.sweep import load_sweep, run_sweep
 
     result = run_sweep(

@@ -181,7 +181,9 @@ def register(app: typer.Typer) -> None:
         ] = None,
         as_json: JsonFlag = False,
     ) -> None:
-        """Train on real data, and record what the balancer saw and did at every step.
+        """Train on real data, and record every step.
+
+        Recorded is what the balancer saw and did.
 
         Ctrl-C finishes the step, saves the checkpoint and exits with code 130; the same command
         with --resume goes on, and on a CPU ends exactly as if it had not been interrupted.

@@ -98,7 +98,9 @@ def tune(
     plot: Annotated[Path | None, plot_option("noise against lag, over the time constant")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Recommend beta, floor, warm-up, law and interval, and say what binds.
+    """Recommend settings, and say which constraint binds.
+
+    Settings: beta, floor, warm-up, law and interval.
 
     From a trace (an excited one is identified first) or from a range of ratios; options beat what
     the trace says.

@@ -53,7 +53,9 @@ def validate(
     as_json: JsonFlag = False,
     spec: SpecOptions = SpecOptions(None, {}),  # noqa: B008
 ) -> int:
-    """Compare recorded runs with their replay, the controller's theory and an identified plant.
+    """Hold recorded runs against their replay and against theory.
+
+    Theory: the controller's, and an identified plant's.
 
     Measured against predicted: time constant, step response, time to the floor, saturated share,
     noise; and forecasts of the loop, which must beat the last value. Exit code 1 when a replay

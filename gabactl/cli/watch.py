@@ -34,7 +34,9 @@ def watch(
     ] = False,
     as_json: JsonFlag = False,
 ) -> int:
-    """Watch a run that is being recorded: ratio, weights, saturation, readings a second.
+    """Watch a run while it is recorded.
+
+    Ratio, weights, saturation, readings a second.
 
     Ends when the recording is closed, or with Ctrl-C. Exit code 1 when there is an alarm: too
     long saturated, or a reading that was not finite. With --json, one line for each new state.

@@ -71,6 +71,14 @@ def test_every_command_has_a_help_text(capsys):
         assert len(lines[2].strip()) > 10, f"{name} says nothing of itself"
 
 
+def test_the_list_of_commands_cuts_no_sentence(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["--help"]) == 0
+    told = capsys.readouterr().out.partition("Commands:")[2].splitlines()
+    assert len(told) > 18
+    assert not [line for line in told if line.endswith("...")]
+
+
 def test_every_module_is_named_as_its_command():
     """Only the module of the command that is called is loaded, by this name."""
     from gabactl.cli import _COMMANDS, build_app
