@@ -29,7 +29,9 @@ def register(app: typer.Typer) -> None:
 
     @campaign.command()
     def run(
-        file: Annotated[Path, typer.Argument(help="A .toml file or a bundled name.", metavar="PLAN")],
+        file: Annotated[
+            Path, typer.Argument(help="A .toml file or a bundled name.", metavar="PLAN")
+        ],
         output: Annotated[Path, output_option("Folder for everything.", "DIR")],
         data: Annotated[
             Path,
