@@ -31,8 +31,9 @@ def register(app: typer.Typer) -> None:
         target: Annotated[
             str,
             typer.Argument(
+                metavar="[TARGET]",
                 help="gaba, gaba-compiled, gaba-torch, gradnorm, gradnorm-torch, any balancer, "
-                "package.module:factory (this runs that code), or readers (the trace readers)."
+                "package.module:factory (this runs that code), or readers (the trace readers).",
             ),
         ] = "gaba",
         property: Annotated[

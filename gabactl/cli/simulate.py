@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 def simulate(
     spec: SpecOptions,
     scenario: Annotated[
-        str | None, typer.Argument(metavar="SCENARIO", help="A .toml file or a bundled name.")
+        str | None, typer.Argument(metavar="[SCENARIO]", help="A .toml file or a bundled name.")
     ] = None,
     balancer: Annotated[
         str | None,
