@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,21 @@ class Result:
         from gabactl import plots
 
         return plots.table(self.title, self.rows(), ax)
+
+    def _repr_html_(self) -> str:
+        """The table of a notebook; as text, where a result prints itself in its own way."""
+        if type(self).__str__ is not Result.__str__:
+            return f"<pre>{escape(str(self))}</pre>"
+        lines = [
+            f'<tr><th scope="row" style="text-align:left">{escape(row[0])}</th>'
+            + "".join(f'<td style="text-align:left">{escape(cell)}</td>' for cell in row[1:])
+            + "</tr>"
+            for row in self.rows()
+        ]
+        caption = (
+            f'<caption style="text-align:left;font-weight:bold">{escape(self.title)}</caption>'
+        )
+        return f"<table>{caption}{''.join(lines)}</table>"
 
     def __str__(self) -> str:
         lines = [self.title, *("  " + line for line in format_table(self.rows()))]

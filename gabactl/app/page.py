@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -293,6 +295,8 @@ def dashboard(trace: Trace | str | Path | None = None, view: View | None = None)
     >>> page.session.trace.source
     'fd001-equal'
     """
+    if _in_notebook():
+        _load_into_notebook()
     run = trace if trace is None or isinstance(trace, Trace) else load_trace(trace)
     return Dashboard(Session(run, view))
 
@@ -308,6 +312,17 @@ def template(trace: Trace | None = None, view: View | None = None) -> Any:
     html.add_variable("css", (folder / "page.css").read_text(encoding="utf-8"))
     html.add_panel("dashboard", page)
     return html
+
+
+def _in_notebook() -> bool:
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
+
+
+@cache
+def _load_into_notebook() -> None:
+    """What Panel needs in the notebook's page before it can show anything, once."""
+    pn.extension("filedropper")
 
 
 def _served() -> bool:
