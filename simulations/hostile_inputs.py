@@ -3,8 +3,9 @@
 ``python simulations/hostile_inputs.py`` (from a checkout) reads 100,000 inputs per reader, each a
 function of reader, seed and number, and 20,000 more that coverage of the reader's code guided
 (atheris, where it is installed). It writes ``simulations/results/hostile_inputs.json`` after every
-few thousand inputs, and goes on from there when it is started again; ``--fresh`` begins anew. One
-process at a time. The table in ``docs/faults.md`` is written from the record at the end.
+few thousand inputs, and goes on from there when it is started again; ``--fresh`` begins anew.
+Inputs that found something are read again at the next start: what is mended by then is counted as
+such. One process at a time. The table in ``docs/faults.md`` is written from the record at the end.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import importlib.util
 import json
 import platform
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ RESULT = ROOT / "simulations" / "results" / "hostile_inputs.json"
 sys.path.insert(0, str(ROOT / "tests"))
 
 from faults import matrix  # noqa: E402
-from hostile import guided, watch  # noqa: E402
+from hostile import child, guided, watch  # noqa: E402
 from hostile.readers import READERS  # noqa: E402
 
 from gabactl.files import write_text  # noqa: E402
@@ -38,6 +40,7 @@ def _empty(name: str, seed: int) -> dict[str, Any]:
         "accepted": 0,
         "refused": 0,
         "findings": [],
+        "mended": 0,
         "cpu_seconds": 0.0,
         "slowest_cpu_seconds": 0.0,
         "slowest_input": -1,
@@ -77,6 +80,31 @@ def _say(name: str, entry: dict[str, Any]) -> None:
         print(f"   input {finding['input']}: {finding['what']}", flush=True)
 
 
+def _ended(what: str) -> bool:
+    return what.startswith(("hangs", "the process ended"))
+
+
+def _read_again(name: str, entry: dict[str, Any]) -> None:
+    """Read the inputs of the findings again; of those that are mended the number alone is kept."""
+    left = []
+    with tempfile.TemporaryDirectory() as folder:
+        reader = READERS[name](Path(folder))
+        guard = child.Guard(Path(folder))
+        for finding in entry["findings"]:
+            number = finding["input"]
+            verdict = "finding"
+            if number is not None:
+                data = child.inputs(reader, entry["seed"], number)
+                verdict, what = child.one(reader, guard, data)
+                print(f"{name}: input {number} again: {verdict} {what}", flush=True)
+            if verdict == "finding":
+                left.append(finding)
+            else:
+                entry[verdict] += 1
+                entry["mended"] += 1
+    entry["findings"] = left
+
+
 def main() -> int:
     """Run what is left; exit code 1 where something was found."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -94,6 +122,11 @@ def main() -> int:
         entry = record["readers"].setdefault(name, _empty(name, given.seed))
         if entry["seed"] != given.seed:
             entry = record["readers"][name] = _empty(name, given.seed)
+        entry.setdefault("mended", 0)
+        # What hung or died is not read in this process.
+        if entry["findings"] and not any(_ended(f["what"]) for f in entry["findings"]):
+            _read_again(name, entry)
+            _save(record)
         while entry["inputs"] < given.inputs:
             start = entry["inputs"]
             stop = min(start + _CHUNK, given.inputs)

@@ -189,7 +189,7 @@ def check_plain(saved: Any, now: Any) -> None:
 _KEPT: tuple[set[str], ...] = ({"step", "exp_avg", "exp_avg_sq"}, {"momentum_buffer"}, set())
 
 
-def check_optimizer(saved: Any, optimizer: torch.optim.Optimizer) -> None:
+def check_optimizer(saved: Any, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Hold the saved state of an optimizer against the parameters that it is for.
 
     torch takes over what it is given, and fails steps later.
@@ -201,6 +201,12 @@ def check_optimizer(saved: Any, optimizer: torch.optim.Optimizer) -> None:
     optimizer : torch.optim.Optimizer
         AdamW or SGD with the parameters it is for.
 
+    Returns
+    -------
+    dict
+        The same state in tensors of its own: those of a file may share memory, or be one number
+        that is repeated, into which nothing can be written.
+
     Raises
     ------
     TypeError, ValueError, KeyError, IndexError
@@ -209,7 +215,8 @@ def check_optimizer(saved: Any, optimizer: torch.optim.Optimizer) -> None:
     Examples
     --------
     >>> sgd = torch.optim.SGD([torch.zeros(2, requires_grad=True)], momentum=0.9)
-    >>> check_optimizer(sgd.state_dict(), sgd)
+    >>> check_optimizer(sgd.state_dict(), sgd)["state"]
+    {}
     >>> wide = {"momentum_buffer": torch.zeros(3)}
     >>> check_optimizer({**sgd.state_dict(), "state": {0: wide}}, sgd)
     Traceback (most recent call last):
@@ -229,9 +236,11 @@ def check_optimizer(saved: Any, optimizer: torch.optim.Optimizer) -> None:
         if any(_listed(before[name]) != _listed(group[name]) for name in set(before) - {"lr"}):
             raise ValueError("other options")
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    own: dict[int, dict[str, Tensor | None]] = {}
     for index, state in saved["state"].items():
         if type(index) is not int or index < 0 or set(state) not in _KEPT:
             raise TypeError("no state of a parameter")
+        own[index] = dict(state)
         for name, value in state.items():
             if value is None and name == "momentum_buffer":
                 continue  # of a parameter that has had no gradient
@@ -239,6 +248,8 @@ def check_optimizer(saved: Any, optimizer: torch.optim.Optimizer) -> None:
                 raise TypeError(f"{name} is no tensor")
             if value.shape != (() if name == "step" else parameters[index].shape):
                 raise ValueError("a state of another shape")
+            own[index][name] = value.clone()
+    return {"state": own, "param_groups": saved["param_groups"]}
 
 
 def _listed(value: Any) -> Any:

@@ -300,13 +300,13 @@ class ScalarizedLoss(_TorchjdLoss):
                     [engine._w], lr=engine.lr, weight_decay=engine.weight_decay
                 )
                 try:
-                    check_optimizer(saved, engine._optimizer)
+                    own = check_optimizer(saved, engine._optimizer)
                 except (LookupError, TypeError, ValueError) as error:
                     raise InputError(
                         f"the saved optimizer is none of famo ({error}): load the checkpoint of "
                         "the same balancer"
                     ) from None
-                engine._optimizer.load_state_dict(saved)
+                engine._optimizer.load_state_dict(own)
 
     def _remembered(self, name: str) -> Any:
         value = getattr(self.scalarizer, name, _ABSENT)

@@ -221,7 +221,7 @@ def _inputs() -> str:
     if not RECORD.exists():
         return "No record has been made yet.\n"
     record: dict[str, Any] = json.loads(RECORD.read_text(encoding="utf-8"))
-    rows = [("reader", "inputs", "read", "findings", "guided", "inputs/s", "slowest", "peak memory", "cap")]  # fmt: skip
+    rows = [("reader", "inputs", "read", "findings", "mended", "guided", "inputs/s", "slowest", "peak memory", "cap")]  # fmt: skip
     for name, entry in record["readers"].items():
         guided = entry["guided"] or {"inputs": 0, "findings": []}
         findings = len(entry["findings"]) + len(guided["findings"])
@@ -231,6 +231,7 @@ def _inputs() -> str:
                 f"{entry['inputs']:,}",
                 f"{entry['accepted']:,}",
                 str(findings),
+                str(entry.get("mended", 0)),
                 f"{guided['inputs']:,}",
                 f"{entry['inputs'] / max(entry['cpu_seconds'], 1e-9):,.0f}",
                 f"{entry['slowest_cpu_seconds']:.2f} s",
@@ -238,8 +239,10 @@ def _inputs() -> str:
                 f"{entry['cap_mib']:,} MiB",
             )
         )
+    total = sum(entry["inputs"] for entry in record["readers"].values())
     note = (
-        "\nPeak memory is resident, above the idle process; inputs/s is by processor time; seeds "
+        f"\n{total:,} inputs in all. `read` were taken, the others refused in one line; `mended` found "
+        "something when they were first read, and nothing since. Peak memory is resident, above the idle process; inputs/s is by processor time; seeds "
         f"are {sorted({e['seed'] for e in record['readers'].values()})}.\n"
     )
     return _table(rows) + note

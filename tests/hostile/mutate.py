@@ -41,7 +41,7 @@ _WIDE = (0, 1, -1, 1 << 31, (1 << 31) - 1, (1 << 32) - 1, 1 << 32, (1 << 63) - 1
 def bytes_of(rng: random.Random, data: bytes, other: bytes = b"", most: int = 8) -> bytes:
     """Some changes to bytes: bits, bytes, words, runs, cuts, and pieces of another input."""
     out = bytearray(data)
-    for _ in range(min(most, 1 + int(rng.expovariate(0.7)))):
+    for _ in range(min(most, 1 + int(min(rng.expovariate(0.7), 99.0)))):
         if not out:
             return bytes(other[: rng.randrange(1, 64)])
         at = rng.randrange(len(out))
@@ -82,7 +82,7 @@ def bytes_of(rng: random.Random, data: bytes, other: bytes = b"", most: int = 8)
 def words_of(rng: random.Random, data: bytes, other: bytes = b"") -> bytes:
     """Some changes to text, word by word and line by line, now and then to its bytes."""
     words = _WORDS.findall(data)
-    for _ in range(min(8, 1 + int(rng.expovariate(0.6)))):
+    for _ in range(min(8, 1 + int(min(rng.expovariate(0.6), 99.0)))):
         if not words:
             break
         at = rng.randrange(len(words))
@@ -186,7 +186,7 @@ _VALUES: tuple[Any, ...] = (
 def tree_of(rng: random.Random, tree: Any, names: tuple[str, ...] = ()) -> Any:
     """Some changes to a tree of dicts and lists: values, keys, shapes. The original stays."""
     tree = _copy(tree)
-    for _ in range(min(5, 1 + int(rng.expovariate(0.8)))):
+    for _ in range(min(5, 1 + int(min(rng.expovariate(0.8), 99.0)))):
         places = list(holders(tree))
         if not places:
             return value(rng)
