@@ -422,7 +422,7 @@ def lyapunov_certificate(rho=Fraction(-3, 10), rate=Fraction(996, 1000)):
     text = "; ".join(", ".join(f"{float(x):.6g}" for x in row) for row in p)
     return Outcome(
         "proved",
-        found.steps,
+        found.derivation,
         certificate={"P (exact rationals, rounded here)": text, "rate": str(rate)},
     )
 

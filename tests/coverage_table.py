@@ -56,7 +56,15 @@ AREAS = {
             "tests/test_rational_bounds.py",
         ),
     ),
-    "prove": Area(("prove/",), ("tests/prove",)),
+    # Without test_theorems.py, which is about the theorems in proofs/ and takes minutes.
+    "prove": Area(
+        ("prove/",),
+        (
+            "tests/prove/test_prove_back_ends.py",
+            "tests/prove/test_prove_engine.py",
+            "tests/prove/test_rounding_adversarial.py",
+        ),
+    ),
     "fuzz": Area(("fuzz/",), ("tests/fuzz",), ("tests/fuzz/test_fuzz_lanes.py",)),
     "nn": Area(("nn/",), ("tests/nn",)),
 }
