@@ -11,6 +11,7 @@ import typer
 
 from gabactl.cli._options import ResumeFlag, output_option, time_option, workers_option
 from gabactl.cli._output import JsonFlag, show
+from gabactl.cli._progress import bars, epoch_words, quality_words
 
 if TYPE_CHECKING:
     from gabactl.campaign.driver import Activity
@@ -113,11 +114,7 @@ def _progress(quiet: bool) -> Iterator[Callable[[Activity], None] | None]:
     if quiet:
         yield None
         return
-    import math
-    import sys
-
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 
     columns = (
         TextColumn("{task.description}"),
@@ -125,25 +122,25 @@ def _progress(quiet: bool) -> Iterator[Callable[[Activity], None] | None]:
         MofNCompleteColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bars:
-        whole = bars.add_task("runs", total=None, note="")
+    with bars(*columns) as progress:
+        whole = progress.add_task("runs", total=None, note="")
         shown: dict[str, TaskID] = {}
 
         def on_activity(now: Activity) -> None:
-            bars.update(whole, completed=now.done, total=now.total)
+            progress.update(whole, completed=now.done, total=now.total)
             for name in set(shown) - set(now.running):
-                bars.remove_task(shown.pop(name))
+                progress.remove_task(shown.pop(name))
             for name, told in now.running.items():
                 if name not in shown:
-                    shown[name] = bars.add_task(name, total=None, note="starts")
+                    shown[name] = progress.add_task(name, total=None, note="starts")
                 if len(told) == 5:
                     step, steps, epoch, epochs, rmse = told
-                    quality = "" if math.isnan(rmse) else f", validation RMSE {rmse:.2f}"
-                    bars.update(
+                    words = (f"epoch {epoch_words(epoch, epochs)}", quality_words(rmse))
+                    progress.update(
                         shown[name],
                         completed=int(step),
                         total=int(steps),
-                        note=f"epoch {min(int(epoch) + 1, int(epochs))}/{int(epochs)}{quality}",
+                        note=", ".join(filter(None, words)),
                     )
 
         yield on_activity

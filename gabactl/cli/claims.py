@@ -10,6 +10,7 @@ import typer
 
 from gabactl.cli._options import workers_option
 from gabactl.cli._output import JsonFlag, show
+from gabactl.cli._progress import counter
 
 
 def register(app: typer.Typer) -> None:
@@ -40,9 +41,7 @@ def register(app: typer.Typer) -> None:
         """
         from gabactl.claims import check
 
-        table = check(
-            ids or (), workers=workers, progress=_progress if sys.stderr.isatty() else None
-        )
+        table = check(ids or (), workers=workers, progress=counter if sys.stderr.isatty() else None)
         if html is not None:
             from gabactl.claims.page import write_page
 
@@ -54,8 +53,3 @@ def register(app: typer.Typer) -> None:
             show(table, as_json)
         if table.surprises:
             raise typer.Exit(1)
-
-
-def _progress(done: int, count: int, name: str) -> None:
-    end = "\n" if done == count else ""
-    print(f"\r\x1b[K{done}/{count} {name}", end=end, file=sys.stderr, flush=True)

@@ -10,6 +10,7 @@ import typer
 
 from gabactl.cli._options import ForceFlag, output_option
 from gabactl.cli._output import JsonFlag, show
+from gabactl.cli._progress import bars
 
 
 class _Dataset(StrEnum):
@@ -37,17 +38,13 @@ def register(app: typer.Typer) -> None:
         as_json: JsonFlag = False,
     ) -> None:
         """Download C-MAPSS from NASA (12 MB) and check every file's SHA-256."""
-        import sys
-
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+        from rich.progress import BarColumn, DownloadColumn, TextColumn
 
         from gabactl.cmapss.fetch import NASA_URL
         from gabactl.cmapss.fetch import fetch as fetch_files
 
         columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
-        console = Console(file=sys.stderr)
-        with Progress(*columns, console=console, transient=True) as progress:
+        with bars(*columns) as progress:
             bar = progress.add_task("C-MAPSS", total=None)
             files = fetch_files(
                 output,

@@ -10,6 +10,7 @@ import typer
 
 from gabactl.cli._options import time_option, workers_option
 from gabactl.cli._output import JsonFlag, show
+from gabactl.cli._progress import counter
 
 if TYPE_CHECKING:
     from gabactl.prove import ProofResult
@@ -74,5 +75,4 @@ def register(app: typer.Typer) -> None:
 
 
 def _progress(done: int, count: int, result: ProofResult) -> None:
-    end = "\n" if done == count else ""
-    print(f"\r\x1b[K{done}/{count} {result.theorem.id}", end=end, file=sys.stderr, flush=True)
+    counter(done, count, result.theorem.id)

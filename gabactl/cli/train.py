@@ -12,6 +12,7 @@ import typer
 
 from gabactl.cli._options import ForceFlag, ResumeFlag, SeedOption
 from gabactl.cli._output import JsonFlag, show
+from gabactl.cli._progress import bars, epoch_words, quality_words
 from gabactl.cli._spec import SpecOptions, spec_options
 
 if TYPE_CHECKING:
@@ -299,12 +300,7 @@ def _progress(quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
     if quiet:
         yield None
         return
-    import math
-    import sys
-
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
 
     columns = (
         TextColumn("epoch {task.fields[epoch]}"),
@@ -313,17 +309,16 @@ def _progress(quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[quality]}"),
     )
-    with Bars(*columns, console=Console(file=sys.stderr), transient=True) as bars:
-        bar = bars.add_task("", total=None, epoch="1", quality="")
+    with bars(*columns) as progress:
+        bar = progress.add_task("", total=None, epoch="1", quality="")
 
         def on_step(now: Any) -> None:
-            rmse = now.validation_rmse
-            bars.update(
+            progress.update(
                 bar,
                 completed=now.step,
                 total=now.steps,
-                epoch=f"{min(now.epoch + 1, now.epochs)}/{now.epochs}",
-                quality="" if math.isnan(rmse) else f"validation RMSE {rmse:.2f}",
+                epoch=epoch_words(now.epoch, now.epochs),
+                quality=quality_words(now.validation_rmse),
             )
 
         yield on_step
