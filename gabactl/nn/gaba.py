@@ -500,6 +500,7 @@ class GABALoss(BalancedLoss):
         """Let the average follow a reading; the weights, summing to 1."""
         spec = self.spec
         self._follow(norms.device)
+        self._refuse_a_pole_of_one()
         raw = _stages.raw_weights(norms, spec)
         ema = _stages.smooth(self.ema_weights, raw, spec)
         if spec.floor_mode == "clamp_state":
@@ -514,6 +515,15 @@ class GABALoss(BalancedLoss):
         self._last_grad_norms, self._last_raw_weights = norms, raw
         self.measured_this_step = True
         return _stages.saturate(ema, spec)
+
+    def _refuse_a_pole_of_one(self) -> None:
+        """In float32 a pole within 2^-25 of 1 is 1: the average would only ever grow."""
+        spec = self.spec
+        if 1.0 - spec.beta**spec.interval <= 2.0**-25 and self.ema_weights.dtype == torch.float32:
+            raise InputError(
+                f"beta = {spec.beta} is 1 in float32, in which this loss keeps its average: call "
+                "double() on the loss, or choose at most 0.9999999"
+            )
 
     def _weights_of_state(self) -> Tensor:
         if self._steps() <= self.spec.warmup:

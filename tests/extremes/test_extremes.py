@@ -17,7 +17,9 @@ from gabactl.linear import open_loop
 from gabactl.margins import margins
 from gabactl.noise import noise_gain, noise_report
 from gabactl.plants import LogRatio
+from gabactl.profiles import from_norms
 from gabactl.responses import step_response
+from gabactl.simulate import simulate
 from gabactl.spec import GabaSpec
 
 TASKS = (2, 3, 8, 64)
@@ -185,3 +187,113 @@ def test_out_of_range_is_refused(k, beta):
         GabaSpec(n_tasks=k, beta=beta, floor=0.0)
     with pytest.raises(InputError, match="floor"):
         GabaSpec(n_tasks=k, floor=1.0 / k)
+
+
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+def test_from_end_to_end_simulation_is_the_controller():
+    """Profiles hold log norms, so the oracle reads what they give back.
+
+    A norm below e^-708 = 3.3e-308 is 0 in a simulation, where the guard holds.
+    """
+    for number, (k, law, mode) in enumerate((k, a, b) for k in TASKS for a in LAWS for b in MODES):
+        g = np.nan_to_num(readings(k, 40), nan=1.0, posinf=1e300)
+        g = g.clip(3.4e-308, 1.7e308)
+        spec = GabaSpec(
+            k, (0.0, 0.99, 1.0 - 1e-9)[number % 3], floors(k)[number % 6], number % 3, law, mode
+        )
+        profile = from_norms(g)
+        run = simulate(spec, profile)
+        reference = c.Controller(spec)
+        with np.errstate(over="ignore"):
+            want = np.array([reference.observe(row) for row in np.exp(profile.log_norms)])
+        np.testing.assert_allclose(run.weights, want, rtol=0, atol=4 * k * np.finfo(float).eps)
+
+
+def test_a_simulation_reads_subnormal_norms_as_none():
+    spec = GabaSpec(beta=0.0, warmup=0, floor=0.0)
+    norms = [[3.0, 1.0], [5e-324, 1e-320], [1e-307, 3e-307]]
+    run = simulate(spec, from_norms(norms))
+    np.testing.assert_allclose(run.weights, [[0.25, 0.75], [0.25, 0.75], [0.75, 0.25]], rtol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("k", TASKS)
+def test_simulation_settles_where_analysis_says(k, law):
+    """Without smoothing at once; the largest ratios lie at both ends of the floats."""
+    for floor in floors(k):
+        for mode in MODES:
+            spec = GabaSpec(k, 0.0, floor, 0, law, mode)
+            for ratio in (1e-300, 1.0, 19.0, 1e15, 1e300):
+                norms = np.ones((2, k))
+                norms[:, 0] = ratio
+                end = simulate(spec, from_norms(norms)).weights[-1]
+                want = settled_weights(spec, [ratio])[0]
+                np.testing.assert_allclose(end, want, rtol=1e-9, atol=1e-13)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("k", TASKS)
+def test_exact_weights_stay_in_the_proved_range_and_reach_its_lower_end(k, mode):
+    """Fractions throughout, up to 64 tasks, where the theorems are stated for 2 to 8."""
+    rng = np.random.default_rng(k)
+    for floor in map(Fraction, floors(k)):
+        for law in LAWS:
+            low, high = weight_range(floor, k, law, mode)
+            top = Fraction(1, k - 1) if law == "complement" else Fraction(1)
+            # The quiet task at 0; the others equal (complement), or one of them all (inverse).
+            extreme = [Fraction(0)] + [Fraction(1, k - 1)] * (k - 1)
+            if law == "inverse":
+                extreme = [Fraction(0)] * (k - 1) + [Fraction(1)]
+            rows = [extreme]
+            for _ in range(5):
+                shares = [Fraction(int(n)) for n in rng.integers(0, 3, k) ** 9]
+                total = sum(shares) or Fraction(1)
+                row = [s / total for s in shares] if any(shares) else [Fraction(1, k)] * k
+                if law == "complement":
+                    row = [(1 - s) / (k - 1) for s in row]
+                assert max(row) <= top
+                rows.append(row)
+            weights = c.saturate(np.array(rows, dtype=object), floor, mode)
+            assert (weights.sum(axis=-1) == 1).all()
+            assert (weights >= low).all()
+            assert (weights <= high).all()
+            assert weights[0].min() == low
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.99, 1.0 - 1e-6, 1.0 - 1e-9])
+@pytest.mark.parametrize("k", [2, 64])
+def test_the_torch_loss_is_the_controller(k, beta):
+    torch = pytest.importorskip("torch")
+    from gabactl.nn import GABALoss
+
+    g = readings(k, 40)
+    for number, (law, mode) in enumerate((a, b) for a in LAWS for b in MODES):
+        spec = GabaSpec(k, beta, floors(k)[number % 6], 0, law, mode)
+        loss = GABALoss.from_spec(spec).double()
+        reference = c.Controller(spec)
+        for reading in g:
+            with np.errstate(all="ignore"):
+                want = reference.observe(reading)
+            got = loss._take(torch.from_numpy(reading)).numpy()
+            np.testing.assert_allclose(got, want, rtol=0, atol=8 * k * np.finfo(float).eps)
+            np.testing.assert_allclose(
+                loss.ema_weights.numpy(), reference.ema_weights, rtol=0, atol=1e-14
+            )
+
+
+def test_a_pole_that_is_one_in_float32_is_refused():
+    """The average grew by (1 - beta) raw, and never shrank: off the simplex, with no word."""
+    torch = pytest.importorskip("torch")
+    from gabactl.nn import GABALoss
+
+    g = torch.tensor([1.0, 3.0])
+    for beta, interval in ((1.0 - 1e-9, 1), (1.0 - 2.0**-25, 1), (1.0 - 1e-9, 7)):
+        loss = GABALoss(beta=beta, warmup_steps=0, interval=interval)
+        with pytest.raises(InputError, match=r"is 1 in float32.*double\(\) on the loss"):
+            loss._take(g)
+        assert loss.double()._take(g.double()).sum() == 1.0
+    for beta, interval in ((1.0 - 1e-7, 1), (1.0 - 1e-9, 100)):
+        GABALoss(beta=beta, warmup_steps=0, interval=interval)._take(g)
+    assert np.float32(1.0 - 2.0**-25) == 1.0
+    assert np.float32(1.0 - 1e-7) < 1.0

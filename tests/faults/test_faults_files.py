@@ -269,9 +269,9 @@ def test_the_report_itself_without_memory(tmp_path: Path, when: str, mib: int) -
         return
     if done.code == 2:
         assert "memory" in done.line()
-    elif done.code > 0:  # a library that fails without a word
-        assert "internal error: SystemError" in done.err
-        assert len(done.err.splitlines()) == 1
+    else:  # a native library ended it (OpenBLAS, std::bad_alloc), or failed without a word
+        assert done.code in (1, 70, -signal.SIGABRT, -signal.SIGSEGV), done
+        assert "Traceback" not in done.err
     assert (tmp_path / "page.html").read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 1
 
