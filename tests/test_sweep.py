@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -237,6 +238,25 @@ def test_killed_worker_and_killed_driver_lose_and_double_nothing(tmp_path):
     whole(result)
     same(result, run_sweep(sweep, tmp_path / "reference", workers=1))
     assert not list((folder / "parts").glob("*.parquet.*"))
+
+
+def test_what_killed_workers_left_is_removed_and_what_live_ones_write_is_not(tmp_path):
+    sweep, folder = load_sweep(write_grid(tmp_path)), tmp_path / "out"
+    run_sweep(sweep, folder, workers=1)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    node, old = platform.node(), time.time() - 3600
+    names = {
+        f".chunk-1.parquet.{node}.{gone.pid}.tmp": False,
+        f".chunk-1.parquet.{node}.{os.getpid()}.tmp": True,
+        ".chunk-1.parquet.else.where.7.tmp": True,
+        ".chunk-2.parquet.else.where.7.tmp": False,
+    }
+    for name in names:
+        (folder / "parts" / name).touch()
+    os.utime(folder / "parts" / ".chunk-2.parquet.else.where.7.tmp", (old, old))
+    run_sweep(sweep, folder, workers=1, resume=True)
+    assert {name: (folder / "parts" / name).exists() for name in names} == names
 
 
 MILLION = """

@@ -24,7 +24,7 @@ from gabactl.errors import InputError, Stopped, packages_for
 from gabactl.files import write_text
 from gabactl.sweep.description import Sweep
 from gabactl.sweep.result import SweepResult, open_sweep, part_file, read_manifest
-from gabactl.traces.lock import FileLock
+from gabactl.traces.lock import FileLock, lives
 
 __all__ = ["Engine", "run_sweep"]
 
@@ -309,11 +309,22 @@ def _prepare(sweep: Sweep, place: Path, resume: bool, stack: ExitStack) -> None:
         if found is None:
             write_text(place / "manifest.json", json.dumps(manifest, indent=1, allow_nan=False))
         for stray in (place / "parts").glob(".chunk-*.tmp"):
-            # Left by a killed worker: a part that counts has its final name.
-            if time.time() - stray.stat().st_mtime > 60:
+            if _left_behind(stray):
                 stray.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{place}: cannot be written ({error.strerror}): choose another") from None
+
+
+def _left_behind(stray: Path) -> bool:
+    """Whether the worker that wrote a part under its passing name was killed.
+
+    Workers outlive a driver that dies: one that still writes keeps its file. Of another machine's
+    workers only the age of the file tells.
+    """
+    *_, number, _ = stray.name.split(".")
+    if f".{platform.node()}.{number}." in stray.name and number.isdigit():
+        return not lives(int(number))
+    return time.time() - stray.stat().st_mtime > 60
 
 
 def _missing(sweep: Sweep, place: Path) -> list[int]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gabactl.errors import InputError
 
-__all__ = ["FileLock", "same_file"]
+__all__ = ["FileLock", "lives", "same_file"]
 
 #: What file systems say that cannot lock (some network mounts).
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
@@ -108,7 +108,7 @@ class FileLock:
                 f"wait for it, or delete {self._file.name} if it is gone (this file system has no "
                 "locks)"
             )
-        if _lives(int(number)):
+        if lives(int(number)):
             return False
         # Under a name of our own first: two that find it must not remove each other's new one.
         aside = self._file.with_name(f".{self._file.name}.{secrets.token_hex(4)}")
@@ -168,7 +168,19 @@ def _open(file: Path) -> tuple[int, bool]:
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
-def _lives(process: int) -> bool:
+def lives(process: int) -> bool:
+    """Whether a process of this machine is still there; where that cannot be known, yes.
+
+    Parameters
+    ----------
+    process : int
+        Its number.
+
+    Examples
+    --------
+    >>> lives(os.getpid())
+    True
+    """
     if sys.platform == "win32":  # where asking with signal 0 would end it
         return True
     try:
