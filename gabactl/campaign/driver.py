@@ -114,6 +114,13 @@ def campaign_status(folder: str | Path, stopped: bool = False) -> CampaignStatus
     ------
     InputError
         No campaign is there.
+
+    Examples
+    --------
+    >>> campaign_status("nowhere")
+    Traceback (most recent call last):
+        ...
+    gabactl.errors.InputError: nowhere: no campaign there ...
     """
     campaign = open_plan(folder)
     planned = {run.name: run.settings.epochs for run in campaign.runs}

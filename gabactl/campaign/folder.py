@@ -60,6 +60,11 @@ def run_folder(folder: Path, name: str) -> Path:
         Of the campaign.
     name : str
         Of the run.
+
+    Examples
+    --------
+    >>> run_folder(Path("out"), "FD001-gaba-seed1").as_posix()
+    'out/runs/FD001-gaba-seed1'
     """
     return folder / "runs" / name
 
@@ -119,6 +124,11 @@ def read_record(place: Path) -> dict[str, Any] | None:
     ------
     InputError
         Damaged, too large, or no such record.
+
+    Examples
+    --------
+    >>> read_record(Path("nowhere")) is None
+    True
     """
     file = place / RECORD
     if not file.is_file():
@@ -175,6 +185,11 @@ def trace_of(place: Path) -> Path | None:
     ----------
     place : path
         Folder of the run.
+
+    Examples
+    --------
+    >>> trace_of(Path("nowhere")) is None
+    True
     """
     whole = place / TRACE
     for file in (whole, whole.with_suffix(".arrows")):

@@ -239,6 +239,15 @@ def python_snippet(result: FuzzResult) -> str:
     ----------
     result : FuzzResult
         One with a witness.
+
+    Examples
+    --------
+    >>> from gabactl import GabaSpec
+    >>> from gabactl.fuzz import fuzz
+    >>> spec = GabaSpec(beta=0.0, warmup=0, guard="none")
+    >>> found = fuzz("gaba", "bounds", spec=spec, bound="published", steps=2000).results[0]
+    >>> python_snippet(found).splitlines()[1]
+    'import numpy as np'
     """
     case = _required(result.witness)
     lines = [
@@ -260,6 +269,15 @@ def pytest_snippet(result: FuzzResult) -> str:
     ----------
     result : FuzzResult
         One with a witness.
+
+    Examples
+    --------
+    >>> from gabactl import GabaSpec
+    >>> from gabactl.fuzz import fuzz
+    >>> spec = GabaSpec(beta=0.0, warmup=0, guard="none")
+    >>> found = fuzz("gaba", "bounds", spec=spec, bound="published", steps=2000).results[0]
+    >>> "check_case" in pytest_snippet(found)
+    True
     """
     case = _required(result.witness)
     body = _named(_case_text(case))

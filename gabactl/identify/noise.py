@@ -83,7 +83,13 @@ class NoiseModel:
 
 
 def slow_terms(readings: int) -> Array:
-    """Level and linear trend, which every fit removes, shape (2, readings)."""
+    """Level and linear trend, which every fit removes, shape (2, readings).
+
+    Examples
+    --------
+    >>> slow_terms(3).tolist()
+    [[1.0, 1.0, 1.0], [-1.0, 0.0, 1.0]]
+    """
     return np.stack([np.ones(readings), np.linspace(-1.0, 1.0, readings)])
 
 

@@ -77,7 +77,13 @@ def split_disturbance(log_disturbance: ArrayLike | None, n_tasks: int) -> Array:
 
 
 def logits(weights: ArrayLike, n_tasks: int) -> Array:
-    """``log w_i - mean_j log w_j``, shape (K,)."""
+    """``log w_i - mean_j log w_j``, shape (K,).
+
+    Examples
+    --------
+    >>> logits([0.5, 0.5], 2).tolist()
+    [0.0, 0.0]
+    """
     w = np.asarray(weights, dtype=np.float64)
     if w.shape != (n_tasks,):
         raise InputError(f"weights of shape {w.shape} for n_tasks = {n_tasks}: give one per task")
@@ -86,12 +92,28 @@ def logits(weights: ArrayLike, n_tasks: int) -> Array:
 
 
 def check_real(name: str, value: Any, remedy: str) -> None:
-    """Refuse what is no finite number, saying what to give instead."""
+    """Refuse what is no finite number, saying what to give instead.
+
+    Examples
+    --------
+    >>> check_real("rho", float("nan"), "such as 0.5")
+    Traceback (most recent call last):
+        ...
+    gabactl.errors.InputError: rho = nan is not a finite number: such as 0.5
+    """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise InputError(f"{name} = {value!r} is not a finite number: {remedy}")
 
 
 def check_int(name: str, value: Any, least: int, remedy: str) -> None:
-    """Refuse what is no whole number of at least ``least``."""
+    """Refuse what is no whole number of at least ``least``.
+
+    Examples
+    --------
+    >>> check_int("delay", -1, 0, "such as 1")
+    Traceback (most recent call last):
+        ...
+    gabactl.errors.InputError: delay = -1 is not a whole number >= 0: such as 1
+    """
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise InputError(f"{name} = {value!r} is not a whole number >= {least}: {remedy}")

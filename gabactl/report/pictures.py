@@ -62,6 +62,12 @@ def data_uri(figure: Any) -> str:
     ----------
     figure : matplotlib.figure.Figure
         What to embed.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> data_uri(Figure())[:26]
+    'data:image/svg+xml;base64,'
     """
     buffer = io.BytesIO()
     with plots.style():

@@ -76,6 +76,18 @@ def log_to_tensorboard(
     ------
     InputError
         ``writer`` has no ``add_scalar``.
+
+    Examples
+    --------
+    >>> from gabactl.nn import GABALoss
+    >>> class Writer:
+    ...     def add_scalar(self, name, value, step):
+    ...         print(name, value, step)
+    >>> log_to_tensorboard(Writer(), GABALoss(task_names=("a", "b")))
+    balance/weight_a 0.5 0
+    balance/weight_b 0.5 0
+    balance/ema_a 0.5 0
+    balance/ema_b 0.5 0
     """
     if not hasattr(writer, "add_scalar"):
         raise InputError(f"a {type(writer).__name__} has no add_scalar: pass a SummaryWriter")
@@ -104,6 +116,15 @@ def log_to_wandb(
     ------
     InputError
         ``run`` has no ``log``.
+
+    Examples
+    --------
+    >>> from gabactl.nn import GABALoss
+    >>> class Run:
+    ...     def log(self, values, step=None):
+    ...         print(len(values), step)
+    >>> log_to_wandb(Run(), GABALoss(), step=7)
+    4 7
     """
     if not hasattr(run, "log"):
         raise InputError(f"a {type(run).__name__} has no log: pass what wandb.init() returned")

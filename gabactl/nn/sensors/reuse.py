@@ -148,6 +148,12 @@ def add_up(total: TaskGradients | None, more: TaskGradients) -> TaskGradients:
         So far.
     more : K lists of P Tensors or None
         Of one micro-batch.
+
+    Examples
+    --------
+    >>> one = [[torch.ones(1), None]]
+    >>> add_up(add_up(None, one), one)
+    [[tensor([2.]), None]]
     """
     if total is None:
         return more
