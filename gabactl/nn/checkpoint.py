@@ -16,7 +16,7 @@ from gabactl.files import whole_file
 __all__ = [
     "check_optimizer",
     "check_plain",
-    "has_complex",
+    "has_strange",
     "load_checkpoint",
     "load_tensors",
     "save_checkpoint",
@@ -244,7 +244,7 @@ def check_optimizer(saved: Any, optimizer: torch.optim.Optimizer) -> dict[str, A
         for name, value in state.items():
             if value is None and name == "momentum_buffer":
                 continue  # of a parameter that has had no gradient
-            if not isinstance(value, Tensor) or value.layout != torch.strided:
+            if not isinstance(value, Tensor) or has_strange(value):
                 raise TypeError(f"{name} is no tensor")
             if value.shape != (() if name == "step" else parameters[index].shape):
                 raise ValueError("a state of another shape")
@@ -256,18 +256,22 @@ def _listed(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def has_complex(values: Any) -> bool:
-    """Whether a tensor in it is complex: loading one would drop half of it, with a warning.
+def has_strange(values: Any) -> bool:
+    """Whether a tensor in it is of a kind that no state here is: complex, sparse, or without values.
+
+    torch would drop half of a complex one with a warning, and fail later on the others.
 
     Examples
     --------
-    >>> has_complex({"model": [torch.zeros(2, dtype=torch.complex64)]})
+    >>> has_strange({"model": [torch.zeros(2, dtype=torch.complex64)]})
     True
+    >>> has_strange([torch.zeros(2), "text"])
+    False
     """
     if isinstance(values, Tensor):
-        return values.is_complex()
+        return values.is_complex() or values.is_meta or values.layout != torch.strided
     if isinstance(values, Mapping):
         values = values.values()
     elif not isinstance(values, (list, tuple)):
         return False
-    return any(map(has_complex, values))
+    return any(map(has_strange, values))

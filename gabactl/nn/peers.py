@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gabactl.errors import InputError
 from gabactl.nn.base import BalancedLoss
-from gabactl.nn.checkpoint import check_optimizer
+from gabactl.nn.checkpoint import check_optimizer, has_strange
 from gabactl.nn.sensors import reuse
 from gabactl.nn.sensors.base import Context
 from gabactl.nn.sensors.norms import inner_product, is_sharded
@@ -328,7 +328,7 @@ def _is_memory(name: str, value: Any, k: int) -> bool:
 
 
 def _is_losses(value: Any, k: int) -> bool:
-    plain = isinstance(value, Tensor) and value.layout == torch.strided
+    plain = isinstance(value, Tensor) and not has_strange(value)
     return plain and value.is_floating_point() and value.shape == (k,)
 
 

@@ -31,7 +31,7 @@ from gabactl.nn.base import BalancedLoss
 from gabactl.nn.checkpoint import (
     check_optimizer,
     check_plain,
-    has_complex,
+    has_strange,
     load_checkpoint,
     save_checkpoint,
 )
@@ -476,8 +476,8 @@ class _Run:
                     f"{source}: was trained on {saved['windows']} windows, the data have "
                     f"{len(self.rul)}: give the same data"
                 )
-            if has_complex(saved):
-                raise TypeError("complex numbers")
+            if has_strange(saved):
+                raise TypeError("tensors of a strange kind")
             counts = (saved["step"], saved["best_epoch"])
             check_plain(counts, (0, 0))
             if min(counts) < 0 or any(isinstance(count, float) for count in counts):

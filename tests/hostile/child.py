@@ -25,7 +25,7 @@ from hostile.readers import READERS, Reader, refusal
 
 _MEANING = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.spawn", "os.fork",
             "os.forkpty", "socket.connect", "socket.bind", "ctypes.dlopen", "os.startfile", "pty.spawn")  # fmt: skip
-_CHANGING = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.symlink", "os.link", "os.truncate",
+_CHANGING = ("os.rename", "os.symlink", "os.link", "os.truncate",
              "os.chmod", "os.chown", "shutil.rmtree", "shutil.move", "shutil.copyfile")  # fmt: skip
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
@@ -57,6 +57,12 @@ class Guard:
             )
             if writes and not self._inside(path):
                 self._refuse(f"opened {path!r} for writing")
+        elif event in ("os.remove", "os.rmdir", "os.mkdir"):
+            path, folder = given[0], given[-1]  # a path in an open folder, or -1
+            if folder != -1 and not os.path.isabs(path):
+                path = os.path.join(os.readlink(f"/proc/self/fd/{folder}"), os.fsdecode(path))
+            if not self._inside(path):
+                self._refuse(f"{event} {path!r}")
         elif event in _CHANGING:
             if not all(self._inside(p) for p in given if isinstance(p, (str, bytes, os.PathLike))):
                 self._refuse(f"{event} {given!r}")

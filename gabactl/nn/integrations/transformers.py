@@ -13,7 +13,7 @@ with packages_for(__name__):
     from torch import Tensor, nn
 
 from gabactl.nn.base import BalancedLoss
-from gabactl.nn.checkpoint import has_complex, load_tensors
+from gabactl.nn.checkpoint import has_strange, load_tensors
 from gabactl.nn.gaba import GABALoss
 from gabactl.nn.integrations.logging import scalars
 
@@ -119,6 +119,6 @@ class BalancedTrainerMixin:
                 f"{folder} has no {self._FILE}: resume from a checkpoint this trainer has written"
             )
         state = load_tensors(file)
-        if not isinstance(state, dict) or has_complex(state):
+        if not isinstance(state, dict) or has_strange(state):
             raise InputError(f"{file}: not the state of a balancer: resume from another checkpoint")
         self.balancer.load_state_dict(state)

@@ -231,11 +231,11 @@ class StateDict(Reader):
 
     def read(self, data: bytes) -> Any:
         from gabactl.errors import InputError
-        from gabactl.nn.checkpoint import has_complex, load_tensors
+        from gabactl.nn.checkpoint import has_strange, load_tensors
 
         state = load_tensors(self.put("balancer.pt", data))
-        if has_complex(state):  # torch would drop half of them, with a warning
-            raise InputError("complex numbers")
+        if has_strange(state):
+            raise InputError("tensors of a strange kind")
         which = state.pop("which", None) if isinstance(state, dict) else None
         if not isinstance(which, str) or which not in self.methods:
             raise InputError("no state")
