@@ -27,6 +27,7 @@ with packages_for(__name__):
     from torch.nn import functional
 
 from gabactl.interrupts import stop_asked
+from gabactl.nn._weight_average import WeightAverage
 from gabactl.nn.base import BalancedLoss
 from gabactl.nn.checkpoint import (
     check_optimizer,
@@ -265,7 +266,7 @@ class _Run:
         self.model.to(self.device)
         self.loss_fn = build_loss(settings, self.device)
         self.shared = get_shared_params(self.model)
-        self.average = _Average(self.model, settings.average)
+        self.average = WeightAverage(self.model, settings.average)
         self.optimizer = _optimizer(self.model, self.loss_fn, settings)
         self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(self.optimizer, **_PLATEAU)  # type: ignore[arg-type]
         self.inputs, self.rul, self.health = self._on_device(data.train)
@@ -511,28 +512,6 @@ class _Run:
             raise InputError(
                 f"{source}: damaged checkpoint ({type(error).__name__}): delete it and start afresh"
             ) from None
-
-
-class _Average:
-    """Exponential moving average of the weights (and of the floating buffers), in eval mode."""
-
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.model = copy.deepcopy(model).eval()
-        self.decay = decay
-        pairs = list(
-            zip(self.model.state_dict().values(), model.state_dict().values(), strict=True)
-        )
-        self._floats = [(a, m) for a, m in pairs if a.is_floating_point()]
-        self._others = [(a, m) for a, m in pairs if not a.is_floating_point()]
-
-    def update(self, step: int) -> None:
-        """Take in the weights after ``step`` (counted from 1)."""
-        decay = min(self.decay, step / (9.0 + step))
-        averages, current = zip(*self._floats, strict=True)
-        with torch.no_grad():
-            torch._foreach_lerp_(averages, current, 1.0 - decay)
-            for average, value in self._others:
-                average.copy_(value)
 
 
 def _optimizer(
