@@ -321,6 +321,7 @@ def test_commands_refuse_what_they_cannot_hold(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr("gabactl.traces.MOST_STEPS", 500)
+    monkeypatch.setattr("gabactl.traces.MOST_STEPS_FORECAST", 500)
     file = write_parquet(recording(GabaSpec(), 700), tmp_path / "run.parquet")
     page = tmp_path / "page.html"
     for words in (["report", str(file), "-o", str(page)], ["validate", str(file)]):
@@ -328,4 +329,8 @@ def test_commands_refuse_what_they_cannot_hold(
         assert "--last 500" in capsys.readouterr().err
     assert not page.exists()
     assert main(["validate", str(file), "--replay-only"]) == 0
+    assert main(["validate", str(file), "--replay-only", "--last", "400"]) == 0
     assert main(["saturation", str(file)]) == 0
+    out = capsys.readouterr().out
+    assert "700 (600 active" in out
+    assert "400 (400 active" in out

@@ -16,6 +16,7 @@ __all__ = [
     "ForceFlag",
     "ResumeFlag",
     "SeedOption",
+    "last_option",
     "output_option",
     "plot_option",
     "time_option",
@@ -67,6 +68,23 @@ def time_option(what: str, default: str | bool = False) -> Any:
         Words for the default.
     """
     return typer.Option("--time", metavar="SECONDS", help=what, show_default=default)
+
+
+def last_option(most: str) -> Any:
+    """``--last``: the end of a run that is too long to be held whole.
+
+    Parameters
+    ----------
+    most : str
+        How many steps are not.
+    """
+    return typer.Option(
+        "--last",
+        metavar="STEPS",
+        min=1,
+        help=f"Only so many steps of the run's end, where it has more than {most}.",
+        show_default="all",
+    )
 
 
 def output_option(what: str, metavar: str = "FILE", default: str | bool = True) -> Any:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from gabactl.cli._options import TRACE, SeedOption, output_option
+from gabactl.cli._options import TRACE, SeedOption, last_option, output_option
 from gabactl.cli._output import JsonFlag, show
 from gabactl.cli._spec import SpecOptions, spec_options
 
@@ -38,16 +38,7 @@ def report(
             help="Write this PDF too: printed by an installed Chromium browser.",
         ),
     ] = None,
-    last: Annotated[
-        int | None,
-        typer.Option(
-            "--last",
-            metavar="STEPS",
-            min=1,
-            help="Only so many steps of the run's end: for runs of more than a million.",
-            show_default="all",
-        ),
-    ] = None,
+    last: Annotated[int | None, last_option("a million")] = None,
     seed: SeedOption = 0,
     output: Annotated[Path, output_option("Where to write the page.")] = Path("report.html"),
     as_json: JsonFlag = False,

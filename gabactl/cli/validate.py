@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gabactl.cli._options import TRACES, SeedOption, plot_option
+from gabactl.cli._options import TRACES, SeedOption, last_option, plot_option
 from gabactl.cli._output import JsonFlag, show
 from gabactl.cli._spec import SpecOptions, spec_options
 
@@ -48,6 +48,7 @@ def validate(
             help="Compare with the replay, and no more: a run of any length, in bounded memory.",
         ),
     ] = False,
+    last: Annotated[int | None, last_option("100,000, unless --replay-only is given")] = None,
     seed: SeedOption = 0,
     plot: Annotated[Path | None, plot_option("replay errors and step response")] = None,
     as_json: JsonFlag = False,
@@ -63,7 +64,7 @@ def validate(
     """
     from dataclasses import replace
 
-    from gabactl.traces import MOST_STEPS, load_trace
+    from gabactl.traces import MOST_STEPS, MOST_STEPS_FORECAST, load_trace
     from gabactl.validate import validate as check
 
     system, origin = (None, "given") if not plant else _plant(plant)
@@ -71,11 +72,12 @@ def validate(
     for path in traces:
         settings = spec.resolve_for(path)
         if replay_only:
-            results.append(check(path, settings, tolerance=tolerance))
+            run = path if last is None else load_trace(path, last=last, most_steps=MOST_STEPS)
+            results.append(check(run, settings, tolerance=tolerance))
             continue
         from gabactl.prediction import predict
 
-        trace = load_trace(path, most_steps=MOST_STEPS)
+        trace = load_trace(path, last=last, most_steps=MOST_STEPS_FORECAST)
         result = check(trace, settings, tolerance=tolerance)
         made = predict(trace, settings, plant=system, plant_from=origin, seed=seed)
         result = replace(result, prediction=made)

@@ -9,7 +9,14 @@ Examples
 
 from __future__ import annotations
 
-from gabactl.traces.library import MOST_STEPS, bundled, load_bundled, load_trace, trace_pieces
+from gabactl.traces.library import (
+    MOST_STEPS,
+    MOST_STEPS_FORECAST,
+    bundled,
+    load_bundled,
+    load_trace,
+    trace_pieces,
+)
 from gabactl.traces.metadata import SCHEMA_VERSION, describe_environment
 from gabactl.traces.reader import iter_trace, read_trace
 from gabactl.traces.rewrite import convert, finish, write_csv, write_parquet
@@ -18,6 +25,7 @@ from gabactl.traces.writer import TraceWriter, stream_path
 
 __all__ = [
     "MOST_STEPS",
+    "MOST_STEPS_FORECAST",
     "SCHEMA_VERSION",
     "Trace",
     "TraceWriter",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterator
 from importlib import resources
@@ -12,10 +13,19 @@ from gabactl.errors import InputError
 from gabactl.traces.reader import iter_trace, read_trace
 from gabactl.traces.schema import Trace, joined, short_name
 
-__all__ = ["MOST_STEPS", "bundled", "load_bundled", "load_trace", "trace_pieces"]
+__all__ = [
+    "MOST_STEPS",
+    "MOST_STEPS_FORECAST",
+    "bundled",
+    "load_bundled",
+    "load_trace",
+    "trace_pieces",
+]
 
-#: Steps of a run that reports and forecasts hold at once.
+#: Steps of a run that a report holds at once: some 0.6 kB each.
 MOST_STEPS = 1_000_000
+#: The same for forecasts, whose simulated intervals take some 13 kB each.
+MOST_STEPS_FORECAST = 100_000
 
 
 def bundled() -> tuple[str, ...]:
@@ -103,7 +113,7 @@ def load_trace(
         if most_steps is not None and min(rows, last or rows) > most_steps:
             raise InputError(
                 f"{short_name(path)}: has more than {most_steps:,} steps, too many to hold at once "
-                f"here: take its end alone (--last {most_steps}, in Python last={most_steps}), or "
+                f"here: take its end alone (--last {most_steps}), or "
                 "ask what reads a run of any length: `gabactl saturation`, "
                 "`gabactl validate --replay-only`"
             )
@@ -132,10 +142,14 @@ def trace_pieces(path: str | Path) -> Iterator[Trace]:
     True
     """
     name = str(path)
-    if name in bundled() and not Path(path).exists():
+    if os.path.exists(path) or "." in name or os.path.basename(name) != name:
+        yield from iter_trace(path)
+    elif name in bundled():
         yield load_bundled(name)
     else:
-        yield from iter_trace(path)
+        raise InputError(
+            f"{short_name(path)}: is neither a file nor one of {', '.join(bundled())}: check the path"
+        )
 
 
 def _files() -> list[Traversable]:

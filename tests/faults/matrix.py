@@ -73,7 +73,7 @@ CELLS: tuple[Cell, ...] = (
     _cell("recorder", "disk full", "every row before; pending rows stay in memory", "cannot append (No space left on device): everything up to step N is safe; free some space and resume", "the next flush writes the pending rows, or resume", _R + "test_a_disk_that_is_really_full", _FILES + "test_a_full_disk_is_one_line_and_loses_nothing", _FILES + "test_a_full_disk_when_finishing_keeps_the_stream"),
     _cell("recorder", "folder not writable", "nothing is begun", "check that the folder exists and can be written", "choose another place", _R + "test_a_folder_that_cannot_be_written"),
     _cell("recorder", "input vanished", "pending rows, in memory", "the recording is gone (moved, deleted or replaced), at the next flush", "put it back: the next flush goes on", _R + "test_a_recording_that_vanishes_is_noticed_at_the_next_flush"),
-    _cell("recorder", "two processes", "the first one's rows", "another process is recording into it", "wait; a lock left by a killed process locks nothing", _R + "test_a_second_process_is_refused", _R + "test_a_lock_that_was_left_behind_locks_nothing"),
+    _cell("recorder", "two processes", "the first one's rows", "another process is recording into it; in one process: this process is recording into it already", "wait, or end the first; a lock left by a killed process locks nothing", _R + "test_a_second_process_is_refused", _R + "test_a_second_recorder_in_the_same_process_is_refused", _R + "test_a_lock_that_was_left_behind_locks_nothing", _R + "test_without_locks_a_living_writer_is_noticed", _R + "test_without_locks_a_dead_writer_locks_nothing", _R + "test_without_locks_a_writer_elsewhere_is_respected"),
     _cell("recorder", "clock jumps", "everything; wall_time is monotonic", "nothing", "nothing to do", "tests/nn/test_recorder.py::test_the_clock_may_jump"),
     _cell("recorder", "out of memory", "every row before; pending rows stay", "MemoryError, to the program", "the next flush, or resume", _R + "test_no_memory_for_a_batch"),
     # -- train -----------------------------------------------------------------------------------
@@ -83,7 +83,7 @@ CELLS: tuple[Cell, ...] = (
     _cell("train", "disk full", "the checkpoint before, whole; every flushed row", "run.ckpt: cannot be written (No space left on device)", "--resume after making space: bit for bit", _T + "test_a_full_disk_at_a_checkpoint"),
     _cell("train", "folder not writable", "nothing is begun", "cannot be written", "choose another place", _T + "test_a_place_that_cannot_be_written"),
     _cell("train", "input vanished", "nothing is begun (the data are in memory afterwards)", "no such folder or zip archive; no such checkpoint", "give the path", _T + "test_vanished_files_are_named"),
-    _cell("train", "two processes", "the first one's files", "another process is training with this checkpoint", "wait", _T + "test_a_second_run_from_the_same_checkpoint_is_refused"),
+    _cell("train", "two processes", "the first one's files", "another process is training with this checkpoint; without --resume and --force: is there already", "wait", _T + "test_two_commands_on_one_output", _T + "test_a_second_run_from_the_same_checkpoint_is_refused"),
     _cell("train", "clock jumps", "everything; no number depends on the clock", "nothing", "nothing to do", _T + "test_a_run_does_not_depend_on_the_clock"),
     _cell("train", "out of memory", "the last checkpoint, every logged row", "out of memory; exit code 2", "--resume: bit for bit", _T + "test_no_memory_in_a_step"),
     # -- campaign --------------------------------------------------------------------------------
@@ -105,7 +105,7 @@ CELLS: tuple[Cell, ...] = (
     _cell("sweep", "input vanished", "what is left", "the grid cannot be read; the folder of its parts is gone", "give the path; run it anew", _S + "test_a_sweep_whose_files_vanish"),
     _cell("sweep", "two processes", "the first one's parts", "another process is running a sweep there", "wait", _S + "test_a_second_sweep_into_the_same_folder_is_refused"),
     _cell("sweep", "clock jumps", "everything; no number depends on the clock", "nothing", "nothing to do", _S + "test_a_sweep_does_not_depend_on_the_clock"),
-    _cell("sweep", "out of memory", "every finished part", "the sweep stopped with N of M chunks missing (MemoryError): choose a smaller chunk", "--resume: the same numbers", _S + "test_a_sweep_without_memory_stops_with_a_word", _S + "test_workers_that_run_out_of_memory"),
+    _cell("sweep", "out of memory", "every finished part", "the sweep stopped with N of M chunks missing (MemoryError, or worker processes died): choose a smaller chunk", "--resume: the same numbers", _S + "test_a_sweep_without_memory_stops_with_a_word", _S + "test_workers_that_run_out_of_memory"),
     # -- corpus ----------------------------------------------------------------------------------
     _cell("fuzz corpus", "kill -9", "every saved case, whole", "nothing", "the next search replays them first", _F + "test_a_corpus_keeps_every_saved_case"),
     _cell("fuzz corpus", "SIGTERM", "every saved case", "terminated; exit code 143", "the next search replays them first", _F + "test_a_corpus_keeps_every_saved_case", _F + "test_a_stopped_search_says_so"),
@@ -117,15 +117,15 @@ CELLS: tuple[Cell, ...] = (
     _cell("fuzz corpus", "clock jumps", "everything; names do not hold the time", "nothing", "nothing to do", _F + "test_names_of_cases_do_not_depend_on_the_clock"),
     _cell("fuzz corpus", "out of memory", "the cases saved before", "out of memory; exit code 2", "run it again", _F + "test_a_search_without_memory"),
     # -- report ----------------------------------------------------------------------------------
-    _cell("report", "kill -9", "the old page or the new one, never a part; perhaps a hidden temporary file", "nothing", "run it again", _F + "test_kill_dash_nine_leaves_the_old_page_or_the_new_one"),
-    _cell("report", "SIGTERM", "the old page", "terminated; exit code 143", "run it again", _F + "test_a_stopped_report_says_so_and_leaves_the_old_page", _F + "test_a_report_stopped_while_it_is_written_leaves_no_piece"),
-    _cell("report", "Ctrl-C", "the old page", "interrupted; exit code 130", "run it again", _F + "test_a_stopped_report_says_so_and_leaves_the_old_page"),
-    _cell("report", "disk full", "the old page", "cannot be written (No space left on device): choose another place with -o", "run it again", _F + "test_a_report_on_a_full_disk", _F + "test_a_report_on_a_disk_that_is_really_full"),
+    _cell("report", "kill -9", "the old page or the new one, never a part; perhaps a hidden temporary file", "nothing", "run it again", _F + "test_the_report_itself_stopped", _F + "test_kill_dash_nine_leaves_the_old_page_or_the_new_one"),
+    _cell("report", "SIGTERM", "the old page", "terminated; exit code 143", "run it again", _F + "test_the_report_itself_stopped", _F + "test_a_stopped_report_says_so_and_leaves_the_old_page", _F + "test_a_report_stopped_while_a_library_is_loaded_says_so", _F + "test_a_report_stopped_while_it_is_written_leaves_no_piece"),
+    _cell("report", "Ctrl-C", "the old page", "interrupted; exit code 130", "run it again", _F + "test_the_report_itself_stopped", _F + "test_a_stopped_report_says_so_and_leaves_the_old_page"),
+    _cell("report", "disk full", "the old page", "cannot be written (No space left on device): choose another place with -o", "run it again", _F + "test_the_report_itself_on_a_full_disk", _F + "test_a_report_on_a_full_disk", _F + "test_a_report_on_a_disk_that_is_really_full"),
     _cell("report", "folder not writable", "nothing", "cannot be written: choose another place with -o", "choose another", _F + "test_a_report_into_a_folder_that_cannot_be_written"),
     _cell("report", "input vanished", "the old page", "cannot be read (No such file or directory): check the path", "give the path", _F + "test_an_input_that_vanished"),
     _cell("report", "two processes", "the page of the last one, whole", "nothing", "nothing to do", _F + "test_two_processes_on_one_page_leave_a_whole_one"),
     _cell("report", "clock jumps", "the same page", "nothing", "nothing to do", _F + "test_a_report_does_not_depend_on_the_clock"),
-    _cell("report", "out of memory", "the old page", "out of memory; exit code 2", "run it again", _F + "test_a_report_without_memory"),
+    _cell("report", "out of memory", "the old page", "out of memory; exit code 2; or a native library ends the process in its own words", "run it again", _F + "test_the_report_itself_without_memory", _F + "test_a_lack_of_memory_that_is_no_memory_error", _F + "test_a_report_without_memory"),
     # -- dashboard -------------------------------------------------------------------------------
     _cell("dashboard", "kill -9", "it writes nothing", "nothing", "start it again, on the same port", _C + "test_a_stopped_dashboard_leaves_its_port_and_nothing_else"),
     _cell("dashboard", "SIGTERM", "it writes nothing", "stopped", "start it again, on the same port", _C + "test_a_stopped_dashboard_leaves_its_port_and_nothing_else"),
@@ -160,8 +160,14 @@ refused. `python -m pytest tests/faults -m "slow or not slow"` runs them.
 _LIMITS = """
 ### What is not covered
 
-* Locks are those of the operating system. On file systems that have none (some network mounts)
-  a second writer is not noticed.
+* Locks are those of the operating system. On a file system that has none (some network mounts)
+  the lock file names the host and the process that hold it. That counts while the process lives;
+  of another host it cannot be known, and the message says which file to delete.
+* Where memory ends inside a native library (OpenBLAS, C++ in pyarrow or LLVM), the library ends
+  the process: no line of ours, and an exit code of its own. Files are kept as with kill -9.
+* The header of a stream and the footer of a Parquet file have no checksum: a flipped bit in a
+  setting that leaves it valid is read as that setting. Batches and pages have one.
+* A page of a Parquet file may declare up to 2 GiB, and pyarrow asks for as much before it looks.
 * After a power cut, what was flushed is there if the disk keeps its word on `fsync`. A recording
   made with `sync=False` promises only to survive the process.
 * kill -9 while a page, a picture or a part of a sweep is being written may leave a hidden
