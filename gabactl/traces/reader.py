@@ -30,7 +30,14 @@ from gabactl.traces.schema import (
 )
 from gabactl.traces.stream import CONTINUATION, StreamReader
 from gabactl.traces.tensorboard import is_event_file, read_events
-from gabactl.traces.wandb import is_export, read_json, read_parquet, read_table
+from gabactl.traces.wandb import (
+    OWN_LOG,
+    is_export,
+    own_log_refused,
+    read_json,
+    read_parquet,
+    read_table,
+)
 
 __all__ = ["Source", "iter_trace", "open_source", "open_stream", "read_trace"]
 
@@ -232,6 +239,8 @@ def _opened(
         )
     if is_event_file(start):
         return read_events(path, columns)
+    if start.startswith(OWN_LOG):
+        raise own_log_refused(source, Path(path).name)
     suffix = Path(path).suffix.lower()
     wide = start[:2] in (b"\xff\xfe", b"\xfe\xff")  # UTF-16, which the CSV reader names
     if suffix in (".parquet", ".arrows") or (b"\0" in start[:8] and not wide):

@@ -16,6 +16,7 @@ import numpy as np
 from gabactl.errors import InputError, packages_for
 from gabactl.traces.foreign import ForeignSource, Series, columns_from_series, match_columns
 from gabactl.traces.schema import MAX_CELLS, short_name
+from gabactl.traces.wandb import own_log_refused
 
 __all__ = ["is_event_file", "read_events"]
 
@@ -95,6 +96,9 @@ def _event_files(root: Path, source: str) -> list[tuple[Path, str]]:
     below = sorted(root.rglob("*tfevents*"))[: _MAX_FILES + 1]
     files = [f for f in below if f.is_file() and "profile-empty" not in f.name]
     if not files:
+        own = sorted(root.glob("*.wandb"))
+        if own:
+            raise own_log_refused(source, own[0].name)
         raise InputError(
             f"{source}: no event file (events.out.tfevents.*) in this folder: give the log_dir of "
             "the SummaryWriter"

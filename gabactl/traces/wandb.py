@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, BinaryIO
 
@@ -20,7 +21,10 @@ from gabactl.traces.csv import CsvTable
 from gabactl.traces.foreign import ForeignSource, Series, columns_from_series, match_columns
 from gabactl.traces.schema import MAX_CELLS
 
-__all__ = ["is_export", "read_json", "read_parquet", "read_table"]
+__all__ = ["OWN_LOG", "is_export", "own_log_refused", "read_json", "read_parquet", "read_table"]
+
+#: How the library's own log begins.
+OWN_LOG = b":W&B"
 
 #: Where the optimisation step may be, best first: ``_step`` counts calls of ``log``.
 _STEPS = ("step", "trainer/global_step", "train/global_step", "global_step", "_step", "Step")
@@ -43,6 +47,32 @@ def is_export(names: Sequence[str], given: Mapping[str, str] | None = None) -> b
     ours = any(name.startswith("grad_norm_") for name in names)
     logged = "step" not in names and any(name in names for name in _STEPS)
     return bool(given) or logged or (not ours and any("/" in n or " - " in n for n in names))
+
+
+def own_log_refused(source: str, name: str) -> InputError:
+    """What to say of the library's own log, ``run-<id>.wandb``, which only it reads.
+
+    Parameters
+    ----------
+    source : str
+        What was given, for the message.
+    name : str
+        Name of the log.
+
+    Examples
+    --------
+    >>> "wandb.Api().run('ENTITY/PROJECT/ab12')" in str(own_log_refused("x", "run-ab12.wandb"))
+    True
+    """
+    found = re.fullmatch(r"run-([A-Za-z0-9_-]{1,80})\.wandb", name)
+    run = found[1] if found else "RUN_ID"
+    return InputError(
+        f"{source}: the binary log of Weights & Biases, which is not read here: export its history "
+        "(an offline run after `wandb sync` of its folder) with "
+        '`python -c "import json, wandb; [print(json.dumps(row)) for row in '
+        f"wandb.Api().run('ENTITY/PROJECT/{run}').scan_history()]\" > run.jsonl` "
+        "and give run.jsonl"
+    )
 
 
 def read_table(table: CsvTable, given: Mapping[str, str] | None = None) -> ForeignSource:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -368,3 +370,47 @@ def test_a_log_of_every_fiftieth_step_gets_the_same_verdict(tmp_path):
     assert "estimate" in str(found)
     assert found.pinned_fraction == pytest.approx(truth.pinned_fraction, abs=0.08)
     assert found.verdict.split(":")[0] == truth.verdict.split(":")[0]
+
+
+class TestTheOwnLogOfWandb:
+    #: The first bytes of one written by wandb 0.31.
+    START = bytes.fromhex("3a572642e1be00f5e104984d00010801c20c0a0a086f63357262")
+
+    @pytest.fixture
+    def log(self, tmp_path):
+        folder = tmp_path / "offline-run-1-oc5rbopg"
+        folder.mkdir()
+        file = folder / "run-oc5rbopg.wandb"
+        file.write_bytes(self.START)
+        return file
+
+    def test_the_file_and_its_folder_are_refused_with_the_export_to_make(self, log):
+        for given in (log, log.parent):
+            with pytest.raises(InputError, match=r"wandb\.Api\(\)\.run\('ENTITY/PROJECT/oc5rbopg'"):
+                read_trace(given)
+
+    def test_a_name_is_no_code(self, log):
+        other = log.rename(log.with_name("run-x');evil('.wandb"))
+        with pytest.raises(InputError) as refused:
+            read_trace(other)
+        assert "PROJECT/RUN_ID')" in str(refused.value)
+
+    def test_the_command_it_names_makes_a_readable_export(self, log, tmp_path, norms):
+        with pytest.raises(InputError) as refused:
+            read_trace(log)
+        command = str(refused.value).split('python -c "')[1].split('" > run.jsonl')[0]
+        rows = [
+            {"_step": i, "grad_norm/RUL": a, "grad_norm/health": b}
+            for i, (a, b) in enumerate(norms.tolist())
+        ]
+        (tmp_path / "wandb.py").write_text(
+            "class Api:\n"
+            "    def run(self, path):\n"
+            "        assert path == 'ENTITY/PROJECT/oc5rbopg'\n"
+            "        return self\n"
+            f"    def scan_history(self):\n        return {rows!r}\n"
+        )
+        export = tmp_path / "run.jsonl"
+        with export.open("w") as out:
+            subprocess.run([sys.executable, "-c", command], cwd=tmp_path, stdout=out, check=True)
+        np.testing.assert_array_equal(read_trace(export).grad_norms, norms)
