@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from gabactl.controller import Controller
+from gabactl.errors import InputError
 from gabactl.nn.excitation import Excitation
-from gabactl.traces import bundled, load_bundled
+from gabactl.traces import bundled, load_bundled, load_trace
 
 #: Made by a script of its own, to show every parameter's norm: short, and not by `gabactl train`.
 _PARAMETERS = "fd001-parameters"
@@ -105,3 +106,12 @@ def test_twins_are_opposite(name: str) -> None:
     assert np.abs(logit - up.excitation).max() < 1e-5
     # The same start and the same batches: the first reading precedes any difference.
     assert np.array_equal(up.grad_norms[0], down.grad_norms[0])
+
+
+def test_a_mistyped_name_is_told_the_names():
+    with pytest.raises(
+        InputError, match=r"fd001-gabba: is neither a file nor one of .*fd001-gaba,"
+    ):
+        load_trace("fd001-gabba")
+    with pytest.raises(InputError, match="cannot be read"):
+        load_trace("fd001-gabba.parquet")
