@@ -222,7 +222,7 @@ def test_the_command_keeps_its_keys_and_its_exit_code(tmp_path, capsys, steady):
         assert key in said
     made = said["prediction"]
     assert {item["key"] for item in made["comparisons"]} >= {"time_constant", "noise_gain"}
-    assert made["plant"] == {"rho": -0.2, "a": 0.9, "delay": 0}
+    assert made["plant"] == "log-ratio:rho=-0.2,a=0.9,delay=0"
     assert {score["horizon"] for score in made["forecasts"]} == {1, 10, 100}
     assert picture.stat().st_size > 10_000
     assert main(["validate", str(file), "--replay-only", "--json"]) == 0
