@@ -1,4 +1,4 @@
-"""What this machine can do, measured: multiply-adds, memory bandwidth, the wait for one number.
+"""What this machine can do, measured: multiply-adds, divisions, memory bandwidth, the wait for one number.
 
 python benchmarks/machine.py
 """
@@ -42,10 +42,10 @@ def _multiply_add(typing_context: Any, x: Any, rounds: Any) -> Any:
         count = builder.phi(whole)
         count.add_incoming(ir.Constant(whole, 0), entry)
         held = [builder.phi(lanes.float) for _ in values]
-        news = [Vector(lanes, phi).fma(0.999, lanes.constant(0.001)) for phi in held]
+        news = [Vector(lanes, [phi]).fma(0.999, lanes.constant(0.001)) for phi in held]
         for phi, value, new in zip(held, values, news, strict=True):
-            phi.add_incoming(value.value, entry)
-            phi.add_incoming(new.value, loop)
+            phi.add_incoming(value.values[0], entry)
+            phi.add_incoming(new.values[0], loop)
         following = builder.add(count, ir.Constant(whole, 1))
         count.add_incoming(following, loop)
         builder.cbranch(builder.icmp_signed("<", following, arguments[1]), loop, end)
@@ -60,6 +60,13 @@ def _multiply_add(typing_context: Any, x: Any, rounds: Any) -> Any:
 @njit
 def _chains(x: Any, rounds: int) -> None:
     _multiply_add(x, rounds)
+
+
+@njit(error_model="numpy")
+def _divide(x: Any, y: Any, rounds: int) -> None:
+    for n in range(rounds):
+        for i in range(x.size):
+            y[i] = x[n & 1] / x[i]
 
 
 @njit(error_model="numpy")
@@ -88,13 +95,19 @@ def best(call: Callable[[], Any], repeats: int = 7) -> float:
 
 
 def measure() -> dict[str, Any]:
-    """Peak FLOP/s of one core in both types, bytes/s of a copy, and the wait of one step."""
+    """Peak FLOP/s and divisions/s of one core in both types, bytes/s of a copy, and the wait of one step."""
     rounds = 300_000
     peaks = {}
     for dtype, width in (("float64", 8), ("float32", 16)):
         x = np.ones(_CHAINS * width, dtype=dtype)
         seconds = best(lambda x=x: _chains(x, rounds))  # type: ignore[misc]
         peaks[dtype] = rounds * _CHAINS * width * 2 / seconds
+    divisions = {}
+    for dtype in peaks:
+        x = np.linspace(1, 2, 512).astype(dtype)
+        y = np.empty_like(x)
+        seconds = best(lambda x=x, y=y: _divide(x, y, 2000))  # type: ignore[misc]
+        divisions[dtype] = 2000 * x.size / seconds
     source = np.ones(1 << 24)
     target = np.empty_like(source)
     moved = 2 * source.nbytes
@@ -105,6 +118,8 @@ def measure() -> dict[str, Any]:
         "machine": platform.processor() or platform.machine(),
         "flop_per_s": peaks["float64"],
         "flop_per_s_float32": peaks["float32"],
+        "division_per_s": divisions["float64"],
+        "division_per_s_float32": divisions["float32"],
         "byte_per_s": bandwidth,
         "step_wait_s": wait,
     }

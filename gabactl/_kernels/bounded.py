@@ -2,11 +2,22 @@
 
 Most loops cannot overflow whatever they do: the disturbance, the floor and the plant bound every
 logarithm in advance. Then only differences from the last task matter (shares, contributions and
-the plant know no common factor), no reading can be unusable, and a product of eight contribution
-ratios is still a float, so that one logarithm serves eight steps.
+the plant know no common factor), and no reading can be unusable.
 
-``state`` holds rows of ``LANES`` numbers, one block of loops after another, and is input and
-output in one. A block stays in the fastest cache through all steps.
+What a step costs is counted in vector instructions, so a loop is given the shortest step that its
+own settings allow (its numbers never depend on the loops beside it):
+
+* With feedback, the plant needs the logarithms of the weights anyway, and norms have theirs for
+  nothing: the log spread is a sum and a difference. Logarithms are binary, so that powers and
+  exponents need no constant.
+* Without feedback, no logarithm is taken of a step at all: contribution ratios are multiplied, and
+  every few steps the exponents of the products go into a sum of their own. Where the disturbance
+  stays what it was, so do norms and raw weights.
+* One division gives both what normalises the weights and what divides them by the last one.
+* Extremes are followed in three windows of steps, from which peaks follow at their ends.
+
+A block of ``LANES`` loops goes through all steps while its rows of numbers stay in the fastest
+cache.
 """
 
 from __future__ import annotations
@@ -16,7 +27,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba import typeof, types
+from numba import types
 from numba.extending import intrinsic
 
 from gabactl._kernels.jit import compiled
@@ -25,76 +36,130 @@ from gabactl._kernels.vectors import (
     Lanes,
     Vector,
     cos_sin_turn,
-    exp_bounded,
-    inverse,
-    log,
+    exp2,
+    log2,
+    together,
     use_wide_vectors,
 )
 
-__all__ = ["LANES", "LIMITS", "MAX_TASKS", "layout", "operations", "row_names", "run_bounded"]
+__all__ = [
+    "LANES",
+    "LIMITS",
+    "MAX_TASKS",
+    "OUTPUTS",
+    "Step",
+    "initial_rows",
+    "layout",
+    "row_names",
+    "run_bounded",
+]
 
-#: Loops that share a block.
+#: Loops that share a block: in flight together, so that some work while others wait.
 LANES = 64
+
+#: Numbers from one row to the next: rows a multiple of 4 kB apart look like one to the processor.
+_STRIDE = LANES + 16
 
 #: A step is unrolled over the tasks, so that more of them would take long to compile.
 MAX_TASKS = 8
 
 #: Per type: largest log of a contribution ratio, largest log of a reading's ratio, steps that share
-#: a logarithm (a product of so many largest ratios is still a float).
+#: a product (a product of so many largest ratios is still a float).
 LIMITS = {"float64": (85.0, 300.0, 8), "float32": (40.0, 40.0, 2)}
 
-#: Bits of the vectors a step is written in: four of 512, so that some work while others wait.
-_AT_ONCE = 2048
-
 _INT64 = ir.IntType(64)
-_PLAIN, _WATCH = 0, 1
+#: Whether every loop takes a reading, those that are due, or none.
+_STEADY, _DUE, _LOST = 0, 1, 2
+_WIDEST = 512
+_LN2 = 0.6931471805599453
 
-_SINGLE = (
+#: A loop's settings.
+_SETTINGS = (
     "pole",
     "gain",
     "floor",
     "interval",
-    "minus_rho",
+    "response",
     "a",
-    "one_minus_a",
     "noise",
     "amplitude",
     "next",
+    "spread_above",
+    "spread_below",
+)
+
+#: What comes back of a loop, beside the averages of its tasks.
+OUTPUTS = (
     "saturated",
-    "worst",
-    "largest",
-    "worst_high",
-    "worst_low",
-    "product_high",
-    "product_low",
-    "error",
-    "high",
-    "low",
-    "peak",
+    "worst_before",
+    "largest_before",
     "early_peak",
+    "late_peak",
     "start",
     "sum",
     "square",
+    "last_weights",
+    "last_spread",
+    "error",
+    "worst_spread",
+    "spread",
 )
-_PER_TASK = ("ema", "lag")
-_SETTLING = ("spread_above", "spread_below", "last_weights", "last_spread")
-_SETTLING_PER_TASK = ("weight_above", "weight_below")
+
+#: Extremes of the weights in this window, and what the contributions are multiplied up to.
+_WORKING = (
+    "worst",
+    "largest",
+    "scale",
+    "product_high",
+    "product_low",
+    "doublings",
+    "worst_high",
+    "worst_low",
+    "high",
+    "low",
+)
+
+_SINGLE = (*_SETTINGS, *OUTPUTS, *_WORKING)
+_PER_TASK = (
+    "ema",
+    "lag",
+    "level",
+    "norm",
+    "draw",
+    "drive",
+    "told",
+    "weight_above",
+    "weight_below",
+)
 
 
-def row_names(n_tasks: int, settling: bool = False) -> list[str]:
-    """Names of the rows of ``state``: those of a loop, those of its tasks, those of settling.
+def row_names(n_tasks: int) -> list[str]:
+    """Names of the rows of a block: those of a loop, then those of its tasks.
 
     Examples
     --------
     >>> row_names(2)[-2:]
-    ['lag 0', 'lag 1']
+    ['weight_below 0', 'weight_below 1']
     """
+    return [*_SINGLE, *(f"{name} {i}" for name in _PER_TASK for i in range(n_tasks))]
 
-    def of_tasks(names: tuple[str, ...]) -> list[str]:
-        return [f"{name} {i}" for name in names for i in range(n_tasks)]
 
-    names = [*_SINGLE, *of_tasks(_PER_TASK)]
-    return [*names, *_SETTLING, *of_tasks(_SETTLING_PER_TASK)] if settling else names
+def initial_rows(n_tasks: int) -> list[float]:
+    """What the rows hold before the first step, where no setting says otherwise.
+
+    Examples
+    --------
+    >>> initial_rows(2)[row_names(2).index("ema 1")]
+    0.5
+    """
+    start = {
+        **dict.fromkeys(("worst", "worst_before"), np.inf),
+        **dict.fromkeys(("largest", "largest_before"), -np.inf),
+        **dict.fromkeys(("last_weights", "last_spread"), -1.0),
+        **dict.fromkeys(("product_high", "product_low", "worst_high", "worst_low"), 1.0),
+        **{f"ema {i}": 1.0 / n_tasks for i in range(n_tasks)},
+    }
+    return [start.get(name, 0.0) for name in row_names(n_tasks)]
 
 
 def layout(
@@ -110,21 +175,32 @@ def layout(
     return ((0,) * n_tasks, *((0,) * int(b) for b in (feedback, delayed, noisy, settling)))
 
 
-class _Step:
-    """Writes one step of ``width`` loops."""
+class Step:
+    """Writes one step of a block, or a part of what goes on between steps.
 
-    def __init__(self, lanes: Lanes, shape: Any, mode: int, inputs: dict[str, Any]) -> None:
+    Parameters
+    ----------
+    lanes : Lanes
+        The loops.
+    shape : types of :func:`layout`
+        Kind of loop.
+    inputs : dict
+        Of the program being built: ``state`` and ``lane`` (place in a row); ``logs`` (task ->
+        disturbance, in octaves), ``t``, ``now`` (the same as a float), ``usable``; ``queue`` and
+        ``queue place`` (task -> place); ``loops`` (numbers of the loops) and ``key`` of the noise.
+    """
+
+    def __init__(self, lanes: Lanes, shape: Any, inputs: dict[str, Any]) -> None:
         self.lanes = lanes
         k, feedback, delayed, noisy, settling = (kind.count for kind in shape)
         self.k: int = k
         self.feedback, self.delayed, self.noisy = bool(feedback), bool(delayed), bool(noisy)
         self.settling = bool(settling)
-        self.watching = mode == _WATCH
         self.inputs = inputs
-        self.rows = {name: n for n, name in enumerate(row_names(k, self.settling))}
+        self.rows = {name: n for n, name in enumerate(row_names(k))}
 
     def _place(self, name: str) -> Any:
-        offset = ir.Constant(_INT64, self.rows[name] * LANES)
+        offset = ir.Constant(_INT64, self.rows[name] * _STRIDE)
         return self.lanes.builder.add(self.inputs["lane"], offset)
 
     def get(self, name: str) -> Vector:
@@ -133,86 +209,133 @@ class _Step:
     def put(self, name: str, value: Vector) -> None:
         self.lanes.store(value, self.inputs["state"], self._place(name))
 
-    def tasks(self, name: str) -> list[Vector]:
-        return [self.get(f"{name} {i}") for i in range(self.k)]
-
-    def write(self) -> None:
-        one = self.lanes.constant(1.0)
-        norms, readings = self._sense(one)
-        ema = self._smooth(readings)
-        floor = self.get("floor")
-        values = [e.largest(floor) for e in ema]
-        contributions = [v * g for v, g in zip(values, norms, strict=True)]
-        high, low = _extremes(contributions)
-        # A true division: nothing waits for it but the figures, so that it runs beside the rest.
-        scale = 1.0 / _sum(values)
-        if self.settling:
-            self._compare(values, scale, high, low)
-        else:
-            self._account(ema, floor, high, low, scale)
+    def disturb(self) -> None:
+        """Without feedback: norms of a new disturbance, and without noise the raw weights."""
         if self.feedback:
-            self._answer(values)
-
-    def _sense(self, one: Vector) -> tuple[list[Vector], list[Vector]]:
-        """Norms and readings as multiples of the last task's."""
+            return
         amplitude = self.get("amplitude")
+        levels = [amplitude * self._disturbance(i) for i in range(self.k - 1)]
+        norms = together(exp2, levels)
+        for i, (level, norm) in enumerate(zip(levels, norms, strict=True)):
+            self.put(f"level {i}", level)
+            self.put(f"norm {i}", norm)
+        if not self.noisy:
+            self._drive(norms)
+
+    def sense(self) -> None:
+        """With feedback or noise: readings of this step, and the raw weights."""
+        if not (self.feedback or self.noisy):
+            return
         levels = []
         for i in range(self.k - 1):
-            level = amplitude * self.lanes.spread(self.inputs["logs"](i))
             if self.feedback:
-                level = self.get(f"lag {i}").fma(self.get("minus_rho"), level)
+                level = self.get("amplitude").fma(self._disturbance(i), self.get(f"lag {i}"))
+                self.put(f"level {i}", level)
+            else:
+                level = self.get(f"level {i}")
+            if self.noisy:
+                level = self.get("noise").fma(self.get(f"draw {i}"), level)
             levels.append(level)
-        norms = [exp_bounded(x) for x in levels]
-        if not self.noisy:
-            return [*norms, one], [*norms, one]
-        draws = list(self._normals())
-        noise = self.get("noise")
-        readings = [
-            exp_bounded(noise.fma(z - draws[-1], x))
-            for z, x in zip(draws[:-1], levels, strict=True)
-        ]
-        return [*norms, one], [*readings, one]
+        self._drive(together(exp2, levels))
 
-    def _smooth(self, readings: list[Vector]) -> list[Vector]:
-        """The low-pass where a reading is due; raw weights from the sums over the other tasks."""
-        now = self.lanes.spread(self.inputs["now"])
-        next_one = self.get("next")
-        due = next_one <= now
-        self.put("next", due.where(now + self.get("interval"), next_one))
-        due = due & self.lanes.spread(self.inputs["usable"])
-        before, after = [readings[0]], [readings[-1]]
-        for r in readings[1:-1]:
+    def smooth(self, mode: int) -> None:
+        """The low-pass and the floor, where a reading is due (all, if ``_STEADY``)."""
+        pole = self.get("pole")
+        old = [self.get(f"ema {i}") for i in range(self.k)]
+        ema = [pole.fma(e, self.get(f"drive {i}")) for i, e in enumerate(old)]
+        if mode != _STEADY:
+            now = self.lanes.spread(self.inputs["now"])
+            next_one = self.get("next")
+            due = next_one <= now
+            self.put("next", due.where(now + self.get("interval"), next_one))
+            due = due & self.lanes.spread(self.inputs["usable"])
+            ema = [due.where(new, e) for new, e in zip(ema, old, strict=True)]
+        for i, e in enumerate(ema):
+            self.put(f"ema {i}", e)
+        floor = self.get("floor")
+        values = [e.largest(floor) for e in ema]
+        total = _sum(values)
+        if self.feedback:
+            # One division for two: of the weights by their sum, and by the last of them.
+            both = 1.0 / (total * values[-1])
+            scale, reference = both * values[-1], both * total
+            for i, v in enumerate(values[:-1]):
+                self.put(f"told {i}", v * reference)
+        else:
+            scale = 1.0 / total
+        if self.settling:
+            self._compare_weights(values, scale)
+        else:
+            self._account(ema, values, scale)
+        if not self.feedback:
+            self._contribute(values)
+
+    def answer(self) -> None:
+        """With feedback: logs of the weights, for the plant and for the spread."""
+        if not self.feedback:
+            return
+        told = together(log2, [self.get(f"told {i}") for i in range(self.k - 1)])
+        contributions = [self.get(f"level {i}") + u for i, u in enumerate(told)]
+        a, response = self.get("a"), self.get("response")
+        for i, u in enumerate(told):
+            if self.delayed:
+                place = self.inputs["queue place"](i)
+                waited = self.lanes.load(self.inputs["queue"], place)
+                self.lanes.store(u, self.inputs["queue"], place)
+                u = waited
+            self.put(f"lag {i}", a.fma(self.get(f"lag {i}"), response * u))
+        # The last task's is 0.
+        high, low = _extremes(contributions)
+        zero = self.lanes.constant(0.0)
+        spread = high.largest(zero) - low.least(zero)
+        if self.settling:
+            self._compare_spread(
+                (spread > self.get("spread_above")) | (spread < self.get("spread_below"))
+            )
+        else:
+            self.put("spread", spread)
+            self.put("error", self.get("error") + spread)
+            self.put("worst_spread", spread.largest(self.get("worst_spread")))
+
+    def _disturbance(self, i: int) -> Vector:
+        return self.lanes.spread(self.inputs["logs"](i))
+
+    def _drive(self, readings: list[Vector]) -> None:
+        """(1 - pole) raw: the sums over the other tasks, by K - 1 times the sum over all."""
+        before, after = [readings[0]], [self.lanes.constant(1.0)]
+        for r in readings[1:]:
             before.append(before[-1] + r)
-        for r in readings[-2:0:-1]:
+        for r in readings[:0:-1]:
             after.append(after[-1] + r)
         after.reverse()
-        others = [
+        sums = [
             after[0],
             *(before[i - 1] + after[i] for i in range(1, self.k - 1)),
             before[-1],
         ]
-        scale = self.get("gain") * inverse(before[-1] + readings[-1])
-        pole = self.get("pole")
-        ema = []
-        for i, other in enumerate(others):
-            old = self.get(f"ema {i}")
-            new = due.where(pole.fma(old, other * scale), old)
-            self.put(f"ema {i}", new)
-            ema.append(new)
-        return ema
+        scale = self.get("gain") / (before[-1] + 1.0)
+        for i, others in enumerate(sums):
+            self.put(f"drive {i}", others * scale)
 
-    def _account(
-        self, ema: list[Vector], floor: Vector, high: Vector, low: Vector, scale: Vector
-    ) -> None:
-        """Extremes of weights and contributions, saturation, and the product for the mean."""
-        top, bottom = _extremes(ema)
-        below = (bottom < floor).where(self.lanes.constant(1.0), self.lanes.constant(0.0))
-        self.put("saturated", self.get("saturated") + below)
-        least, most = bottom.largest(floor) * scale, top.largest(floor) * scale
-        self.put("worst", least.least(self.get("worst")))
-        self.put("largest", most.largest(self.get("largest")))
-        if self.watching:
-            self._watch(ema[0].largest(floor) * scale, least, most)
+    def _account(self, ema: list[Vector], values: list[Vector], scale: Vector) -> None:
+        """Extremes of the weights, saturation."""
+        _, bottom = _extremes(ema)
+        top, _ = _extremes(values)
+        floor = self.get("floor")
+        saturated = self.get("saturated")
+        self.put("saturated", (bottom < floor).where(saturated + 1.0, saturated))
+        self.put("worst", (bottom.largest(floor) * scale).least(self.get("worst")))
+        self.put("largest", (top * scale).largest(self.get("largest")))
+        self.put("scale", scale)
+
+    def _contribute(self, values: list[Vector]) -> None:
+        """Without feedback: extremes of the contributions, their products for the mean."""
+        norms = [self.get(f"norm {i}") for i in range(self.k - 1)]
+        high, low = _extremes([*(v * g for v, g in zip(values, norms, strict=False)), values[-1]])
+        if self.settling:
+            above, below = self.get("spread_above") * low, self.get("spread_below") * low
+            self._compare_spread((high > above) | (high < below))
+            return
         # high / low > worst_high / worst_low, without a division.
         worst_high, worst_low = self.get("worst_high"), self.get("worst_low")
         worse = high * worst_low > worst_high * low
@@ -223,57 +346,69 @@ class _Step:
         self.put("high", high)
         self.put("low", low)
 
-    def _watch(self, weight: Vector, least: Vector, most: Vector) -> None:
-        """Peak distance of the weights from 1/K; sums for mean and variance of task 0's."""
-        uniform = 1.0 / self.k
-        self.put("peak", (most - uniform).largest(uniform - least).largest(self.get("peak")))
+    def _compare_weights(self, values: list[Vector], scale: Vector) -> None:
+        """The last step outside the band."""
+        now = self.lanes.spread(self.inputs["now"])
+        last = self.get("last_weights")
+        for i, v in enumerate(values):
+            w = v * scale
+            far = (w > self.get(f"weight_above {i}")) | (w < self.get(f"weight_below {i}"))
+            last = far.where(now, last)
+        self.put("last_weights", last)
+
+    def _compare_spread(self, far: Vector) -> None:
+        now = self.lanes.spread(self.inputs["now"])
+        self.put("last_spread", far.where(now, self.get("last_spread")))
+
+    def watch(self) -> None:
+        """Sums for mean and variance of the weight of task 0."""
+        weight = self.get("ema 0").largest(self.get("floor")) * self.get("scale")
         x = weight - self.get("start")
         self.put("sum", self.get("sum") + x)
         self.put("square", x.fma(x, self.get("square")))
 
-    def _compare(self, values: list[Vector], scale: Vector, high: Vector, low: Vector) -> None:
-        """The last step outside each band."""
-        now = self.lanes.spread(self.inputs["now"])
-        outside = None
-        for i, v in enumerate(values):
-            w = v * scale
-            far = (w > self.get(f"weight_above {i}")) | (w < self.get(f"weight_below {i}"))
-            outside = far if outside is None else outside | far
-        assert outside is not None
-        self.put("last_weights", outside.where(now, self.get("last_weights")))
-        far = (high > self.get("spread_above") * low) | (high < self.get("spread_below") * low)
-        self.put("last_spread", far.where(now, self.get("last_spread")))
-
-    def _answer(self, values: list[Vector]) -> None:
-        """The plant takes the log weights, as differences from the last task's."""
-        reference = inverse(values[-1])
-        a, rest = self.get("a"), self.get("one_minus_a")
-        for i, v in enumerate(values[:-1]):
-            told = log(v * reference)
-            if self.delayed:
-                place = self.inputs["queue place"](i)
-                waited = self.lanes.load(self.inputs["queue"], place)
-                self.lanes.store(told, self.inputs["queue"], place)
-                told = waited
-            self.put(f"lag {i}", a.fma(self.get(f"lag {i}"), rest * told))
-
     def fold(self) -> None:
-        """The logarithm of the products, into the integrated error."""
-        ratio = self.get("product_high") / self.get("product_low")
-        self.put("error", self.get("error") + log(ratio))
-        self.put("product_high", self.lanes.constant(1.0))
-        self.put("product_low", self.lanes.constant(1.0))
+        """The exponents of the products go into a sum of their own, in units of a bit."""
+        if self.feedback or self.settling:
+            return
+        mantissa = 52 if self.lanes.bits == 64 else 23
+        one = self.lanes.constant(1.0).bits()
+        exponents = []
+        for name in ("product_high", "product_low"):
+            bits = self.get(name).bits()
+            exponents.append(bits & (-1 << mantissa))
+            self.put(name, ((bits & ~(-1 << mantissa)) | one).as_float())
+        moved = (exponents[0] - exponents[1]).to_float()
+        self.put("doublings", self.get("doublings") + moved)
+
+    def finish(self) -> None:
+        """Logarithms of what was multiplied."""
+        if self.feedback or self.settling:
+            return
+        unit = 2.0 ** (-52 if self.lanes.bits == 64 else -23)
+        ratio = log2(self.get("product_high") / self.get("product_low"))
+        self.put("error", self.get("doublings").fma(unit, ratio))
+        self.put("worst_spread", log2(self.get("worst_high") / self.get("worst_low")))
+        self.put("spread", log2(self.get("high") / self.get("low")))
+
+    def draw(self) -> None:
+        """With noise: standard normal numbers, as differences from the last task's."""
+        if not self.noisy:
+            return
+        draws = list(self._normals())
+        for i, z in enumerate(draws[:-1]):
+            self.put(f"draw {i}", z - draws[-1])
 
     def _normals(self) -> Iterator[Vector]:
         """Standard normal numbers of this step: those of :mod:`gabactl._kernels.random`."""
         double = self.lanes.of(64)
-        loop = double.spread(self.inputs["loop"]) + double.counting()
+        loop = double.load(self.inputs["loops"], self.inputs["lane"], whole=True)
         for group in range((self.k + 3) // 4):
             words = [
                 double.spread(self.inputs["t"]),
                 double.whole(group),
-                loop & 0xFFFFFFFF,
-                double.spread(self.inputs["loop high"]),
+                loop,
+                loop >> 32,
             ]
             words = _philox(double, words, self.inputs["key"])
             wanted = min(4, self.k - 4 * group)
@@ -284,26 +419,22 @@ class _Step:
 
 
 def _philox(lanes: Lanes, words: list[Vector], key: tuple[Any, Any]) -> list[Vector]:
+    """Only the lower halves of the words count until the last round."""
     c0, c1, c2, c3 = words
     mask = 0xFFFFFFFF
     k0, k1 = lanes.spread(key[0]), lanes.spread(key[1])
     for n in range(PHILOX_ROUNDS):
-        p0, p1 = c0 * PHILOX[0], c2 * PHILOX[1]
-        key0, key1 = (k0 + n * WEYL[0]) & mask, (k1 + n * WEYL[1]) & mask
-        c0, c1, c2, c3 = (
-            ((p1 >> 32) & mask) ^ c1 ^ key0,
-            p1 & mask,
-            ((p0 >> 32) & mask) ^ c3 ^ key1,
-            p0 & mask,
-        )
-    return [c0, c1, c2, c3]
+        p0, p1 = (c0 & mask) * PHILOX[0], (c2 & mask) * PHILOX[1]
+        key0, key1 = k0 + n * WEYL[0], k1 + n * WEYL[1]
+        c0, c1, c2, c3 = (p1 >> 32) ^ c1 ^ key0, p1, (p0 >> 32) ^ c3 ^ key1, p0
+    return [c & mask for c in (c0, c1, c2, c3)]
 
 
 def _normal_pair(radius_word: Vector, angle_word: Vector) -> tuple[Vector, Vector]:
-    # A whole number below 2^52 as a float: put it into the low bits of 2^52 and take 2^52 off.
-    number = (radius_word | 0x4330000000000000).as_float() - 4503599627370496.0
-    uniform = (number + 0.5) * 2.3283064365386963e-10
-    radius = (log(uniform) * -2.0).sqrt()
+    # (word + 1/2) / 2^32: the word goes into the low bits of 2^20, and that is taken off again.
+    number = (radius_word | 0x4130000000000000).as_float()
+    uniform = number - (1048576.0 - 2.0**-33)
+    radius = (log2(uniform) * (-2.0 * _LN2)).sqrt()
     cosine, sine = cos_sin_turn(angle_word)
     return radius * cosine, radius * sine
 
@@ -322,175 +453,128 @@ def _extremes(values: list[Vector]) -> tuple[Vector, Vector]:
     return high, low
 
 
-def _lanes_of(builder: Any, kind: Any) -> Lanes:
-    use_wide_vectors(builder)
-    bits = kind.dtype.bitwidth
-    return Lanes(builder, _AT_ONCE // bits, bits)
+def _part(name: str) -> Any:
+    """An intrinsic that writes a part of a step for the loops from ``lane`` on."""
+
+    @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+    def write(
+        typing_context: Any,
+        shape: Any,
+        mode: Any,
+        rows: Any,
+        lane: Any,
+        logs: Any,
+        t: Any,
+        queue: Any,
+        slot: Any,
+        loops: Any,
+        key: Any,
+    ) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            use_wide_vectors(builder)
+            names = ("rows", "lane", "logs", "t", "queue", "slot", "loops", "key")
+            given = dict(zip(names, arguments[2:], strict=True))
+            others = shape[0].count - 1
+            bits = rows.dtype.bitwidth
+            features = context.codegen().magic_tuple()[2]
+            lanes = Lanes(builder, _WIDEST // bits, bits, 1, features)
+
+            def data(name: str, kind: Any) -> Any:
+                return context.make_array(kind)(context, builder, given[name]).data
+
+            def at(row: Any, length: int, place: Any) -> Any:
+                return builder.add(builder.mul(row, ir.Constant(_INT64, length)), place)
+
+            def entry(i: int) -> Any:
+                place = at(given["t"], others, ir.Constant(_INT64, i))
+                return builder.load(builder.gep(data("logs", logs), [place]))
+
+            def queue_place(i: int) -> Any:
+                row = at(given["slot"], others, ir.Constant(_INT64, i))
+                return at(row, LANES, given["lane"])
+
+            inputs = {
+                "state": data("rows", rows),
+                "lane": given["lane"],
+                "logs": entry,
+                "now": builder.sitofp(given["t"], lanes.scalar),
+                "t": given["t"],
+                "usable": ir.Constant(ir.IntType(1), int(mode.literal_value != _LOST)),
+                "queue": data("queue", queue),
+                "queue place": queue_place,
+                "loops": data("loops", loops),
+                "key": tuple(builder.extract_value(given["key"], place) for place in range(2)),
+            }
+            step = Step(lanes, shape, inputs)
+            if name == "smooth":
+                step.smooth(mode.literal_value)
+            else:
+                getattr(step, name)()
+            return context.get_dummy_value()
+
+        whole = types.int64
+        return types.void(shape, mode, rows, whole, logs, whole, queue, whole, loops, key), generate
+
+    return write
 
 
-def operations(
-    n_tasks: int, feedback: bool, noisy: bool, dtype: str = "float64"
-) -> dict[str, float]:
-    """What one step of one loop costs, counted in the instructions that are written for it.
-
-    Parameters
-    ----------
-    n_tasks, feedback, noisy, dtype
-        Kind of loop.
-
-    Returns
-    -------
-    dict
-        ``flop``: floating-point operations (a fused multiply-add is two, a division one);
-        ``instructions``: those, comparisons, choices and integer operations, one each; a largest or
-        smallest of two is one. Loads and stores run beside them.
-
-    Examples
-    --------
-    >>> operations(3, True, False)["flop"] > operations(3, False, False)["flop"] > 100
-    True
-    """
-    totals = {"flop": 0.0, "instructions": 0.0}
-    shape = typeof(layout(n_tasks, feedback, False, noisy, False))
-    # Half the steps watch the weights; the logarithm of the products is shared by some.
-    for mode, share in ((_PLAIN, 0.5), (_WATCH, 0.5), (None, 1 / LIMITS[dtype][2])):
-        bits = 64 if dtype == "float64" else 32
-        scalar = ir.DoubleType() if bits == 64 else ir.FloatType()
-        one = ir.IntType(1)
-        kinds = [scalar.as_pointer(), scalar, _INT64, one]
-        function = ir.Function(ir.Module(), ir.FunctionType(ir.VoidType(), kinds), "step")
-        builder = ir.IRBuilder(function.append_basic_block())
-        state, number, whole, truth = function.args
-        inputs = {
-            **dict.fromkeys(("state", "queue"), state),
-            **dict.fromkeys(("lane", "t", "loop", "loop high"), whole),
-            "logs": lambda i, number=number: number,
-            "now": number,
-            "usable": truth,
-            "key": (whole, whole),
-        }
-        step = _Step(Lanes(builder, 512 // bits, bits), shape, mode or _PLAIN, inputs)
-        if mode is None:
-            step.fold()
-        else:
-            step.write()
-        for instruction in builder.block.instructions:
-            name = instruction.opname
-            fused = name == "call" and instruction.callee.name.startswith("llvm.fma")
-            flop = 2 if fused else int(name in ("fadd", "fsub", "fmul", "fdiv", "call"))
-            # A comparison and its choice are one instruction for the larger of two.
-            other = name in (
-                "fneg",
-                "select",
-                "and",
-                "or",
-                "xor",
-                "add",
-                "sub",
-                "mul",
-                "shl",
-                "ashr",
-            )
-            vector = isinstance(instruction.type, ir.VectorType)
-            totals["flop"] += share * flop * vector
-            totals["instructions"] += share * vector * (flop > 0 or other)
-    return totals
-
-
-@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
-def _step(
-    typing_context: Any,
-    shape: Any,
-    mode: Any,
-    state: Any,
-    lane: Any,
-    logs: Any,
-    t: Any,
-    usable: Any,
-    queue: Any,
-    slot: Any,
-    first_loop: Any,
-    k0: Any,
-    k1: Any,
-) -> Any:
-    """One step of the loops from ``lane`` on."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        lanes = _lanes_of(builder, state)
-        given = dict(
-            zip(
-                ("state", "lane", "logs", "t", "usable", "queue", "slot", "loop", "k0", "k1"),
-                arguments[2:],
-                strict=True,
-            )
-        )
-        k = shape[0].count
-
-        def data(name: str, kind: Any) -> Any:
-            return context.make_array(kind)(context, builder, given[name]).data
-
-        def row(number: Any, i: int) -> Any:
-            start = builder.mul(number, ir.Constant(_INT64, k - 1))
-            return builder.add(start, ir.Constant(_INT64, i))
-
-        disturbance = data("logs", logs)
-        lanes_from = builder.add(given["loop"], given["lane"])
-        inputs = {
-            "state": data("state", state),
-            "lane": given["lane"],
-            "logs": lambda i: builder.load(builder.gep(disturbance, [row(given["t"], i)])),
-            "now": builder.sitofp(given["t"], lanes.scalar),
-            "t": given["t"],
-            "usable": builder.trunc(given["usable"], ir.IntType(1)),
-            "queue": data("queue", queue),
-            "queue place": lambda i: builder.add(
-                builder.mul(row(given["slot"], i), ir.Constant(_INT64, LANES)), given["lane"]
-            ),
-            "loop": lanes_from,
-            "loop high": builder.lshr(lanes_from, ir.Constant(_INT64, 32)),
-            "key": (given["k0"], given["k1"]),
-        }
-        _Step(lanes, shape, mode.literal_value, inputs).write()
-        return context.get_dummy_value()
-
-    whole = types.int64
-    return types.void(
-        shape, mode, state, whole, logs, whole, types.int64, queue, whole, whole, whole, whole
-    ), generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _fold(typing_context: Any, shape: Any, state: Any, lane: Any) -> Any:
-    """Adds the logarithm of the products to the integrated error, and starts new ones."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        lanes = _lanes_of(builder, state)
-        data = context.make_array(state)(context, builder, arguments[1]).data
-        step = _Step(lanes, shape, _PLAIN, {"state": data, "lane": arguments[2]})
-        step.fold()
-        return context.get_dummy_value()
-
-    return types.void(shape, state, types.int64), generate
-
-
-def _row(name: str) -> int:
-    return _SINGLE.index(name) * LANES
-
-
-_PEAK, _EARLY_PEAK, _FLOOR = _row("peak"), _row("early_peak"), _row("floor")
-_START, _SUM, _SQUARE, _EMA = _row("start"), _row("sum"), _row("square"), len(_SINGLE) * LANES
+_disturb, _draw, _sense, _smooth, _answer, _watch, _fold, _finish = (
+    _part(name)
+    for name in ("disturb", "draw", "sense", "smooth", "answer", "watch", "fold", "finish")
+)
 
 
 @compiled
-def _begin_late_window(rows: Any, n_tasks: int) -> None:
-    """The peak so far was that of the early window; sums are taken about the weight as it is."""
+def _aligned(count: int, like: Any) -> Any:
+    """Zeros that begin on a line of the cache, so that no vector lies across two."""
+    extra = 64 // like.itemsize
+    memory = np.zeros(count + extra, dtype=like.dtype)
+    skip = (-(memory.ctypes.data // like.itemsize)) % extra
+    return memory[skip : skip + count]
+
+
+def _row(name: str) -> int:
+    return _SINGLE.index(name) * _STRIDE
+
+
+_WORST, _LARGEST, _FLOOR, _NEXT = _row("worst"), _row("largest"), _row("floor"), _row("next")
+_WORST_BEFORE, _LARGEST_BEFORE = _row("worst_before"), _row("largest_before")
+_EARLY_PEAK, _LATE_PEAK, _START = _row("early_peak"), _row("late_peak"), _row("start")
+_INTERVAL, _EMA = _row("interval"), len(_SINGLE) * _STRIDE
+
+
+@compiled
+def _close_window(rows: Any, peaks: int, uniform: Any) -> None:
+    """Extremes of the weights so far; of the window that ends, the peak distance from 1/K."""
     for n in range(LANES):
-        total = rows[_PEAK + n] - rows[_PEAK + n]
-        for i in range(n_tasks):
-            total += max(rows[_EMA + i * LANES + n], rows[_FLOOR + n])
-        rows[_START + n] = max(rows[_EMA + n], rows[_FLOOR + n]) / total
-        rows[_EARLY_PEAK + n] = rows[_PEAK + n]
-        rows[_PEAK + n] = rows[_SUM + n] = rows[_SQUARE + n] = 0
+        low, high = rows[_WORST + n], rows[_LARGEST + n]
+        rows[_WORST_BEFORE + n] = min(rows[_WORST_BEFORE + n], low)
+        rows[_LARGEST_BEFORE + n] = max(rows[_LARGEST_BEFORE + n], high)
+        rows[_WORST + n], rows[_LARGEST + n] = np.inf, -np.inf
+        if peaks > 0:
+            rows[peaks + n] = max(max(high - uniform, uniform - low), 0)
+
+
+@compiled
+def _begin_sums(rows: Any, n_tasks: int) -> None:
+    """Sums for the mean are taken about the weight as it is."""
+    for n in range(LANES):
+        total = max(rows[_EMA + n], rows[_FLOOR + n])
+        first = total
+        for i in range(1, n_tasks):
+            total += max(rows[_EMA + i * _STRIDE + n], rows[_FLOOR + n])
+        rows[_START + n] = first / total
+
+
+@compiled
+def _all_read_from(rows: Any, steps: int) -> int:
+    """The step from which on every loop of the block takes a reading, ``steps`` if none."""
+    start = 0
+    for n in range(LANES):
+        if rows[_INTERVAL + n] != 1:
+            return steps
+        start = max(start, int(rows[_NEXT + n]))
+    return start
 
 
 @compiled
@@ -498,13 +582,15 @@ def run_bounded(
     shape: Any,
     logs: Any,
     lost: Any,
-    state: Any,
+    given: Any,
+    settings: Any,
+    initial: Any,
+    numbers: Any,
     delay: int,
-    first_loops: Any,
     seed: int,
-    early: int,
-    late: int,
     group: int,
+    wanted: Any,
+    out: Any,
 ) -> None:
     """Blocks of loops, one after another, through all steps.
 
@@ -513,43 +599,89 @@ def run_bounded(
     shape
         :func:`layout`.
     logs : array, shape (steps, K - 1)
-        Disturbance, as differences from the last task's; multiplied by each loop's amplitude.
+        Disturbance in octaves, as differences from the last task's; multiplied by each loop's
+        amplitude.
     lost : array of bool, shape (steps,)
         Steps without a usable reading.
-    state : array, shape (blocks, rows * LANES)
-        Rows as in :func:`row_names`; changed in place.
+    given, settings : arrays, shapes (n,) and (n, loops)
+        Rows that hold the settings, and these. ``response`` is -rho (1 - a) in octaves; ``gain``
+        (1 - pole)/(K - 1); ``next`` the step of the first reading.
+    initial : array, shape (rows,)
+        :func:`initial_rows`.
+    numbers : array of int, shape (loops,)
+        The loops' own, which their noise depends on.
     delay : int
         Of the plant.
-    first_loops : array of int, shape (blocks,)
-        Number of each block's first loop, which its noise depends on.
     seed : int
         Of the noise.
-    early, late : int
-        First step (from 0) of the early and of the late window.
     group : int
-        Steps that share a logarithm.
+        Steps that share a product.
+    wanted, out : arrays, shapes (m,) and (m, loops)
+        Rows that come back, and what they hold at last. Logarithms are binary.
     """
     steps, others = logs.shape
-    k0, k1 = seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF
-    stride = _AT_ONCE // (8 * state.itemsize)
-    queue = np.zeros(max(delay, 1) * others * LANES, dtype=state.dtype)
-    for block in range(state.shape[0]):
-        rows, loop = state[block], first_loops[block]
+    loops = settings.shape[1]
+    early, late = steps // 2, 3 * steps // 4
+    uniform = initial[_EMA // _STRIDE]
+    key = (seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF)
+    at_once = 64 // settings.itemsize
+    rows = _aligned(len(initial) * _STRIDE, settings)
+    queue = _aligned(max(delay, 1) * others * LANES, settings)
+    who = _aligned(LANES, numbers)
+    moved = np.ones(steps, dtype=np.bool_)
+    for t in range(1, steps):
+        moved[t] = False
+        for i in range(others):
+            moved[t] |= logs[t, i] != logs[t - 1, i]
+    for first in range(0, loops, LANES):
+        # Lanes without a loop of their own repeat the last one.
+        for n in range(LANES):
+            who[n] = numbers[min(first + n, loops - 1)]
+        for row in range(len(initial)):
+            for n in range(LANES):
+                rows[row * _STRIDE + n] = initial[row]
+        for j in range(len(given)):
+            for n in range(LANES):
+                rows[given[j] * _STRIDE + n] = settings[j, min(first + n, loops - 1)]
         queue[:] = 0
         slot = 0
+        steady = _all_read_from(rows, steps)
         for t in range(steps):
-            usable = np.int64(not lost[t])
+            if t == early:
+                _close_window(rows, 0, uniform)
             if t == late:
-                _begin_late_window(rows, others + 1)
-            # Two calls, because what a step watches is compiled into it.
-            if t < early:
-                for n in range(0, LANES, stride):
-                    _step(shape, 0, rows, n, logs, t, usable, queue, slot, loop, k0, k1)
+                _close_window(rows, _EARLY_PEAK, uniform)
+                _begin_sums(rows, others + 1)
+            if moved[t]:
+                for n in range(0, LANES, at_once):
+                    _disturb(shape, 0, rows, n, logs, t, queue, slot, who, key)
+            for n in range(0, LANES, at_once):
+                _draw(shape, 0, rows, n, logs, t, queue, slot, who, key)
+            for n in range(0, LANES, at_once):
+                _sense(shape, 0, rows, n, logs, t, queue, slot, who, key)
+            # One call per mode, which is compiled into it.
+            if lost[t]:
+                for n in range(0, LANES, at_once):
+                    _smooth(shape, 2, rows, n, logs, t, queue, slot, who, key)
+            elif t < steady:
+                for n in range(0, LANES, at_once):
+                    _smooth(shape, 1, rows, n, logs, t, queue, slot, who, key)
             else:
-                for n in range(0, LANES, stride):
-                    _step(shape, 1, rows, n, logs, t, usable, queue, slot, loop, k0, k1)
-            if (t + 1) % group == 0 or t == steps - 1:
-                for n in range(0, LANES, stride):
-                    _fold(shape, rows, n)
+                for n in range(0, LANES, at_once):
+                    _smooth(shape, 0, rows, n, logs, t, queue, slot, who, key)
+            for n in range(0, LANES, at_once):
+                _answer(shape, 0, rows, n, logs, t, queue, slot, who, key)
+            if t >= late:
+                for n in range(0, LANES, at_once):
+                    _watch(shape, 0, rows, n, logs, t, queue, slot, who, key)
+            if (t + 1) % group == 0:
+                for n in range(0, LANES, at_once):
+                    _fold(shape, 0, rows, n, logs, t, queue, slot, who, key)
             if delay > 0:
                 slot = slot + 1 if slot + 1 < delay else 0
+        _close_window(rows, _LATE_PEAK, uniform)
+        for n in range(0, LANES, at_once):
+            _finish(shape, 0, rows, n, logs, 0, queue, slot, who, key)
+        for j in range(len(wanted)):
+            for n in range(min(LANES, loops - first)):
+                out[j, first + n] = rows[wanted[j] * _STRIDE + n]

@@ -28,7 +28,7 @@ def _join(lanes: Lanes, first: Any, second: Any) -> Vector:
     vector = ir.Constant(lanes.float, ir.Undefined)
     for place, number in enumerate((first, second)):
         vector = lanes.builder.insert_element(vector, number, ir.Constant(_INDEX, place))
-    return Vector(lanes, vector)
+    return Vector(lanes, [vector])
 
 
 def _unpack(lanes: Lanes, pair: Any) -> list[Any]:
@@ -38,7 +38,9 @@ def _unpack(lanes: Lanes, pair: Any) -> list[Any]:
 
 def _pack(context: Any, lanes: Lanes, vector: Vector) -> Any:
     build = lanes.builder
-    numbers = [build.extract_element(vector.value, ir.Constant(_INDEX, place)) for place in (0, 1)]
+    numbers = [
+        build.extract_element(vector.values[0], ir.Constant(_INDEX, place)) for place in (0, 1)
+    ]
     return context.make_tuple(build, _PAIR, numbers)
 
 

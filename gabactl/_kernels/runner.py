@@ -46,7 +46,12 @@ _PIECE = 128
 #: Log norms beyond this may overflow, or become subnormal.
 _RANGE = {"float64": 700.0, "float32": 80.0}
 
-_LANES = bounded.LANES
+_LANES = general.LANES
+
+#: Kind of the loops that take the general kernel.
+_GENERAL = -1
+
+_LN2 = math.log(2.0)
 
 Table = Mapping[str, NDArray[np.float64]]
 
@@ -132,8 +137,9 @@ class Runner:
             Asks for settling, and then for nothing else.
         """
         loops = len(table["beta"])
-        fast = self.bounded_loops(log_norms, table)
-        # Pieces begin on multiples of LANES of the loop's number, so that a loop keeps its lane.
+        kinds = self._kinds(log_norms, table)
+        # Pieces begin on multiples of LANES of the loop's number, so that a loop keeps its lane in
+        # the general kernel.
         lead = self._first % _LANES
         blocks = -(-(lead + loops) // _LANES)
         size = min(_PIECE, -(-blocks // self._threads)) * _LANES
@@ -143,20 +149,24 @@ class Runner:
         final = np.empty((log_norms.shape[1], loops if goals is None else 0))
 
         def work(start: int, stop: int) -> None:
-            part = slice(start, stop)
-            rows = {name: column[part] for name, column in table.items()}
-            aims = None if goals is None else goals.of(part)
-            for chosen, kernel in ((fast[part], self._bounded), (~fast[part], self._general)):
-                if not chosen.any():
-                    continue
-                # A mixed piece goes through both kernels, so that every loop keeps its lane; what
-                # a kernel makes of the other's loops is not looked at.
+            for kind in np.unique(kinds[start:stop]):
+                chosen = start + np.flatnonzero(kinds[start:stop] == kind)
+                # The general kernel takes a whole piece, so that every loop keeps its lane; what it
+                # makes of the others is not looked at.
+                taken: Any = slice(start, stop) if kind == _GENERAL else chosen
+                rows = {name: column[taken] for name, column in table.items()}
+                aims = None if goals is None else goals.of(taken)
                 with np.errstate(all="ignore"):
-                    found = kernel(log_norms, lost, rows, aims, self._first + start)
+                    if kind == _GENERAL:
+                        found = self._general(log_norms, lost, rows, aims, self._first + start)
+                        kept: Any = chosen - start
+                    else:
+                        found = self._bounded(log_norms, lost, rows, aims, self._first + chosen)
+                        kept = slice(None)
                 for name in names:
-                    single[name][part][chosen] = found.single[name][chosen]
+                    single[name][chosen] = found.single[name][kept]
                 if goals is None:
-                    final[:, part][:, chosen] = found.final_weights[:, chosen]
+                    final[:, chosen] = found.final_weights[:, kept]
 
         if self._threads == 1:
             for start, stop in pairwise(cuts):
@@ -165,6 +175,12 @@ class Runner:
             with ThreadPoolExecutor(self._threads) as pool:
                 list(pool.map(work, cuts[:-1], cuts[1:]))
         return Figures(single, final)
+
+    def _kinds(self, log_norms: NDArray[np.float64], table: Table) -> NDArray[np.int8]:
+        """Which kernel each loop takes, by its own settings alone."""
+        kinds = np.where(table["rho"] != 0, 1, 0) + np.where(table["noise"] > 0, 2, 0)
+        kinds[~self.bounded_loops(log_norms, table)] = _GENERAL
+        return kinds.astype(np.int8)
 
     def bounded_loops(self, log_norms: NDArray[np.float64], table: Table) -> NDArray[np.bool_]:
         """Which loops cannot leave the bounds of the fast kernel, shape (loops,).
@@ -207,85 +223,73 @@ class Runner:
         lost: NDArray[np.bool_],
         table: Table,
         goals: Goals | None,
-        first_loop: int,
+        numbers: NDArray[np.int64],
     ) -> Figures:
+        """Loops all of which have feedback or none of them, and the same for noise."""
         steps, k = log_norms.shape
-        lead, loops = first_loop % _LANES, len(table["beta"])
-        blocks = -(-(lead + loops) // _LANES)
-        pole = table["beta"] ** table["interval"]
-        start: dict[str, Any] = {
+        loops = len(numbers)
+        feedback, noisy = bool(table["rho"][0] != 0), bool(table["noise"][0] > 0)
+        interval, a = table["interval"], table["a"]
+        pole = table["beta"] if (interval == 1).all() else table["beta"] ** interval
+        settings = {
             "pole": pole,
             "gain": (1 - pole) / (k - 1),
-            "minus_rho": -table["rho"],
-            "one_minus_a": 1 - table["a"],
+            "response": -table["rho"] * (1 - a),
+            "noise": table["noise"] / _LN2,
             "next": table["warmup"],
-            **{name: table[name] for name in ("floor", "interval", "a", "noise", "amplitude")},
-            "worst": np.inf,
-            "largest": -np.inf,
-            **dict.fromkeys(("worst_high", "worst_low", "product_high", "product_low"), 1.0),
-            **{f"ema {i}": 1.0 / k for i in range(k)},
+            **{name: table[name] for name in ("floor", "interval", "a", "amplitude")},
         }
         if goals is not None:
-            start |= {
-                "last_weights": -1.0,
-                "last_spread": -1.0,
-                "spread_above": np.exp(goals.spread + goals.bands[1]),
-                "spread_below": np.exp(goals.spread - goals.bands[1]),
+            edges = goals.spread + goals.bands[1], goals.spread - goals.bands[1]
+            above, below = (x / _LN2 if feedback else np.exp(x) for x in edges)
+            settings |= {
+                "spread_above": above,
+                "spread_below": below,
                 **{f"weight_above {i}": goals.weights[i] + goals.bands[0] for i in range(k)},
                 **{f"weight_below {i}": goals.weights[i] - goals.bands[0] for i in range(k)},
             }
-        names = bounded.row_names(k, goals is not None)
-        state = np.zeros((blocks, len(names), _LANES), dtype=self._dtype)
-        for name, values in start.items():
-            row = state[:, names.index(name)]
-            row[:] = values if np.ndim(values) == 0 else _pack(values, lead, self._dtype)
+        rows = {name: n for n, name in enumerate(bounded.row_names(k))}
+        wanted = [*bounded.OUTPUTS, *(f"ema {i}" for i in range(k))]
+        out = np.empty((len(wanted), loops), dtype=self._dtype)
         bounded.run_bounded(
-            bounded.layout(
-                k,
-                bool(table["rho"].any()),
-                self._delay > 0,
-                bool(table["noise"].any()),
-                goals is not None,
-            ),
-            np.ascontiguousarray(log_norms[:, :-1] - log_norms[:, -1:], dtype=self._dtype),
+            bounded.layout(k, feedback, feedback and self._delay > 0, noisy, goals is not None),
+            np.ascontiguousarray((log_norms[:, :-1] - log_norms[:, -1:]) / _LN2, self._dtype),
             lost.any(axis=1),
-            state.reshape(blocks, -1),
+            np.array([rows[name] for name in settings]),
+            np.stack(list(settings.values())).astype(self._dtype, copy=False),
+            np.array(bounded.initial_rows(k), dtype=self._dtype),
+            numbers,
             self._delay,
-            _first_loops(first_loop - lead, blocks),
             self._seed,
-            steps // 2,
-            3 * steps // 4,
             bounded.LIMITS[self._dtype.name][2],
+            np.array([rows[name] for name in wanted]),
+            out,
         )
-
-        def row_of(name: str) -> NDArray[np.float64]:
-            values = state[:, names.index(name)].reshape(-1)[lead : lead + loops]
-            return values.astype(np.float64)
-
+        found = dict(zip(wanted, out.astype(np.float64, copy=False), strict=True))
         if goals is not None:
             return Figures(
                 {
-                    "last_outside_weights": row_of("last_weights"),
-                    "last_outside_contributions": row_of("last_spread"),
+                    "last_outside_weights": found["last_weights"],
+                    "last_outside_contributions": found["last_spread"],
                 },
                 np.empty((k, 0)),
             )
-        floored = np.stack([np.maximum(row_of(f"ema {i}"), table["floor"]) for i in range(k)])
+        floored = np.maximum(out[-k:].astype(np.float64, copy=False), table["floor"])
         window = max(steps - 3 * steps // 4, 1)
-        mean = row_of("sum") / window
+        mean = found["sum"] / window
         return Figures(
             {
-                "worst_weight": row_of("worst"),
-                "largest_weight": row_of("largest"),
-                "saturated_steps": row_of("saturated"),
+                "worst_weight": found["worst_before"],
+                "largest_weight": found["largest_before"],
+                "saturated_steps": found["saturated"],
                 "active_steps": np.maximum(steps - table["warmup"], 0.0),
-                "integrated_error": row_of("error"),
-                "worst_log_spread": np.log(row_of("worst_high") / row_of("worst_low")),
-                "final_log_spread": np.log(row_of("high") / row_of("low")),
-                "early_peak": row_of("early_peak"),
-                "late_peak": row_of("peak"),
-                "mean_weight": row_of("start") + mean,
-                "weight_variance": np.maximum(row_of("square") / window - mean**2, 0.0),
+                "integrated_error": found["error"] * _LN2,
+                "worst_log_spread": found["worst_spread"] * _LN2,
+                "final_log_spread": found["spread"] * _LN2,
+                "early_peak": found["early_peak"],
+                "late_peak": found["late_peak"],
+                "mean_weight": found["start"] + mean,
+                "weight_variance": np.maximum(found["square"] / window - mean**2, 0.0),
             },
             floored / floored.sum(axis=0),
         )
