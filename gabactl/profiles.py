@@ -270,6 +270,9 @@ class Profile:
         start, end, tau = (per_task(v, k) for v in (initial, final, time_constant))
         if not (tau > 0).all():
             raise InputError(f"time_constant = {tau.tolist()} must be positive, in steps")
+        for name, losses in (("initial", start), ("final", end)):
+            if not ((losses > 0) & np.isfinite(losses)).all():
+                raise InputError(f"{name} = {losses.tolist()} must be positive, finite losses")
         t = np.arange(self.steps)[:, None]
         return replace(self, losses=end + (start - end) * np.exp(-t / tau))
 
