@@ -339,11 +339,13 @@ def _quiet_profile() -> None:
     hypothesis.settings.load_profile("mutants")
 
 
-def _run(items: list[Any]) -> bool:
-    """Whether all pass; stops at the first that does not."""
+def _run(items: list[Any], seconds: list[float] | None = None) -> bool:
+    """Whether all pass; stops at the first that does not, or that takes far more than its seconds."""
     from _pytest.runner import runtestprotocol
 
-    for item, following in zip(items, [*items[1:], None], strict=True):
+    for i, (item, following) in enumerate(zip(items, [*items[1:], None], strict=True)):
+        if seconds is not None:
+            signal.setitimer(signal.ITIMER_PROF, 1.0 + 10.0 * seconds[i])
         if any(report.failed for report in runtestprotocol(item, log=False, nextitem=following)):
             return False
     return True
@@ -353,7 +355,7 @@ _MEMORY = 3 << 30
 _SURVIVED, _CAUGHT = 0, 1
 
 
-def _fork(work: Any, seconds: float) -> int:
+def _fork(work: Any) -> int:
     """The process id of a child that runs ``work()`` in silence, within bounds."""
     pid = os.fork()
     if pid:
@@ -365,8 +367,7 @@ def _fork(work: Any, seconds: float) -> int:
         os.dup2(quiet, 2)
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + _MEMORY, resource.RLIM_INFINITY))
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        signal.signal(signal.SIGPROF, signal.SIG_DFL)
         code = _SURVIVED if work() else _CAUGHT
     except BaseException:
         code = _CAUGHT
@@ -376,7 +377,7 @@ def _fork(work: Any, seconds: float) -> int:
 
 def _outcome(status: int) -> str:
     code = os.waitstatus_to_exitcode(status)
-    if code == -signal.SIGALRM:
+    if code == -signal.SIGPROF:
         return "timeout"
     return "survived" if code == _SURVIVED else "caught"
 
@@ -398,10 +399,10 @@ def _tests_by_line(
             counter.start()
             for i, item in enumerate(items):
                 counter.switch_context(str(i))
-                before = time.perf_counter()
+                before = time.process_time()
                 if not _run([item]):
                     raise SystemExit(_explain(report.name, item.nodeid))
-                seconds.append(time.perf_counter() - before)
+                seconds.append(time.process_time() - before)
             counter.stop()
             data = counter.get_data()
             lines = {
@@ -411,7 +412,7 @@ def _tests_by_line(
             Path(report.name).write_bytes(pickle.dumps((lines, seconds)))
             return True
 
-        _, status = os.waitpid(_fork(measure, 1200.0), 0)
+        _, status = os.waitpid(_fork(measure), 0)
         content = Path(report.name).read_bytes()
         if _outcome(status) != "survived":
             raise SystemExit(f"a test fails without a mutation: {content.decode()}")
@@ -487,9 +488,8 @@ def check(module: str, items: list[Any], options: argparse.Namespace) -> dict[st
             continue
         chosen = {i for line in mutant.lines for i in lines.get(line, [])} or range(len(items))
         order = sorted(chosen, key=seconds.__getitem__)
-        limit = 10.0 + 10.0 * sum(seconds[i] for i in order)
-        work = functools.partial(_try, loaded, tree, mutant, [items[i] for i in order])
-        running[_fork(work, limit)] = mutant
+        chosen_items = [(items[i], seconds[i]) for i in order]
+        running[_fork(functools.partial(_try, loaded, tree, mutant, chosen_items))] = mutant
         if len(running) >= options.jobs:
             finish_one()
     while running:
@@ -497,10 +497,12 @@ def check(module: str, items: list[Any], options: argparse.Namespace) -> dict[st
     return _summary(module, mutants, there, outcomes, time.monotonic() - started)
 
 
-def _try(module: types.ModuleType, tree: ast.Module, mutant: Mutant, items: list[Any]) -> bool:
+def _try(
+    module: types.ModuleType, tree: ast.Module, mutant: Mutant, timed: list[tuple[Any, float]]
+) -> bool:
     mutant.apply(tree)
     put_in_place(module, tree)
-    return _run(items)
+    return _run([item for item, _ in timed], [seconds for _, seconds in timed])
 
 
 def _digest(files: list[Any]) -> str:

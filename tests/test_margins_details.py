@@ -11,8 +11,9 @@ from types import SimpleNamespace
 import control
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 
-from gabactl import _delay_margin, _disk_margin
+from gabactl import _delay_margin, _disk_margin, plots
 from gabactl import margins as margins_module
 from gabactl._delay_margin import delay_margin
 from gabactl._rational import Rational
@@ -138,6 +139,7 @@ def test_the_table_whole(found):
         ("peak of T (Mt)", "0.98039 (-0.17 dB)", "at 0 rad/step"),
     ]
     assert str(found).splitlines()[0] == "Margins"
+    assert found._where("delay_margin_steps") == ""
 
 
 def test_the_words_for_numbers():
@@ -296,13 +298,32 @@ def test_ranges_are_open_to_infinity_or_begin_at_zero():
 
 
 def test_two_ranges_are_told_apart():
-    # Found by a search over gains: stable for small k, not in between, and again further up.
-    loop = Rational.of([0.9j, -0.9j, 0.0], [0.95 * 1j, -0.95 * 1j, 0.0, 0.0, 0.0], 0.5)
-    ranges = stabilising_gains(loop)
-    gains = np.linspace(0.003, 4.0, 400)
-    held = [any(lo < k < hi for lo, hi in ranges) for k in gains]
+    # Found by a search: two pairs of poles near the circle, one pair of zeros.
+    angles, radii = np.array([0.40493220269, 0.92184873319]), np.array([0.9915754239, 0.9837472285])
+    poles = [*(radii * np.exp(1j * angles)), *(radii * np.exp(-1j * angles))]
+    zeros = 0.82207240444 * np.exp(1j * np.array([0.560284994469, -0.560284994469]))
+    loop = Rational.of(zeros, poles, -1.0)
+    first, second = stabilising_gains(loop)
+    assert first == (0.0, pytest.approx(0.0894735, abs=1e-4))
+    assert second == (pytest.approx(0.4408, abs=1e-3), pytest.approx(0.4414, abs=1e-3))
+    edges = [first[1], *second]
+    gains = [k * factor for k in edges for factor in (0.9999, 1.0001)]
     stable = [(np.abs(np.roots(loop.characteristic(k))) < 1).all() for k in gains]
-    assert held == stable
+    assert stable == [True, False, False, True, True, False]
+
+
+def test_a_range_without_end_above_a_factor_below_one():
+    # As above with 20/9 times the loop: every k > 0.9.
+    ((low, high),) = stabilising_gains(control.TransferFunction([20 / 9, -10 / 9], [1, -2], 1))
+    assert (low, high) == (pytest.approx(0.9), math.inf)
+
+
+def test_a_pole_on_the_circle_within_rounding_is_no_gain_margin():
+    turned = Rational.of([], [1.0 - 2.0**-53, 0.5], -0.01)
+    assert margins_module._critical_gains(turned) == [(pytest.approx(300), math.pi)]
+    # A true one above 1e-9 is one.
+    ((k, w),) = margins_module._critical_gains(Rational.of([], [1.0], 2 / 1.5e-9))
+    assert (k, w) == (pytest.approx(1.5e-9), math.pi)
 
 
 def test_a_range_goes_on_where_a_pole_only_touches_the_circle():
@@ -319,6 +340,10 @@ def test_a_range_goes_on_where_a_pole_only_touches_the_circle():
         assert (np.abs(np.roots(np.polyadd(bottom, k * top))) < 1).all()
     for k in (low * 0.999, high * 1.001):
         assert (np.abs(np.roots(np.polyadd(bottom, k * top))) > 1).any()
+    # The same in z^2: every critical gain is one twice over.
+    squares = [np.insert(p, range(1, len(p)), 0.0) for p in (top, bottom)]
+    twice = stabilising_gains(control.TransferFunction(*squares, 1))
+    assert (twice[0][0], twice[-1][1]) == (pytest.approx(low), pytest.approx(high))
     half = control.TransferFunction(0.5 * top, bottom, 1)
     result = margins(half)
     assert result.gain_margin_up == pytest.approx(2.0, abs=1e-5)
@@ -396,6 +421,9 @@ def test_the_poles_named_are_those_outside():
         ("closed loop", "unstable", f"largest pole {abs(outside):.6g}"),
         ("margins", "none", result.reasons["margins"]),
     ]
+    # One on the circle is not outside.
+    both = margins(Rational(np.empty(0, complex), np.array([2.0 + 0j, 1.0]), 0.0))
+    assert both.reasons["margins"] == "the closed loop is unstable (poles 2)"
     many = margins(control.TransferFunction([0.01], np.poly([2.0, 3.0, 4.0, 5.0]), 1))
     assert "4 in all" in many.reasons["margins"]
     assert many.rows()[2] == ("stable with the gain times", "nothing (no factor does)")
@@ -454,6 +482,8 @@ def test_nearly_algebraic_is_not_algebraic():
     # 1 + L at infinity is 1e-6: an early pole, and a verdict.
     near = control.TransferFunction([-1.0 + 1e-6, 0.2], [1.0, 0.5], 1)
     assert margins(near).stability.verdict == "unstable"
+    nearer = control.TransferFunction([-1.0 + 1.5e-14, 0.2], [1.0, 0.5], 1)
+    assert margins(nearer).stability.verdict == "unstable"
     with pytest.raises(InputError, match="algebraic"):
         margins(control.TransferFunction([-1.0 + 1e-15, 0.2], [1.0, 0.5], 1))
 
@@ -638,6 +668,11 @@ def test_only_delays_below_300_are_confirmed_by_roots(found, monkeypatch):
         assert confirm_witnesses(LOOP, dataclasses.replace(found, witnesses=late)) == outcome
 
 
+def test_a_delay_that_is_not_told_is_not_confirmed(found):
+    empty = dataclasses.replace(found, witnesses={"delay_margin_steps": Witness()})
+    assert confirm_witnesses(LOOP, empty) == {}
+
+
 def test_the_disk_is_scaled_by_its_own_measure():
     factor = 0.4 + 0.3j
     delta = _disk_margin.disk_delta(factor, 0.5)
@@ -655,7 +690,14 @@ def test_the_picture_shows_the_disk_and_each_margin(found):
     factor = 10 ** (disk[:, 0] / 20) * np.exp(1j * np.radians(disk[:, 1]))
     delta = np.abs(_disk_margin.disk_delta(factor, 0.0))
     assert delta == pytest.approx(found.disk_margin)
-    assert len({tuple(point) for point in disk.round(9)}) >= 700
+    # One point every half degree, counted upwards, and back to the first.
+    assert len(disk) == 721
+    around = _disk_margin.disk_delta(factor, 0.0)
+    assert np.angle(around[1:-1] / around[:-2]) == pytest.approx(math.radians(0.5))
+    assert ax.patches[0].get_alpha() == 0.25
+    assert ax.patches[0].get_facecolor()[:3] == pytest.approx(to_rgb(plots.PALETTE[0]))
+    assert to_rgb(ax.lines[0].get_color()) == pytest.approx(to_rgb(plots.PALETTE[1]))
+    assert to_rgb(ax.lines[1].get_color()) == pytest.approx(to_rgb(plots.PALETTE[2]))
     up, turns = ax.lines[0], ax.lines[1]
     assert list(up.get_xdata()) == pytest.approx([_db(found.gain_margin_up)])
     assert list(up.get_ydata()) == [0]
@@ -679,8 +721,11 @@ def test_the_picture_shows_the_disk_and_each_margin(found):
 
 def test_the_picture_leaves_out_what_is_infinite():
     quiet = margins(control.TransferFunction([-0.25], [1, 0.5], 1), skew=1.0)
-    ax = dataclasses.replace(quiet, gain_margin_up=math.inf, phase_margin_deg=None).plot()
-    assert [len(line.get_xdata()) for line in ax.lines] == [0, 0]
+    for phase in (None, math.inf):
+        ax = dataclasses.replace(
+            quiet, gain_margin_up=math.inf, gain_margin_down=None, phase_margin_deg=phase
+        ).plot()
+        assert [len(line.get_xdata()) for line in ax.lines] == [0, 0]
     # A disk that reaches beyond its half plane is cut just before it.
     wide = dataclasses.replace(quiet, disk_margin=5.0).plot()
     edge = wide.patches[0].get_xy()
@@ -694,6 +739,7 @@ def test_the_picture_leaves_out_what_is_infinite():
 def test_the_picture_of_a_loop_without_margins_is_its_poles():
     ax = margins(STEEP).plot()
     assert ax.get_title() == "no margins: the loop is neutral"
+    assert dataclasses.replace(margins(STEEP), disk_margin=0.5).plot().get_title() == ax.get_title()
     gone = dataclasses.replace(margins(LOOP), disk_margin=None).plot()
     assert gone.get_title() == "no margins: the loop is stable"
 

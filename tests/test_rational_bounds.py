@@ -293,6 +293,7 @@ def test_slopes_against_differences():
     slope = ONE_OF_EACH._log_slope(W)
     assert slope.real == pytest.approx(np.log(np.abs(ahead / behind)) / (2 * h), rel=1e-6)
     assert slope.imag == pytest.approx(np.angle(ahead / behind) / (2 * h), rel=1e-6)
+    assert complex(ONE_OF_EACH._log_slope(W[1])) == pytest.approx(slope[1])
 
 
 def test_the_turn_of_each_arc_is_continuous():
@@ -448,6 +449,22 @@ def test_the_peak_is_where_a_polynomial_says(seed):
     assert height == pytest.approx(values.max(), rel=1e-9)
     assert abs(loop.at(at)) == pytest.approx(height, rel=1e-9)
     assert np.abs(np.sort(candidates[values > height * (1 - 1e-8)]) - at).min() < 1e-3
+
+
+@pytest.mark.parametrize("order", [8, 20])
+def test_a_pole_of_high_order_turns_more_than_once_in_an_arc(order):
+    """(z - 0.9)^-n is real where e^jw is seen from 0.9 at a multiple of pi/n."""
+    seen = np.arange(order + 1) * math.pi / order
+    away = -0.9 * np.cos(seen) + np.sqrt(1 - (0.9 * np.sin(seen)) ** 2)
+    expected = np.angle(0.9 + away * np.exp(1j * seen))
+    loop = Rational.of([], [0.9] * order, 1.0)
+    assert loop.phase_crossings() == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_root_without_its_conjugate_is_real_where_it_is_passed_at_its_height():
+    # Im(e^jw - r) = sin w - Im r
+    inner = _one(0.3 + 0.4j).phase_crossings()[1:-1]
+    assert inner == pytest.approx([math.asin(0.4), math.pi - math.asin(0.4)])
 
 
 def test_a_crossing_at_either_end():
