@@ -18,6 +18,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from tiny_campaign import tiny_plan  # noqa: E402
+
 from gabactl.campaign import (  # noqa: E402
     campaign_status,
     collect_results,
@@ -35,17 +37,8 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes by s
 
 ROOT = Path(__file__).resolve().parents[2]
 
-PLAN = """
-[campaign]
-name = "tiny"
-subsets = ["FD001"]
-seeds = [1]
-epochs = 4
-batch_size = 30
-lr_warmup_epochs = 1
-checkpoint_every = 3
-device = "cpu"
-
+PLAN = tiny_plan(
+    """
 [[method]]
 name = "grace"
 balancer = "gaba"
@@ -55,7 +48,9 @@ spec = {warmup = 4, beta = 0.9}
 [[method]]
 name = "fixed"
 balancer = "fixed"
-"""
+""",
+    epochs=4,
+)
 #: What must not depend on how often a run was interrupted.
 SAME = (
     "run", "status", "steps", "epochs", "best_epoch", "validation_rmse", "rmse_capped",

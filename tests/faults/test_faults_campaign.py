@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny_campaign import tiny_plan
 
 from faults.scenes import disk, finish, started, unwritable
 from gabactl.errors import InputError
@@ -23,22 +24,15 @@ from gabactl.campaign import load_campaign, run_campaign  # noqa: E402
 from gabactl.campaign import worker as campaign_worker  # noqa: E402
 from gabactl.campaign.folder import read_record, run_folder  # noqa: E402
 
-PLAN = """
-[campaign]
-name = "tiny"
-subsets = ["FD001"]
-seeds = [1]
-epochs = 2
-batch_size = 30
-lr_warmup_epochs = 1
-checkpoint_every = 3
-device = "cpu"
-
+PLAN = tiny_plan(
+    """
 [[method]]
 name = "gaba"
 balancer = "gaba"
 spec = {warmup = 4, beta = 0.9}
-"""
+""",
+    epochs=2,
+)
 
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
