@@ -244,7 +244,7 @@ def _held(place: Path, resume: bool) -> Iterator[None]:
     try:
         lock.acquire()
     except InputError as error:
-        if "another process" not in str(error):
+        if not any(who in str(error) for who in ("another process", "this process")):
             raise
         raise InputError(
             f"{place}: another `gabactl campaign run` is at work there: wait for it, or choose "
