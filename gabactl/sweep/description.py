@@ -334,7 +334,11 @@ def _sobol(dimensions: int, first: int, count: int, seed: int) -> NDArray[np.flo
     sampler = qmc.Sobol(dimensions, scramble=True, rng=np.random.default_rng(seed))
     if first:
         sampler.fast_forward(first)
-    return np.asarray(sampler.random(count), dtype=np.float64)
+        return np.asarray(sampler.random(count), dtype=np.float64)
+    # SciPy warns of a first draw that is no power of 2, even where it is one of several chunks.
+    begun = sampler.random(1)
+    rest = sampler.random(count - 1) if count > 1 else begun[:0]
+    return np.concatenate([begun, rest], dtype=np.float64)
 
 
 def _section(file: Path, table: Mapping[str, Any], key: str, default: Any) -> dict[str, Any]:
@@ -382,12 +386,16 @@ def stretch(unit: NDArray[np.float64], low: float, high: float, scale: str) -> N
     [0.9, 0.99, 0.999]
     """
     if scale == "log":
-        ratio = high / low
-        # Ends as far apart as floats go: neither their quotient nor the last exponential need fit.
-        span = np.log(ratio) if ratio < np.inf else np.log(high) - np.log(low)
-        with np.errstate(over="ignore"):
-            values = np.exp(np.log(low) + unit * span)
-        return np.asarray(np.where(np.isfinite(values), values, high))
+        return _log_spaced(unit, low, high)
     if scale == "log1m":
-        return np.asarray(1.0 - np.exp(np.log(1 - low) + unit * np.log((1 - high) / (1 - low))))
+        return np.asarray(1.0 - _log_spaced(unit, 1 - low, 1 - high))
     return np.asarray(low + unit * (high - low))
+
+
+def _log_spaced(unit: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
+    ratio = high / low
+    # Ends as far apart as floats go: neither their quotient nor the last exponential need fit.
+    span = np.log(ratio) if 0 < ratio < np.inf else np.log(high) - np.log(low)
+    with np.errstate(over="ignore"):
+        values = np.exp(np.log(low) + unit * span)
+    return np.asarray(np.where(np.isfinite(values), values, high))
