@@ -6,6 +6,7 @@
 Recordings of two tasks with norms, raw, ema and weights are written into a temporary folder (or
 ``--folder``, where they stay for the next time). What streams is measured at every length; what
 holds a run whole, up to the length it accepts. CPU time is given, for the machine may be shared.
+Rows of other lengths stay in the record.
 """
 
 from __future__ import annotations
@@ -95,10 +96,13 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         found = rows(sorted(given.steps), given.folder or Path(temporary))
+    if given.output.exists():
+        kept = json.loads(given.output.read_text(encoding="utf-8"))["rows"]
+        found = [row for row in kept if row["steps"] not in given.steps] + found
     record = {
         "machine": platform.processor() or platform.machine(),
         "python": platform.python_version(),
-        "rows": found,
+        "rows": sorted(found, key=lambda row: row["steps"]),
     }
     text = json.dumps(record, indent=1) + "\n"
     write_text(given.output, text)

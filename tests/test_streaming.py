@@ -42,7 +42,7 @@ def passed(series: np.ndarray, pieces: int, percents: list[float], held: int | N
     st.lists(_numbers, min_size=1, max_size=60), st.integers(1, 5), st.integers(0, 70),
     st.sampled_from([0.0, 5.0, 33.3, 50.0, 95.0, 100.0]),
 )  # fmt: skip
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_quantiles_are_those_of_numpy(numbers, pieces, held, percent):
     series = np.array(numbers)
@@ -133,7 +133,7 @@ def cut(trace: Trace, at: list[int]) -> list[Trace]:
     st.sampled_from(["uniform", "hold"]),
     st.sampled_from([2, 3, 9]),
 )
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_a_replay_in_pieces_is_the_replay(
     seed, at, law, mode, guard, where, interval, coasts, unmeasured, k
 ):

@@ -224,7 +224,7 @@ def test_simulation_settles_where_analysis_says(k, law):
     for floor in floors(k):
         for mode in MODES:
             spec = GabaSpec(k, 0.0, floor, 0, law, mode)
-            for ratio in (1e-300, 1.0, 19.0, 1e15, 1e300):
+            for ratio in (1e-300, 19.0, 1e300):
                 norms = np.ones((2, k))
                 norms[:, 0] = ratio
                 end = simulate(spec, from_norms(norms)).weights[-1]
