@@ -109,6 +109,8 @@ class GabaSpec:
         value: Any = getattr(self, name)
         if isinstance(value, bool) or not isinstance(value, Integral):
             raise InputError(f"{name} = {value!r} is not a whole number >= {least}: {remedy}")
+        if abs(value) >= 1 << 63:  # the loops count in 64 bits, and Python does not print more
+            raise InputError(f"{name} is a whole number beyond 64 bits: {remedy}")
         if value < least:
             raise InputError(f"{name} = {value} is below {least}: {remedy}")
         object.__setattr__(self, name, operator.index(value))
@@ -236,6 +238,12 @@ def _refuse_unknown(settings: Mapping[str, Any], source: str) -> None:
 
 
 def _check_real(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise InputError(f"{name} = {value!r} is not a finite number: give a number such as 0.05")
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # nor can a whole number of thousands of digits be printed
+        raise InputError(f"{name} is beyond all floats: give a number such as 0.05") from None
+    if not math.isfinite(number):
+        raise InputError(f"{name} = {value!r} is not a finite number: give a number such as 0.05")
+    return number
