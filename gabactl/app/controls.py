@@ -85,12 +85,6 @@ CONTROLS: dict[str, Scale] = {
 }
 
 
-class _Slider(pn.widgets.FloatSlider):  # type: ignore[misc]
-    # Panel gathers what the browser says for 50 ms before it acts, half of what a change may take
-    # to be seen. The page gathers requests itself, so a few are enough.
-    _debounce = 5
-
-
 class Control:
     """A slider and a number box for one field of the view.
 
@@ -120,7 +114,7 @@ class Control:
             css_classes=[f"box-{name}"],
             **options,
         )
-        self.slider = _Slider(
+        self.slider = pn.widgets.FloatSlider(
             name="",
             value=scale.low,
             start=scale.low,

@@ -61,6 +61,8 @@ _CHOICES: dict[str, tuple[str, dict[str, str]]] = {
     "theme": ("Page colours", {"as the system": "auto", "light": "light", "dark": "dark"}),
 }
 
+#: Milliseconds in which a widget gathers what the browser says.
+_GATHER_MS = 5
 #: Milliseconds of rest before the address follows the view.
 _REST_MS = 300
 
@@ -153,8 +155,13 @@ class Dashboard(pn.viewable.Viewer):  # type: ignore[misc]
         return ({f"yours: {given.source}": GIVEN} if given is not None else {}) | names
 
     def _style(self, layout: Any) -> None:
-        """Give every widget below the page's style."""
+        """Give every widget below the page's style, and have it answer soon.
+
+        Panel gathers what the browser says for 50 ms before it acts, half of what a change may
+        take to be seen. The page gathers requests itself, so a few are enough.
+        """
         for widget in layout.select(pn.widgets.Widget):
+            widget._debounce = _GATHER_MS
             if self._css not in widget.stylesheets:
                 widget.stylesheets = [*widget.stylesheets, self._css]
 

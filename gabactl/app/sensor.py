@@ -75,10 +75,11 @@ class SensorTab:
         self.boards = [self.norms, self.ratio]
         for board in self.boards:
             board.figure.yaxis.formatter = plain_powers()
-        self._first = self.norms.line("task 1", COLOURS[0])
-        self._second = self.norms.line("task 2", COLOURS[1])
-        self._ticked_ratio = self.ratio.line("ticked parameters", COLOURS[2])
-        self._every = self.ratio.line("as recorded", MUTED, "dashed")
+        # Thin and whole: wide or dashed lines of noise take the browser as long as all the rest.
+        self._first = self.norms.line("task 1", COLOURS[0], line_width=1)
+        self._second = self.norms.line("task 2", COLOURS[1], line_width=1)
+        self._every = self.ratio.line("as recorded", MUTED, line_width=1)
+        self._ticked_ratio = self.ratio.line("ticked parameters", COLOURS[2], line_width=1)
         self.note = pane()
         self.readout = pane()
         self._figures = pn.Column(
@@ -127,8 +128,10 @@ class SensorTab:
             return
         counted = [name for name in groups if name not in session.view.without]
         self._quiet = True
-        self.ticks.options = list(groups)
-        self.ticks.value = counted
+        if self.ticks.options != list(groups):
+            self.ticks.options = list(groups)
+        if self.ticks.value != counted:
+            self.ticks.value = counted
         self._quiet = False
         norms = trace.norms_over([name for group in counted for name in groups[group]])
         norms = np.where(norms > 0, norms, np.nan)
