@@ -43,6 +43,19 @@ def test_live_loop_follows_the_sliders(page: Page):
     assert page.complaints() == []
 
 
+def test_a_line_is_hidden_and_shown_by_its_name_under_the_figure(page: Page):
+    shown = "return all.find(m => m.type === 'GlyphRenderer' && m.name === 'rul, applied').visible;"
+    legend = (
+        "const m = all.find(m => m.type === 'CheckboxButtonGroup' && "
+        "m.labels.includes('rul, applied')); m.active = arguments[0]; return m.labels;"
+    )
+    labels = page.run(legend, [1, 2, 3])
+    assert labels == ["rul, applied", "health, applied", "rul, average", "health, average"]
+    assert page.run(shown) is False
+    page.run(legend, [0, 1, 2, 3])
+    assert page.run(shown) is True
+
+
 def test_nothing_comes_from_elsewhere(page: Page):
     names = page.browser.execute_script(
         "return performance.getEntriesByType('resource').map(e => e.name)"
