@@ -82,27 +82,33 @@ def updates(trace: Trace) -> Iterator[dict[str, Any]]:
 
 
 _ROUND_TRIP = """
-const done = arguments[arguments.length - 1];
-const all = [...Bokeh.documents[0]._all_models.values()];
-const slider = all.find(m => (m.css_classes || []).includes(arguments[0]));
-const line = all.find(m => m.type === 'GlyphRenderer' && m.name === arguments[2]);
+const [css, value, name, done] = arguments;
+const all = [...Bokeh.documents[0]._all_models.values()].reverse();
+const widget = all.find(m => (m.css_classes || []).includes(css));
+// What answers: the points of a line, or the HTML of the pane with this class.
+const line = all.find(m => m.type === 'GlyphRenderer' && m.name === name);
+const change = line ? line.data_source.properties.data.change
+  : all.find(m => (m.css_classes || []).includes(name)).properties.text.change;
 const start = performance.now();
-const source = line.data_source;
 const listen = () => {
-  source.properties.data.change.disconnect(listen);
+  change.disconnect(listen);
   requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now() - start)));
 };
-source.properties.data.change.connect(listen);
-slider.value = arguments[1];
+change.connect(listen);
+if ('active' in widget) widget.active = value; else widget.value = value;
 """
 
-#: Tab, slider, positions to and fro, line that answers.
-TRIPS = (
+#: Tab, widget, its values to and fro, line or pane that answers.
+TRIPS: tuple[tuple[str, str, tuple[Any, ...], str], ...] = (
     ("live", "slider-floor", (-2.0, -1.0), "rul, applied"),
     ("live", "slider-beta", (1.5, 2.0), "rul, applied"),
+    ("diagram", "slider-ratio", (1.0, 2.5), "diagram"),
     ("crossing", "slider-ratio", (1.0, 2.5), "crossing: raw weight"),
     ("gradnorm", "slider-progress_1", (0.3, 0.9), "GradNorm"),
+    ("sensor", "groups", ([1, 2], [0, 1, 2]), "ticked parameters"),
     ("frequency", "slider-rho", (-0.5, -0.2), "loop L"),
+    ("frequency", "slider-lag", (5.0, 12.0), "loop L"),
+    ("trace", "slider-beta", (1.5, 2.0), "rul: weight"),
 )
 
 
@@ -120,7 +126,8 @@ def round_trips(trace: Trace, repeats: int) -> Iterator[dict[str, Any]]:
             page = Page(browser, address, Path(folder))
             for tab, slider, positions, line in TRIPS:
                 page.open(f"?tab={tab}&ratio=20")
-                page.wait_line(line, "y.length > 0")
+                if line != "diagram":
+                    page.wait_line(line, "y.length > 0")
                 time.sleep(1.0)
                 times = []
                 for _, position in zip(range(repeats), cycle(positions), strict=False):
