@@ -372,6 +372,22 @@ def test_a_log_of_every_fiftieth_step_gets_the_same_verdict(tmp_path):
     assert found.verdict.split(":")[0] == truth.verdict.split(":")[0]
 
 
+def test_a_log_continued_from_a_checkpoint_replaces_what_came_after_it(tmp_path):
+    """Steps 1 to 10, then again from 6, to 8: 9 and 10 were never part of the run that stands."""
+    rows = [(step, 100.0 + step) for step in range(1, 11)]
+    rows += [(step, 200.0 + step) for step in range(6, 9)]
+    file = tmp_path / "run.jsonl"
+    file.write_text(
+        "".join(
+            json.dumps({"step": s, "grad_norm/RUL": a, "grad_norm/health": 1.0}) + "\n"
+            for s, a in rows
+        )
+    )
+    trace = read_trace(file)
+    assert trace.step.tolist() == list(range(1, 9))
+    assert trace.grad_norms[:, 0].tolist() == [101, 102, 103, 104, 105, 206, 207, 208]
+
+
 class TestTheOwnLogOfWandb:
     #: The first bytes of one written by wandb 0.31.
     START = bytes.fromhex("3a572642e1be00f5e104984d00010801c20c0a0a086f63357262")
