@@ -109,11 +109,12 @@ class GabaSpec:
         value: Any = getattr(self, name)
         if isinstance(value, bool) or not isinstance(value, Integral):
             raise InputError(f"{name} = {value!r} is not a whole number >= {least}: {remedy}")
+        value = operator.index(value)
         if abs(value) >= 1 << 63:  # the loops count in 64 bits, and Python does not print more
             raise InputError(f"{name} is a whole number beyond 64 bits: {remedy}")
         if value < least:
             raise InputError(f"{name} = {value} is below {least}: {remedy}")
-        object.__setattr__(self, name, operator.index(value))
+        object.__setattr__(self, name, value)
 
     @classmethod
     def published(cls, n_tasks: int = 2, **changes: Any) -> GabaSpec:
