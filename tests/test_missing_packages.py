@@ -3,10 +3,11 @@
 import pickle
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 
-from gabactl.errors import InputError, MissingPackage, packages_for
+from gabactl.errors import InputError, MissingPackage, Stopped, packages_for
 from gabactl.sweep import load_sweep, run_sweep
 
 #: What is done, the package that is not there, and the extra that brings it.
@@ -78,6 +79,17 @@ def test_a_sweep_that_cannot_begin_leaves_no_folder(option, monkeypatch, tmp_pat
     with pytest.raises(MissingPackage):
         run_sweep(load_sweep("sweep_stability"), tmp_path / "out", **option)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_engine_that_does_not_start_is_one_line(monkeypatch, tmp_path):
+    @contextmanager
+    def broken(*arguments):
+        raise Exception("The current node timed out\nduring startup.")
+        yield
+
+    monkeypatch.setattr("gabactl.sweep.engine._engine", broken)
+    with pytest.raises(Stopped, match=r"did not start \(.*timed out during.*--resume$"):
+        run_sweep(load_sweep("sweep_stability"), tmp_path / "out")
 
 
 def test_a_fault_of_ours_stays_one():

@@ -81,7 +81,8 @@ def run_sweep(
     InputError
         The folder holds something else, or an engine is not installed.
     Stopped
-        Workers kept dying: three attempts in a row finished no chunk; or the disk is full.
+        The engine did not start; workers kept dying, so that three attempts in a row finished no
+        chunk; or the disk is full.
 
     Notes
     -----
@@ -115,7 +116,15 @@ def run_sweep(
     place = Path(folder).absolute()
     with ExitStack() as stack:
         _prepare(sweep, place, resume, stack)
-        run = stack.enter_context(_engine(engine, address, workers))
+        try:
+            run = stack.enter_context(_engine(engine, address, workers))
+        except InputError:
+            raise
+        except Exception as error:  # Ray raises nothing narrower
+            raise Stopped(
+                f"{place}: the engine {engine} did not start ({_cause(error)}): mend the cause, or "
+                "choose another engine, and run again with --resume"
+            ) from error
         stack.enter_context(_progress(sweep, place, progress))
         failures = 0
         while todo := _missing(sweep, place):
