@@ -635,14 +635,19 @@ def run_bounded(
             moved[t] |= logs[t, i] != logs[t - 1, i]
     for first in range(0, loops, LANES):
         # Lanes without a loop of their own repeat the last one.
+        here = min(LANES, loops - first)
         for n in range(LANES):
             who[n] = numbers[min(first + n, loops - 1)]
         for row in range(len(initial)):
+            value = initial[row]
             for n in range(LANES):
-                rows[row * _STRIDE + n] = initial[row]
+                rows[row * _STRIDE + n] = value
         for j in range(len(given)):
-            for n in range(LANES):
-                rows[given[j] * _STRIDE + n] = settings[j, min(first + n, loops - 1)]
+            place = given[j] * _STRIDE
+            for n in range(here):
+                rows[place + n] = settings[j, first + n]
+            for n in range(here, LANES):
+                rows[place + n] = settings[j, loops - 1]
         queue[:] = 0
         slot = 0
         steady = _all_read_from(rows, steps)
@@ -683,5 +688,6 @@ def run_bounded(
         for n in range(0, LANES, at_once):
             _finish(shape, 0, rows, n, logs, 0, queue, slot, who, key)
         for j in range(len(wanted)):
-            for n in range(min(LANES, loops - first)):
-                out[j, first + n] = rows[wanted[j] * _STRIDE + n]
+            place = wanted[j] * _STRIDE
+            for n in range(here):
+                out[j, first + n] = rows[place + n]

@@ -49,7 +49,7 @@ _RANGE = {"float64": 700.0, "float32": 80.0}
 _LANES = general.LANES
 
 #: Kind of the loops that take the general kernel.
-_GENERAL = -1
+_GENERAL = 4
 
 _LN2 = math.log(2.0)
 
@@ -149,19 +149,22 @@ class Runner:
         final = np.empty((log_norms.shape[1], loops if goals is None else 0))
 
         def work(start: int, stop: int) -> None:
-            for kind in np.unique(kinds[start:stop]):
-                chosen = start + np.flatnonzero(kinds[start:stop] == kind)
-                # The general kernel takes a whole piece, so that every loop keeps its lane; what it
-                # makes of the others is not looked at.
-                taken: Any = slice(start, stop) if kind == _GENERAL else chosen
+            here = kinds[start:stop]
+            for kind in np.flatnonzero(np.bincount(here)):
+                mine = here == kind
+                # A slice takes no copy. The general kernel takes a whole piece, so that every loop
+                # keeps its lane; what it makes of the others is not looked at.
+                chosen: Any = slice(start, stop) if mine.all() else start + np.flatnonzero(mine)
+                taken = slice(start, stop) if kind == _GENERAL else chosen
                 rows = {name: column[taken] for name, column in table.items()}
                 aims = None if goals is None else goals.of(taken)
                 with np.errstate(all="ignore"):
                     if kind == _GENERAL:
                         found = self._general(log_norms, lost, rows, aims, self._first + start)
-                        kept: Any = chosen - start
+                        kept: Any = mine
                     else:
-                        found = self._bounded(log_norms, lost, rows, aims, self._first + chosen)
+                        numbers = self._first + np.arange(start, stop)[mine]
+                        found = self._bounded(log_norms, lost, rows, aims, numbers)
                         kept = slice(None)
                 for name in names:
                     single[name][chosen] = found.single[name][kept]
@@ -178,9 +181,9 @@ class Runner:
 
     def _kinds(self, log_norms: NDArray[np.float64], table: Table) -> NDArray[np.int8]:
         """Which kernel each loop takes, by its own settings alone."""
-        kinds = np.where(table["rho"] != 0, 1, 0) + np.where(table["noise"] > 0, 2, 0)
+        kinds = (table["rho"] != 0) + np.int8(2) * (table["noise"] > 0)
         kinds[~self.bounded_loops(log_norms, table)] = _GENERAL
-        return kinds.astype(np.int8)
+        return kinds
 
     def bounded_loops(self, log_norms: NDArray[np.float64], table: Table) -> NDArray[np.bool_]:
         """Which loops cannot leave the bounds of the fast kernel, shape (loops,).
@@ -234,7 +237,7 @@ class Runner:
         settings = {
             "pole": pole,
             "gain": (1 - pole) / (k - 1),
-            "response": -table["rho"] * (1 - a),
+            "response": table["rho"] * (a - 1),
             "noise": table["noise"] / _LN2,
             "next": table["warmup"],
             **{name: table[name] for name in ("floor", "interval", "a", "amplitude")},
