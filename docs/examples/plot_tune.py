@@ -39,7 +39,7 @@ with plots.style():
 # With its units mended the same run spans 0.14 to 6.9, and needs no floor to speak of:
 
 rescaled = tune(Workload(50.0 / 346.0, 2400.0 / 346.0))
-print(rescaled.units)
+print(rescaled.advice)
 print(f"floor {rescaled.spec.floor:g}")
 
 # %%
