@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -223,3 +224,16 @@ def test_the_bundled_run_alarms():
     state = sums.state("fd001-gaba", False, 0.0, 500)
     assert state.alarms
     assert state.plot().get_xlabel() == "step"
+
+
+def test_the_alarm_is_for_more_steps_than_asked_and_for_any_lost_reading():
+    from gabactl.watch import _Sums
+
+    sums = _Sums()
+    sums.add(load_bundled("fd001-gaba"))
+    state = sums.state("fd001-gaba", False, 0.0, 500)
+    at_the_limit = dataclasses.replace(state, saturated_for=500)
+    assert at_the_limit.alarms == ()
+    assert len(dataclasses.replace(at_the_limit, saturated_for=501).alarms) == 1
+    lost = dataclasses.replace(at_the_limit, non_finite=1, last_non_finite=7)
+    assert lost.alarms == ("1 reading(s) not finite, the last at step 7",)
