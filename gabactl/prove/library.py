@@ -70,7 +70,7 @@ def load(path: Path) -> tuple[Theorem, ...]:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"{path}: does not run ({type(error).__name__}: {error})") from error
     found = [
         replace(item, family=file.stem)

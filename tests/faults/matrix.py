@@ -184,9 +184,12 @@ _HOSTILE = """
 Every reader is fed files made from good ones: bits, bytes, words and lines changed; JSON and TOML
 trees with values, keys and shapes changed; Arrow and Parquet files whose headers are changed and
 whose lengths are mended again, or that hold strange tables; zip archives with paths that lead out,
-links, doubles and bombs; checkpoints whose pickles are changed or would run something. Input n of
-a reader is a function of the reader, the seed and n. A second run lets the coverage of the
-reader's code choose what to change further (atheris).
+links, doubles and bombs; checkpoints whose pickles are changed or would run something, with which
+a step is then trained; recordings that are cut, and then watched, resumed and finished; folders of
+sweeps and campaigns; addresses, headers and uploads of the dashboard; addresses, redirects and
+announced lengths of a download. A theorem file is the user's own code: what it declares, and what
+the process that runs it answers, are data. Input n of a reader is a function of the reader, the seed and n. A second run lets the coverage of the
+reader's code choose what to change further (atheris); the tests let Hypothesis draw the changes.
 
 Each reader runs in a process of its own: 5 s of processor time for each input, a cap on the
 address space above that of the idle process, and a guard in the interpreter that refuses, and

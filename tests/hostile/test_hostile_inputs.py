@@ -77,6 +77,26 @@ def test_found_cases_stay_mended(
     assert verdict != "finding", what
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        b"x = 1\0", b"x = '\xff'", b"x = " + b"(" * 100_000 + b")" * 100_000,
+        b"x = " + b"-" * 200_000 + b"1", b"x = " + b"9" * 5000, b"raise SystemExit(0)",
+        b"raise ValueError('a\\nb\\x1b[2J')", b"",
+    ],
+    ids=["null", "not-utf8", "brackets", "minus", "digits", "exits", "escapes", "empty"],
+)  # fmt: skip
+def test_theorem_files_that_do_not_run(code: bytes, tmp_path: Path) -> None:
+    from gabactl.errors import InputError, printable
+    from gabactl.prove.library import load
+
+    file = tmp_path / "theorems.py"
+    file.write_bytes(code)
+    with pytest.raises(InputError) as refused:
+        load(file)
+    assert printable(str(refused.value)) == str(refused.value)
+
+
 def test_cases_are_small() -> None:
     assert sum(case.stat().st_size for case in CASES.glob("*/*")) < 400_000
 
