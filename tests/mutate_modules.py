@@ -512,7 +512,17 @@ def _digest(files: list[Any]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _known(file: Path | None, module: str, source: str, tests: str) -> dict[str, str]:
+def report(module: str, file: Path) -> dict[str, Any]:
+    """The summary of what a file of outcomes knows of a module as it is now, running nothing."""
+    path = ROOT / f"gabactl/{module.replace('.', '/')}.py"
+    mutants = mutants_of(ast.parse(path.read_text(encoding="utf-8")))
+    known = _known(file, module, _digest([path]), None)
+    tried = [m for m in mutants if m.name in known]
+    outcomes = {m.number: known[m.name] for m in tried}
+    return _summary(module, tried, len(mutants), outcomes, 0.0)
+
+
+def _known(file: Path | None, module: str, source: str, tests: str | None) -> dict[str, str]:
     """Outcomes by name of an earlier run on the same code.
 
     What survived counts only if the tests are the same, too: they may have learnt to catch it.
@@ -524,7 +534,7 @@ def _known(file: Path | None, module: str, source: str, tests: str) -> dict[str,
         row["name"]: row["outcome"]
         for row in rows
         if (row["module"], row["source"]) == (module, source)
-        and (row["tests"] == tests or row["outcome"] != "survived")
+        and (tests in (None, row["tests"]) or row["outcome"] != "survived")
     }
 
 
@@ -570,14 +580,17 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of that choice")
     parser.add_argument("--only", help="mutants whose name holds this text")
     parser.add_argument("--resume", type=Path, help="note each outcome here, and go on from there")
+    parser.add_argument("--report", type=Path, help="run nothing: what such a file knows so far")
     parser.add_argument("-o", "--output", type=Path, help="write the result as JSON")
     options = parser.parse_args()
+    chosen = options.module or list(MODULES)
+    if options.report:
+        return _tell([report(module, options.report) for module in chosen], options.output)
     import pytest
 
     os.chdir(ROOT)
     os.environ["OMP_NUM_THREADS"] = "1"
     _quiet_profile()
-    chosen = options.module or list(MODULES)
     tests = sorted({test for module in chosen for test in MODULES[module]})
     doctests = [f"gabactl/{module.replace('.', '/')}.py" for module in chosen]
     plugin = Mutations(options)
@@ -588,7 +601,12 @@ def main() -> int:
     if len(plugin.results) != len(chosen):
         print("no result: the tests could not be collected, or the run was stopped")
         return 1
-    for result in plugin.results:
+    return _tell(plugin.results, options.output)
+
+
+def _tell(results: list[dict[str, Any]], output: Path | None) -> int:
+    """Print and write the results; 1 when too many survive."""
+    for result in results:
         print(
             "{module}: {tried} of {mutants} mutants, {caught} caught, {timeout} timed out, "
             "{equivalent} equivalent, {survived} survived: {caught_fraction:.1%} "
@@ -596,13 +614,10 @@ def main() -> int:
         )
         for text in result["equivalents_that_are_not"]:
             print(f"  named equivalent, but caught or not there: {text}")
-    if options.output:
-        document = {"command": "python tests/mutate_modules.py", "modules": plugin.results}
-        text = json.dumps(document, indent=2) + "\n"
-        options.output.write_text(text, encoding="utf-8")
-    bad = [
-        r for r in plugin.results if r["caught_fraction"] < LEAST or r["equivalents_that_are_not"]
-    ]
+    if output:
+        document = {"command": "python tests/mutate_modules.py", "modules": results}
+        output.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    bad = [r for r in results if r["caught_fraction"] < LEAST or r["equivalents_that_are_not"]]
     return 1 if bad else 0
 
 

@@ -484,11 +484,43 @@ def test_a_gain_within_1e_11_of_one_touches_it(side):
     w = np.linspace(1.0, 1.4, 400_001)
     values = np.abs(loop.at(w))
     at = w[values.argmax() if side < 0 else values.argmin()]
-    extreme = abs(complex(loop.at(at)))
+    w = np.linspace(at - 2e-6, at + 2e-6, 4001)
+    values = np.abs(loop.at(w))
+    extreme = values.max() if side < 0 else values.min()
     touching = (loop * ((1 + side * 5e-12) / extreme)).gain_crossings()
     assert touching.size
     assert np.abs(touching - at).max() < 1e-4
-    assert (loop * ((1 + side * 1e-9) / extreme)).gain_crossings().size == 0
+    assert (loop * ((1 + side * 1.5e-11) / extreme)).gain_crossings().size == 0
+
+
+def test_what_is_close_to_either_end_is_the_end(monkeypatch):
+    loop = Rational.of([], [0.5, 0.3, 0.0], 0.7)
+    monkeypatch.setattr(Rational, "_search", lambda *_: [5e-13, 1.0, math.pi - 5e-13])
+    assert loop.phase_crossings().tolist() == [0.0, 1.0, math.pi]
+    kept = [1.5e-12, math.pi - 1.5e-12]
+    monkeypatch.setattr(Rational, "_search", lambda *_: kept)
+    assert loop.phase_crossings().tolist() == [0.0, *kept, math.pi]
+    monkeypatch.setattr(Rational, "_search", lambda *_: [])
+    for excess, found in [(5e-15, [0.0]), (1.5e-14, [])]:
+        assert Rational.of([], [0.5], 0.5 * (1 + excess)).gain_crossings().tolist() == found
+
+
+def test_as_many_arcs_as_allowed_are_allowed(monkeypatch):
+    sizes = []
+    arc = Rational._arc
+    monkeypatch.setattr(
+        Rational, "_arc", lambda self, lo, hi: (sizes.append(lo.size), arc(self, lo, hi))[1]
+    )
+    loop = Rational.of([], [0.95 * np.exp(1j), 0.95 * np.exp(-1j), 0.3], 0.05)
+    found = loop.gain_crossings()
+    monkeypatch.setattr(_rational, "_MOST_ARCS", max(sizes))
+    assert loop.gain_crossings().tolist() == found.tolist()
+    monkeypatch.setattr(_rational, "_MOST_ARCS", max(sizes) - 1)
+    with pytest.raises(InputError, match="crossings cannot be told apart"):
+        loop.gain_crossings()
+    # Nearly 1 everywhere is neither 1 everywhere nor a crossing.
+    with pytest.raises(InputError, match="crossings cannot be told apart"):
+        Rational.of([], [0.0], 1 + 1.5e-13).gain_crossings()
 
 
 def test_no_crossing_without_a_loop_or_where_the_gain_is_one_everywhere():
