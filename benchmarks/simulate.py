@@ -16,9 +16,9 @@
    The machine's bound is the larger of two: its vector instructions that need an arithmetic port, at
    the rate the machine does multiply-adds (two a cycle with 512 bits), and its divisions and roots,
    which have a unit of their own. Loads and stores run beside them. The FLOP bound is lower and out
-   of reach for this work: it takes every operation for half a multiply-add and takes comparisons,
-   the larger or smaller of two, table look-ups and work on exponents for nothing, and these are more
-   than half of a step.
+   of reach for this work: it takes every operation for half a multiply-add, which most are not, and
+   takes comparisons, the larger or smaller of two, table look-ups and work on exponents for nothing,
+   and these are a third to a half of a step.
 """
 
 from __future__ import annotations
