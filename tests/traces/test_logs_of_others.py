@@ -388,6 +388,35 @@ def test_a_log_continued_from_a_checkpoint_replaces_what_came_after_it(tmp_path)
     assert trace.grad_norms[:, 0].tolist() == [101, 102, 103, 104, 105, 206, 207, 208]
 
 
+@pytest.mark.parametrize("missing", [(), ("val/loss/RUL",), ("loss/health",)])
+def test_of_two_losses_of_a_task_that_beside_the_norm_is_taken(tmp_path, missing):
+    row = {
+        "step": 1,
+        "train/grad_norm/RUL": 3.0,
+        "train/grad_norm/health": 1.0,
+        "train/loss/RUL": 5.0,
+        "train/loss/health": 6.0,
+        "val/loss/RUL": 7.0,
+        "val/loss/health": 8.0,
+    }
+    missing = {f"train/{m}" if m == "loss/health" else m for m in missing}
+    row = {name: value for name, value in row.items() if name not in missing}
+    file = tmp_path / "run.jsonl"
+    file.write_text(json.dumps(row) + "\n")
+    losses = read_trace(file).losses
+    # The only other one stands in where the task has none beside its norm.
+    assert losses.tolist() == [[5.0, 8.0 if "train/loss/health" in missing else 6.0]]
+
+
+def test_losses_of_some_tasks_alone_are_left_out(tmp_path):
+    file = tmp_path / "run.jsonl"
+    row = {"step": 1, "grad_norm/RUL": 3.0, "grad_norm/health": 1.0, "loss/RUL": 5.0}
+    file.write_text(json.dumps(row) + "\n")
+    trace = read_trace(file)
+    assert trace.grad_norms.tolist() == [[3.0, 1.0]]
+    assert trace.losses is None
+
+
 class TestTheOwnLogOfWandb:
     #: The first bytes of one written by wandb 0.31.
     START = bytes.fromhex("3a572642e1be00f5e104984d00010801c20c0a0a086f63357262")
