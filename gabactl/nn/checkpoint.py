@@ -225,16 +225,18 @@ def check_optimizer(saved: Any, optimizer: torch.optim.Optimizer) -> dict[str, A
     """
     if not isinstance(saved, Mapping):
         raise TypeError("no state dict")
+    groups = []
     for before, group in zip(
         saved["param_groups"], optimizer.state_dict()["param_groups"], strict=True
     ):
-        # An older torch knew fewer options, for which this one has defaults.
+        # An older torch knew fewer options: those that are not there are as now.
         if not {"params", "lr"} <= set(before) <= set(group):
             raise TypeError("other options")
         check_plain(before, {name: group[name] for name in before})
         # Of all of them only the rate changes in the course of a run.
         if any(_listed(before[name]) != _listed(group[name]) for name in set(before) - {"lr"}):
             raise ValueError("other options")
+        groups.append({**group, **before})
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     own: dict[int, dict[str, Tensor | None]] = {}
     for index, state in saved["state"].items():
@@ -249,7 +251,7 @@ def check_optimizer(saved: Any, optimizer: torch.optim.Optimizer) -> dict[str, A
             if value.shape != (() if name == "step" else parameters[index].shape):
                 raise ValueError("a state of another shape")
             own[index][name] = value.clone()
-    return {"state": own, "param_groups": saved["param_groups"]}
+    return {"state": own, "param_groups": groups}
 
 
 def _listed(value: Any) -> Any:
