@@ -141,19 +141,20 @@ def serve(
     """
     server = make_server(trace, view, port)
     address = f"http://{ADDRESS}:{server.port}/"
-    server.start()
-    if ready is not None:
-        ready(address)
-    if browser:
-        import webbrowser
-
-        server.io_loop.add_callback(webbrowser.open, address)
 
     def stop(*_: Any) -> None:
         server.io_loop.add_callback_from_signal(server.io_loop.stop)
 
+    # Before the address is told: whoever reads it may stop the server at once.
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        server.start()
+        if ready is not None:
+            ready(address)
+        if browser:
+            import webbrowser
+
+            server.io_loop.add_callback(webbrowser.open, address)
         server.io_loop.start()
     finally:
         for number, handler in before.items():
