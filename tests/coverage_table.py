@@ -226,12 +226,12 @@ def page(text: str, record: dict[str, Any]) -> str:
         shown = f"`` {at} ``".replace("|", "\\|") if at else "all of it"
         gaps.append(f"| `{file.removeprefix('gabactl/')}`, `{owner}` | {shown} | {reason} |")
     mutation = [
-        "| module | mutants | caught | out of time | equivalent | survived | caught of the others |",
+        "| module | tried | caught | out of time | equivalent | survived | caught of the others |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for result in json.loads(MUTATION.read_text(encoding="utf-8"))["modules"]:
         mutation.append(
-            "| `{module}` | {tried} | {caught} | {timeout} | {equivalent} | {survived} | "
+            "| `{module}` | {tried} of {mutants} | {caught} | {timeout} | {equivalent} | {survived} | "
             "{caught_fraction:.1%} |".format(**result)
         )
     for name, lines in (("coverage", coverage), ("gaps", gaps), ("mutation", mutation)):
