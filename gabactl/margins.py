@@ -425,18 +425,16 @@ def _without_margins(
 def _critical_gains(rational: Rational) -> list[tuple[float, float]]:
     """Positive factors that put a closed-loop pole on the circle, with its frequency."""
     w = rational.phase_crossings()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        values = np.real(rational.at(w))
-        factors = -1.0 / values
+    # A zero of the loop on the circle, met to rounding, is no crossing at some huge gain.
+    numerator = rational.numerator
+    rounding = 64 * np.finfo(float).eps * float(np.abs(numerator).sum())
+    w = w[np.abs(np.polyval(numerator, np.exp(1j * w))) > rounding]
+    factors = -1.0 / np.real(rational.at(w))
     # With open-loop poles on the circle a factor of 0 is itself critical, and no margin.
     least = 0.0
     if stability_of(rational.denominator).verdict == "neutral":
         least = 1e-9
-    return [
-        (float(k), float(at))
-        for k, at in zip(factors, w, strict=True)
-        if np.isfinite(k) and k > least
-    ]
+    return [(float(k), float(at)) for k, at in zip(factors, w, strict=True) if k > least]
 
 
 def _gain_margins(

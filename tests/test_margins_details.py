@@ -751,3 +751,17 @@ def test_json_has_a_reason_beside_every_null():
             for name, value in report.items():
                 if value is None and not name.endswith("_db"):
                     assert name in report["reasons"], name
+
+
+@pytest.mark.parametrize(
+    ("numerator", "denominator", "expected"),
+    [
+        # (1 + k) z^2 + (2 k - 1/2) z + k: Jury's three conditions hold for every k > 0.
+        ([1, 2, 1], [1, -0.5, 0], ((0.0, math.inf),)),
+        # z^2 + (k - 1/2) z + k: the product of the roots is k.
+        ([1, 1], [1, -0.5, 0], ((0.0, 1.0),)),
+    ],
+)
+def test_a_zero_on_the_circle_is_no_critical_gain(numerator, denominator, expected):
+    ranges = stabilising_gains(control.TransferFunction(numerator, denominator, 1))
+    assert np.asarray(ranges) == pytest.approx(np.asarray(expected), rel=1e-9)

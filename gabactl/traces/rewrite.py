@@ -172,9 +172,8 @@ def write_parquet(trace: Trace, path: str | Path) -> Path:
             arrays.append(pa.array(column, type=kind, mask=mask, from_pandas=False))
     for task, table in (trace.param_norms or {}).items():
         flat = pa.array(table.reshape(-1).astype(kind.to_pandas_dtype()), from_pandas=False)
-        mask = pa.array(np.isnan(table).all(axis=1))
         fields.append(pa.field(f"param_norms_{task}", pa.list_(kind, table.shape[1])))
-        arrays.append(pa.FixedSizeListArray.from_arrays(flat, type=fields[-1].type, mask=mask))
+        arrays.append(pa.FixedSizeListArray.from_arrays(flat, type=fields[-1].type))
     header = {**trace.metadata, "complete": not trace.truncated}
     schema = pa.schema(fields, metadata={METADATA_KEY: dump_metadata(header, short_name(path))})
     batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
@@ -301,13 +300,32 @@ def _write_batches(file: BinaryIO, schema: Any, batches: Iterator[Any]) -> None:
         pending: list[Any] = []
         rows = 0
         for batch in batches:
-            pending.append(batch)
+            pending.append(_with_nan_lists(batch))
             rows += batch.num_rows
             if rows >= _ROW_GROUP:
                 writer.write_table(pa.Table.from_batches(pending, schema))
                 pending, rows = [], 0
         if rows:
             writer.write_table(pa.Table.from_batches(pending, schema).combine_chunks())
+
+
+def _with_nan_lists(batch: Any) -> Any:
+    """The batch with lists of NaN in place of null lists, which mean the same: nothing measured.
+
+    Arrow before 26 cannot read a null list of fixed size back from Parquet.
+    """
+    import pyarrow as pa
+
+    for i, field in enumerate(batch.schema):
+        column = batch.column(i)
+        if pa.types.is_fixed_size_list(field.type) and column.null_count:
+            kept = np.asarray(column.is_valid())
+            values = np.full((len(column), field.type.list_size), np.nan)
+            values[kept] = column.drop_null().flatten().to_numpy().reshape(-1, field.type.list_size)
+            flat = pa.array(values.reshape(-1), type=field.type.value_type, from_pandas=False)
+            lists = pa.FixedSizeListArray.from_arrays(flat, type=field.type)
+            batch = batch.set_column(i, field, lists)
+    return batch
 
 
 @contextlib.contextmanager

@@ -11,11 +11,12 @@ import textwrap
 import time
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from helpers_traces import TASKS, assert_rows_are_true, some_columns, trace_or_complaint, write_some
 
 from gabactl.errors import InputError
-from gabactl.traces import TraceWriter, finish, iter_trace, read_trace
+from gabactl.traces import TraceWriter, finish, iter_trace, read_trace, write_parquet
 from gabactl.traces.stream import END, StreamReader
 
 
@@ -383,6 +384,10 @@ def test_float32_and_parameter_norms(tmp_path):
             )
         trace = read_trace(writer.path)
         pieces = list(iter_trace(writer.path))
+    # Arrow before 26 writes null lists of fixed size into Parquet and cannot read them.
+    again = write_parquet(trace, tmp_path / "again.parquet")
+    for file in (path, again):
+        assert pq.read_table(file).column("param_norms_rul").null_count == 0
     for read in (trace, read_trace(path)):
         assert read.precision == "float32"
         np.testing.assert_array_equal(read.param_norms["health"], 2 * norms)
