@@ -151,8 +151,8 @@ def test_a_machine_without_wide_tables_gets_the_same_bits(name, bits):
     np.testing.assert_array_equal(here, there)
 
 
-def test_a_disturbance_that_stays_gives_the_bits_of_one_that_is_worked_out_anew(monkeypatch):
-    # Tiny changes that vanish in the rounding of an octave: every step is worked out anew.
+def test_a_disturbance_that_stays_equals_one_that_is_worked_out_anew():
+    # One unit in the last place of a difference, and every step is worked out anew.
     profile = levels([[5.0, 2.0, 0.3], [80.0, 2.0, 7.0]], [37, 90], n_tasks=3)
     held = profile.log_norms
     moving = held.copy()
