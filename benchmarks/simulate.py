@@ -19,6 +19,9 @@
    of reach for this work: it takes every operation for half a multiply-add, which most are not, and
    takes comparisons, the larger or smaller of two, table look-ups and work on exponents for nothing,
    and these are a third to a half of a step.
+
+All take turns, and the least time of each counts: on a machine that others use too, a slow moment hits
+them alike.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ import argparse
 import json
 import math
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,49 +99,81 @@ def compiled_loop(profile: Profile) -> np.ndarray:
     return CompiledLoop(SPEC, PLANT).advance(profile.log_norms, profile.lost).weights[:, 0]
 
 
-def one_loop(steps: int) -> dict[str, Any]:
-    """Times of the three, and how far they differ."""
-    profile = levels([2, 8, 3, 5], [steps // 4] * 4)
+#: Variants of a batch: name, whether the disturbance moves, gain of the plant, noise, precision.
+VARIANTS = (
+    ("open loop", False, 0.0, 0.0, "float64"),
+    ("open loop, moving", True, 0.0, 0.0, "float64"),
+    ("closed loop", False, 0.5, 0.0, "float64"),
+    ("closed loop, noise", False, 0.5, 0.3, "float64"),
+    ("open loop, float32", False, 0.0, 0.0, "float32"),
+    ("closed loop, float32", False, 0.5, 0.0, "float32"),
+)
+
+
+def in_turn(
+    contenders: dict[str, tuple[Callable[[], object], int]], turns: int
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """The least seconds of each contender, and the best of the machine, over turns taken by all.
+
+    A machine that others use is slow for seconds at a time: in turns, all meet its good moments.
+    """
+    least = dict.fromkeys(contenders, math.inf)
+    machine = measure()
+    for turn in range(turns):
+        for name, (contender, times) in contenders.items():
+            least[name] = min(least[name], best(contender, times))
+        if turn % 4 == 3:
+            for key, value in measure().items():
+                if "_per_s" in key:
+                    machine[key] = max(machine[key], value)
+                elif key == "step_wait_s":
+                    machine[key] = min(machine[key], value)
+    return least, machine
+
+
+def single(profile: Profile, least: dict[str, float], machine: dict[str, Any]) -> dict[str, Any]:
+    """What one loop took in the three ways, and how far they differ."""
     reference = numpy_loop(profile)
-    control_weights = control_loop(profile)
-    record: dict[str, Any] = {
+    return {
         "steps": profile.steps,
-        "control_differs_by": float(np.abs(control_weights - reference).max()),
+        "control_differs_by": float(np.abs(control_loop(profile) - reference).max()),
         "compiled_differs_by": float(np.abs(compiled_loop(profile) - reference).max()),
-        "control_s": best(lambda: control_loop(profile), 5),
-        "numpy_s": best(lambda: numpy_loop(profile), 3),
-        "compiled_s": best(lambda: compiled_loop(profile), 400),
+        "control_s": least["control"],
+        "numpy_s": least["numpy"],
+        "compiled_s": least["compiled"],
+        "times_faster_than_control": least["control"] / least["compiled"],
+        "wanted_times_faster": WANTED_SINGLE,
+        "times_faster_than_numpy": least["numpy"] / least["compiled"],
+        "wait_bound_s": profile.steps * machine["step_wait_s"],
     }
-    record["times_faster_than_control"] = record["control_s"] / record["compiled_s"]
-    record["wanted_times_faster"] = WANTED_SINGLE
-    record["times_faster_than_numpy"] = record["numpy_s"] / record["compiled_s"]
-    return record
 
 
-def batch(
-    loops: int, steps: int, machine: dict[str, Any], control_per_step: float
-) -> list[dict[str, Any]]:
-    """Times of a batch in its variants, and the bounds."""
-    k = 3
-    profile = constant(50.0, steps, n_tasks=k)
-    wandering = np.random.default_rng(0).normal(0.0, 0.1, (steps, k)).cumsum(axis=0)
-    moving = Profile(profile.log_norms + wandering)
-    rows = []
-    for name, disturbance, rho, noise, dtype in (
-        ("open loop", profile, 0.0, 0.0, "float64"),
-        ("open loop, moving", moving, 0.0, 0.0, "float64"),
-        ("closed loop", profile, 0.5, 0.0, "float64"),
-        ("closed loop, noise", profile, 0.5, 0.3, "float64"),
-        ("open loop, float32", profile, 0.0, 0.0, "float32"),
-        ("closed loop, float32", profile, 0.5, 0.0, "float32"),
-    ):
+def batches(loops: int, steps: int) -> dict[str, tuple[Callable[[], object], int]]:
+    """The variants of a batch, to be timed."""
+    still = constant(50.0, steps, n_tasks=3)
+    wandering = np.random.default_rng(0).normal(0.0, 0.1, (steps, 3)).cumsum(axis=0)
+    moving = Profile(still.log_norms + wandering)
+    contenders: dict[str, tuple[Callable[[], object], int]] = {}
+    for name, moves, rho, noise, dtype in VARIANTS:
         table = {"rho": np.full(loops, rho), "a": 0.9, "noise": noise}
         options: dict[str, Any] = {"settling": False, "stability": False, "dtype": dtype}
-        seconds = best(
-            lambda d=disturbance, t=table, o=options: run_batch(d, t, **o),  # type: ignore[misc]
-            15,
-        )
-        cost = operations(k, rho != 0, noise > 0, dtype, disturbance is moving)
+        contenders[name] = partial(run_batch, moving if moves else still, table, **options), 2
+    return contenders
+
+
+def bounds(
+    loops: int,
+    steps: int,
+    least: dict[str, float],
+    machine: dict[str, Any],
+    control_per_step: float,
+) -> list[dict[str, Any]]:
+    """What each variant of a batch took, beside what the machine could do at best."""
+    k = 3
+    rows = []
+    for name, moves, rho, noise, dtype in VARIANTS:
+        seconds = least[name]
+        cost = operations(k, rho != 0, noise > 0, dtype, moves)
         suffix = "" if dtype == "float64" else "_float32"
         peak = machine["flop_per_s" + suffix]
         bound = cost["flop"] * loops * steps / peak
@@ -201,17 +238,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--loops", type=int, default=10_000)
+    parser.add_argument("--turns", type=int, default=12, help="of which the least time counts")
     parser.add_argument("--scaling", action="store_true", help="also 10^3 to 10^6 loops")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("-o", "--output", type=Path, help="also write the record here, as JSON")
     given = parser.parse_args()
-    machine = measure()
-    single = one_loop(given.steps)
-    many = batch(given.loops, 1000, machine, single["control_s"] / single["steps"])
-    record: dict[str, Any] = {"machine": machine, "one_loop": single, "batch": many}
+    profile = levels([2, 8, 3, 5], [given.steps // 4] * 4)
+    contenders: dict[str, tuple[Callable[[], object], int]] = {
+        "control": (lambda: control_loop(profile), 2),
+        "numpy": (lambda: numpy_loop(profile), 1),
+        "compiled": (lambda: compiled_loop(profile), 50),
+        **batches(given.loops, 1000),
+    }
+    least, machine = in_turn(contenders, given.turns)
+    one = single(profile, least, machine)
+    many = bounds(given.loops, 1000, least, machine, one["control_s"] / one["steps"])
+    record: dict[str, Any] = {"machine": machine, "one_loop": one, "batch": many}
     if given.scaling:
         record["scaling"] = scaling(10**6)
-    record["one_loop"]["wait_bound_s"] = single["steps"] * machine["step_wait_s"]
     if given.output is not None:
         write_text(given.output, json.dumps(record, indent=2) + "\n")
     if given.json:
@@ -220,17 +264,17 @@ def main() -> None:
     print(
         f"machine: {machine['flop_per_s'] / 1e9:.1f} GFLOP/s, {machine['byte_per_s'] / 1e9:.1f} GB/s, one core"
     )
-    print(f"one loop, {single['steps']:,} steps:")
+    print(f"one loop, {one['steps']:,} steps:")
     print(
-        f"  python-control  {1e3 * single['control_s']:9.2f} ms   differs by {single['control_differs_by']:.1e}"
+        f"  python-control  {1e3 * one['control_s']:9.2f} ms   differs by {one['control_differs_by']:.1e}"
     )
-    print(f"  NumPy           {1e3 * single['numpy_s']:9.2f} ms")
+    print(f"  NumPy           {1e3 * one['numpy_s']:9.2f} ms")
     print(
-        f"  compiled        {1e3 * single['compiled_s']:9.2f} ms   differs by {single['compiled_differs_by']:.1e}"
+        f"  compiled        {1e3 * one['compiled_s']:9.2f} ms   differs by {one['compiled_differs_by']:.1e}"
     )
     print(
-        f"  compiled is {single['times_faster_than_control']:,.0f}x python-control, {single['times_faster_than_numpy']:,.0f}x NumPy; "
-        f"{1e3 * single['wait_bound_s']:.2f} ms is what steps written as they stand wait for; wanted {single['wanted_times_faster']:,.0f}x"
+        f"  compiled is {one['times_faster_than_control']:,.0f}x python-control, {one['times_faster_than_numpy']:,.0f}x NumPy; "
+        f"{1e3 * one['wait_bound_s']:.2f} ms is what steps written as they stand wait for; wanted {one['wanted_times_faster']:,.0f}x"
     )
     print(f"batch, {given.loops:,} loops x 1,000 steps, K = 3:")
     for row in many:
