@@ -40,8 +40,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from machine import best, measure
 
-from gabactl._kernels.bounded import row_names
 from gabactl._kernels.cost import operations
+from gabactl._kernels.rows import row_names
 from gabactl.batch import run_batch
 from gabactl.controller import Controller
 from gabactl.files import write_text

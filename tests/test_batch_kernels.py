@@ -7,9 +7,10 @@ import pytest
 from numba import njit, types
 from numba.extending import intrinsic
 
-from gabactl._kernels import bounded, runner, vectors
+from gabactl._kernels import runner, vectors
 from gabactl._kernels.controller import codes
 from gabactl._kernels.loop import run_loop
+from gabactl._kernels.rows import LIMITS, MAX_TASKS
 from gabactl.batch import complete_parameters, run_batch
 from gabactl.controller import Controller
 from gabactl.errors import InputError
@@ -74,7 +75,7 @@ def test_loops_that_might_overflow_take_the_general_kernel():
     inside |= {"rho": [0.5, 0.5, 0.0, -60.0, 0.5], "noise": [0.3, 0.3, 0.0, 0.0, 100.0]}
     assert fast(profile, inside).tolist() == [True, True, False, False, False]
     assert not fast(profile, {"beta": 0.9}, law=1).any()
-    assert not fast(constant(2.0, 10, n_tasks=bounded.MAX_TASKS + 1), {"floor": 0.01}).any()
+    assert not fast(constant(2.0, 10, n_tasks=MAX_TASKS + 1), {"floor": 0.01}).any()
     assert not fast(Profile(np.full((5, 2), 750.0)), {}).any()
     assert not fast(Profile(np.array([[0.0, -np.inf], [0.0, 0.0]])), {}).any()
     # e^45 is a float32, and its square is not.
@@ -83,7 +84,7 @@ def test_loops_that_might_overflow_take_the_general_kernel():
 
 
 def test_extremes_within_the_bounds_stay_finite():
-    ratio = np.exp(bounded.LIMITS["float64"][0] - 3.1)
+    ratio = np.exp(LIMITS["float64"][0] - 3.1)
     out = run_batch(constant(ratio, 4000), {"warmup": 0}, settling=False, stability=False)
     np.testing.assert_allclose(out["final_log_spread"], np.log(0.05 * (1 + ratio)), rtol=1e-9)
     np.testing.assert_allclose(out["worst_log_spread"], np.log(ratio), rtol=0.05)

@@ -7,7 +7,8 @@ from typing import Any
 from llvmlite import binding, ir  # type: ignore[import-untyped]
 from numba import typeof
 
-from gabactl._kernels.bounded import LIMITS, Step, layout
+from gabactl._kernels.rows import LIMITS, layout
+from gabactl._kernels.step import Step
 from gabactl._kernels.vectors import Lanes, use_wide_vectors
 
 __all__ = ["operations"]

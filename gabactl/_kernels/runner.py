@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gabactl._kernels import batch as general
-from gabactl._kernels import bounded
+from gabactl._kernels.bounded import run_bounded
 from gabactl._kernels.controller import COMPLEMENT, HOLD, RENORMALISE
 from gabactl._kernels.random import LARGEST_NORMAL
+from gabactl._kernels.rows import LIMITS, MAX_TASKS, OUTPUTS, initial_rows, layout, row_names
 
 __all__ = ["FIGURES", "SETTLING_FIGURES", "Figures", "Goals", "Runner", "constants_of"]
 
@@ -197,14 +198,14 @@ class Runner:
         steps, k = log_norms.shape
         loops = len(table["beta"])
         if (
-            k > bounded.MAX_TASKS
+            k > MAX_TASKS
             or self._codes != (COMPLEMENT, RENORMALISE, HOLD)
             or not np.isfinite(log_norms).all()
         ):
             return np.zeros(loops, dtype=bool)
         spread = float((log_norms.max(axis=1) - log_norms.min(axis=1)).max())
         size = float(np.abs(log_norms).max())
-        contribution, reading, _ = bounded.LIMITS[self._dtype.name]
+        contribution, reading, _ = LIMITS[self._dtype.name]
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
             moving = np.maximum(steps + table["interval"] - table["warmup"], 0.0)
             weights = np.minimum(
@@ -251,20 +252,20 @@ class Runner:
                 **{f"weight_above {i}": goals.weights[i] + goals.bands[0] for i in range(k)},
                 **{f"weight_below {i}": goals.weights[i] - goals.bands[0] for i in range(k)},
             }
-        rows = {name: n for n, name in enumerate(bounded.row_names(k))}
-        wanted = [*bounded.OUTPUTS, *(f"ema {i}" for i in range(k))]
+        rows = {name: n for n, name in enumerate(row_names(k))}
+        wanted = [*OUTPUTS, *(f"ema {i}" for i in range(k))]
         out = np.empty((len(wanted), loops), dtype=self._dtype)
-        bounded.run_bounded(
-            bounded.layout(k, feedback, feedback and self._delay > 0, noisy, goals is not None),
+        run_bounded(
+            layout(k, feedback, feedback and self._delay > 0, noisy, goals is not None),
             np.ascontiguousarray((log_norms[:, :-1] - log_norms[:, -1:]) / _LN2, self._dtype),
             lost.any(axis=1),
             np.array([rows[name] for name in settings]),
             np.stack(list(settings.values())).astype(self._dtype, copy=False),
-            np.array(bounded.initial_rows(k), dtype=self._dtype),
+            np.array(initial_rows(k), dtype=self._dtype),
             numbers,
             self._delay,
             self._seed,
-            bounded.LIMITS[self._dtype.name][2],
+            LIMITS[self._dtype.name][2],
             np.array([rows[name] for name in wanted]),
             out,
         )
