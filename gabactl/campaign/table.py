@@ -339,10 +339,11 @@ def load_results(path: str | Path) -> CampaignResults:
         ) from None
     table: dict[str, list[Any]] = {}
     for name, kind in COLUMNS.items():
-        if name not in columns.column_names or columns.schema.field(name).type != kinds[kind]:
+        once = columns.column_names.count(name) == 1
+        if not once or columns.schema.field(name).type != kinds[kind]:
             raise InputError(
-                f"{file}: column {name!r} is missing or not {kind.__name__}: make the table with "
-                "`gabactl campaign table DIR -o results.parquet`"
+                f"{file}: column {name!r} is missing or not {kind.__name__}, or there twice: make the "
+                "table with `gabactl campaign table DIR -o results.parquet`"
             )
         table[name] = columns.column(name).to_pylist()
         wrong = [value for value in table[name] if not _is_cell(name, value)]
