@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -456,6 +457,7 @@ class TestTheOwnLogOfWandb:
             f"    def scan_history(self):\n        return {rows!r}\n"
         )
         export = tmp_path / "run.jsonl"
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
         with export.open("w") as out:
-            subprocess.run([sys.executable, "-c", command], cwd=tmp_path, stdout=out, check=True)
+            subprocess.run([sys.executable, "-c", command], env=environment, stdout=out, check=True)
         np.testing.assert_array_equal(read_trace(export).grad_norms, norms)
