@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import Any
 
-import click
 import pytest
 import typer.main
 
@@ -36,8 +36,8 @@ TWO_METAVARS = {
 }
 
 
-def commands() -> Iterator[tuple[str, click.Command]]:
-    def walk(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[str, click.Command]]:
+def commands() -> Iterator[tuple[str, Any]]:
+    def walk(command: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
         inner = getattr(command, "commands", None)
         if inner is None:
             yield " ".join(path), command
@@ -51,11 +51,11 @@ def commands() -> Iterator[tuple[str, click.Command]]:
 COMMANDS = dict(commands())
 
 
-def options(command: click.Command) -> list[click.Option]:
+def options(command: Any) -> list[Any]:
     return [p for p in command.params if p.param_type_name == "option"]
 
 
-def long_name(option: click.Option) -> str:
+def long_name(option: Any) -> str:
     """The long name; that of -o is --output, whatever train calls it."""
     if "-o" in option.opts:
         return "--output"
