@@ -251,23 +251,17 @@ class Board:
 
     def upright(self, dash: str = "solid", colour: str = MUTED, width: float = 1.4) -> Any:
         """Add a vertical line; move it with ``.location``."""
-        return self._annotate(
-            Span(
-                location=0,
-                dimension="height",
-                line_color=colour,
-                line_dash=dash,
-                line_width=width,
-                level="overlay",
-            )
-        )
+        return self._span("height", dash, colour, width)
 
     def level(self, dash: str = "dashed", colour: str = MUTED, width: float = 1.4) -> Any:
         """Add a horizontal line; move it with ``.location``."""
+        return self._span("width", dash, colour, width)
+
+    def _span(self, dimension: str, dash: str, colour: str, width: float) -> Any:
         return self._annotate(
             Span(
                 location=0,
-                dimension="width",
+                dimension=dimension,
                 line_color=colour,
                 line_dash=dash,
                 line_width=width,

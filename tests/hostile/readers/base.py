@@ -10,6 +10,8 @@ import random
 from pathlib import Path
 from typing import Any, ClassVar
 
+from hostile import mutate
+
 READERS: dict[str, type[Reader]] = {}
 
 
@@ -61,6 +63,17 @@ class Reader:
         with open(file, "wb") as sink:
             sink.write(data)
         return file
+
+
+class JsonReader(Reader):
+    """A reader of one JSON object, which :meth:`good` keeps as ``tree``."""
+
+    tree: dict[str, Any]
+
+    def bad(self, rng: random.Random) -> bytes:
+        if rng.random() < 0.7:
+            return mutate.to_json(mutate.tree_of(rng, self.tree, tuple(self.tree)))
+        return mutate.words_of(rng, *self.two(rng))
 
 
 def show(*results: Any) -> None:

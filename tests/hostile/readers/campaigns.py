@@ -9,10 +9,10 @@ import random
 from typing import Any
 
 from hostile import mutate
-from hostile.readers.base import Reader, check_line, show
+from hostile.readers.base import JsonReader, Reader, check_line, show
 
 
-class CampaignRecord(Reader):
+class CampaignRecord(JsonReader):
     """What a run of a campaign says of itself."""
 
     name = "campaign-record"
@@ -29,11 +29,6 @@ class CampaignRecord(Reader):
             "device": "cpu", "precision": "fp32", "torch": "2", "settings": to_jsonable(TrainingSettings().to_dict()),
         }  # fmt: skip
         return [mutate.to_json(self.tree)]
-
-    def bad(self, rng: random.Random) -> bytes:
-        if rng.random() < 0.7:
-            return mutate.to_json(mutate.tree_of(rng, self.tree, tuple(self.tree)))
-        return mutate.words_of(rng, *self.two(rng))
 
     def read(self, data: bytes) -> Any:
         from gabactl.campaign.folder import read_record
@@ -136,7 +131,7 @@ class CampaignTable(Reader):
         return results
 
 
-class ClaimRecord(Reader):
+class ClaimRecord(JsonReader):
     """A recorded result that backs a claim."""
 
     name = "claim-record"
@@ -149,11 +144,6 @@ class ClaimRecord(Reader):
             "decides": False, "reason": "another protocol",
         }  # fmt: skip
         return [mutate.to_json(self.tree)]
-
-    def bad(self, rng: random.Random) -> bytes:
-        if rng.random() < 0.7:
-            return mutate.to_json(mutate.tree_of(rng, self.tree, tuple(self.tree)))
-        return mutate.words_of(rng, *self.two(rng))
 
     def read(self, data: bytes) -> Any:
         from gabactl.claims.records import read_record

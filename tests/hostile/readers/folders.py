@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hostile import mutate
-from hostile.readers.base import Reader, show
+from hostile.readers.base import JsonReader, Reader, show
 from hostile.readers.settings import Sweep
 
 
@@ -132,7 +132,7 @@ class SweepFolder(Reader):
         return result
 
 
-class SweepResume(Reader):
+class SweepResume(JsonReader):
     """The manifest of a folder in which a sweep is to go on."""
 
     name = "sweep-resume"
@@ -148,11 +148,6 @@ class SweepResume(Reader):
         self.sweep = load_sweep(self.put("grid.toml", text.encode()))
         self.tree = {**self.sweep.describe(), "columns": list(COLUMNS)}
         return [mutate.to_json(self.tree)]
-
-    def bad(self, rng: random.Random) -> bytes:
-        if rng.random() < 0.7:
-            return mutate.to_json(mutate.tree_of(rng, self.tree, tuple(self.tree)))
-        return mutate.words_of(rng, *self.two(rng))
 
     def read(self, data: bytes) -> Any:
         from contextlib import ExitStack
