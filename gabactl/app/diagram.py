@@ -56,7 +56,13 @@ class DiagramTab:
         )
 
     def connect(self, page: Any) -> None:
-        """Have the presets go through the page."""
+        """Have the presets go through the page.
+
+        Parameters
+        ----------
+        page : Dashboard
+            Its ``request`` is called with the imbalance of the button pressed.
+        """
         self._request = page.request
 
     def update(self) -> None:
@@ -78,14 +84,27 @@ class DiagramTab:
 
 
 def svg(now: Stages, spec: Any) -> str:
-    """The diagram.
+    """The loop as an SVG picture, in HTML: blocks with the settings, wires with the values.
 
     Parameters
     ----------
     now : Stages
-        Values of the wires.
+        Values on the wires; NaN shows as a dash. Those of the first three tasks are drawn.
     spec : GabaSpec
-        Values in the blocks.
+        Settings written in the blocks.
+
+    Returns
+    -------
+    str
+        A style sheet and one ``<svg>``; the names of tasks are escaped.
+
+    Examples
+    --------
+    >>> from gabactl.app.session import Session
+    >>> session = Session()
+    >>> picture = svg(session.stages(), session.spec)
+    >>> "β = 0.99" in picture, "m = 0.05, renormalise" in picture
+    (True, True)
     """
     k = len(now.tasks)
     names = [escape(name[:12]) for name in now.tasks[:_MOST_TASKS]]

@@ -87,14 +87,28 @@ def thin(x: ArrayLike, y: ArrayLike, points: int = POINTS) -> tuple[NDArray[Any]
 
 
 class Line:
-    """One line of a figure, whose points are replaced as a whole."""
+    """One line of a figure, whose points are replaced as a whole.
+
+    Parameters
+    ----------
+    renderer : bokeh.models.GlyphRenderer
+        What draws it; ``.visible`` hides it.
+    source : bokeh.models.ColumnDataSource
+        Its points, columns "x" and "y".
+    """
 
     def __init__(self, renderer: Any, source: Any) -> None:
         self.renderer = renderer
         self.source = source
 
     def set(self, x: ArrayLike, y: ArrayLike) -> None:
-        """Replace the points, thinned to what can be seen; the same ones are not drawn again."""
+        """Replace the points, thinned to what can be seen; the same ones are not drawn again.
+
+        Parameters
+        ----------
+        x, y : array_like, shape (n,)
+            The points, in the units of the axes; NaN in ``y`` is a gap.
+        """
         xs, ys = thin(x, y)
         seen = self.source.data
         if not (_same(seen["x"], xs) and _same(seen["y"], ys)):
@@ -171,7 +185,24 @@ class Board:
         self.paint(False)
 
     def line(self, name: str, colour: str, dash: str = "solid", **options: Any) -> Line:
-        """Add a line; ``name`` goes into the legend and the hover text, unless it is empty."""
+        """Add a line, empty at first.
+
+        Parameters
+        ----------
+        name : str
+            Goes into the legend and the hover text; "" keeps it out of the legend.
+        colour : str
+            Any colour that Bokeh knows, such as ``"#0072b2"``.
+        dash : {"solid", "dashed", "dotted", "dotdash"}
+            Pattern of the line.
+        **options
+            For ``bokeh.plotting.figure.line``; ``line_width`` is 1.8 unless given.
+
+        Returns
+        -------
+        Line
+            Takes the points with ``set``.
+        """
         source = ColumnDataSource({"x": [], "y": []})
         style = {"line_width": 1.8} | options
         renderer = self.figure.line(
@@ -182,7 +213,24 @@ class Board:
         return Line(renderer, source)
 
     def dots(self, name: str, colour: str, marker: str = "circle", size: int = 9) -> Line:
-        """Add points."""
+        """Add points, none at first.
+
+        Parameters
+        ----------
+        name : str
+            Goes into the legend and the hover text; "" keeps them out of the legend.
+        colour : str
+            Any colour that Bokeh knows.
+        marker : {"circle", "x", "diamond"}
+            Shape of a point.
+        size : int
+            Its diameter in pixels.
+
+        Returns
+        -------
+        Line
+            Takes the points with ``set``.
+        """
         source = ColumnDataSource({"x": [], "y": []})
         renderer = self.figure.scatter(
             "x", "y", source=source, color=colour, marker=marker, size=size, line_width=2, name=name
@@ -219,7 +267,15 @@ class Board:
         self._named = []
 
     def frame(self, axis: str, low: float, high: float) -> None:
-        """Set the range of axis "x" or "y"; one that is framed so already keeps the reader's zoom."""
+        """Set the range of an axis; one that is framed so already keeps the reader's zoom.
+
+        Parameters
+        ----------
+        axis : {"x", "y"}
+            Which one.
+        low, high : float
+            Its ends, in the units of the axis; ``high`` not above ``low`` becomes ``low + 1``.
+        """
         if high <= low:
             high = low + 1.0
         if self._framed.get(axis) == (low, high):
@@ -229,7 +285,18 @@ class Board:
         chosen.update(start=low, end=high, reset_start=low, reset_end=high)
 
     def frame_data(self, axis: str, *values: ArrayLike, log: bool = False) -> None:
-        """Set a range that shows these values, a little room around them."""
+        """Set a range that shows these values, with 6 % of their spread as room around them.
+
+        Parameters
+        ----------
+        axis : {"x", "y"}
+            Which one.
+        *values : array_like
+            Of any shape, in the units of the axis; what is not finite is left out, and nothing
+            happens where nothing is left.
+        log : bool
+            The axis is logarithmic: values up to 0 are left out too, and the room is a factor.
+        """
         seen = np.concatenate([np.ravel(np.asarray(v, dtype=np.float64)) for v in values])
         seen = seen[np.isfinite(seen) & ((seen > 0) | (not log))]
         if not seen.size:
@@ -242,7 +309,15 @@ class Board:
         self.frame(axis, *((10.0**low, 10.0**high) if log else (low, high)))
 
     def hover(self, x_name: str, x_format: str = "0,0") -> None:
-        """Show the values of the lines under the pointer."""
+        """Show the values of the lines under the pointer.
+
+        Parameters
+        ----------
+        x_name : str
+            What the horizontal axis counts, such as "step".
+        x_format : str
+            Bokeh's number format of its values; the default has no decimals.
+        """
         self.figure.add_tools(
             HoverTool(
                 tooltips=[(x_name, f"@x{{{x_format}}}"), ("$name", "@y{0,0.0000}")], mode="vline"
@@ -250,11 +325,41 @@ class Board:
         )
 
     def upright(self, dash: str = "solid", colour: str = MUTED, width: float = 1.4) -> Any:
-        """Add a vertical line; move it with ``.location``."""
+        """Add a vertical line.
+
+        Parameters
+        ----------
+        dash : {"solid", "dashed", "dotted", "dotdash"}
+            Pattern of the line.
+        colour : str
+            Any colour that Bokeh knows.
+        width : float
+            In pixels.
+
+        Returns
+        -------
+        bokeh.models.Span
+            Moved with ``.location``, in the units of the x axis.
+        """
         return self._span("height", dash, colour, width)
 
     def level(self, dash: str = "dashed", colour: str = MUTED, width: float = 1.4) -> Any:
-        """Add a horizontal line; move it with ``.location``."""
+        """Add a horizontal line.
+
+        Parameters
+        ----------
+        dash : {"solid", "dashed", "dotted", "dotdash"}
+            Pattern of the line.
+        colour : str
+            Any colour that Bokeh knows.
+        width : float
+            In pixels.
+
+        Returns
+        -------
+        bokeh.models.Span
+            Moved with ``.location``, in the units of the y axis.
+        """
         return self._span("width", dash, colour, width)
 
     def _span(self, dimension: str, dash: str, colour: str, width: float) -> Any:
@@ -270,7 +375,23 @@ class Board:
         )
 
     def band(self, colour: str = MUTED, alpha: float = 0.14, **edges: float) -> Any:
-        """Add a shaded band; move it with its edges."""
+        """Add a shaded band.
+
+        Parameters
+        ----------
+        colour : str
+            Any colour that Bokeh knows.
+        alpha : float
+            Opacity, from 0 (unseen) to 1.
+        **edges : float
+            ``left``, ``right``, ``bottom`` and ``top``, in the units of the axes; an edge left out is
+            that of the figure.
+
+        Returns
+        -------
+        bokeh.models.BoxAnnotation
+            Moved with the attributes of the same names.
+        """
         return self._annotate(
             BoxAnnotation(
                 fill_color=colour, fill_alpha=alpha, line_alpha=0, level="overlay", **edges
@@ -282,7 +403,13 @@ class Board:
         return thing
 
     def paint(self, dark: bool) -> None:
-        """Recolour for a dark or a light page; nothing where it already is."""
+        """Recolour for a dark or a light page; nothing where it already is.
+
+        Parameters
+        ----------
+        dark : bool
+            Whether the page is dark.
+        """
         if dark == self._painted:
             return
         self._painted = dark

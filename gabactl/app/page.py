@@ -168,7 +168,13 @@ class Dashboard(pn.viewable.Viewer):  # type: ignore[misc]
     # -- changes ---------------------------------------------------------------------------------
 
     def request(self, **changes: Any) -> None:
-        """Change the view; a burst of requests (a dragged slider) is answered once."""
+        """Change the view; a burst of requests (a dragged slider) is answered once.
+
+        Parameters
+        ----------
+        **changes
+            New values of fields of the view, as :meth:`Session.change` takes them.
+        """
         if self._doc is None:
             self.session.change(**changes)
             self._push()
@@ -309,7 +315,34 @@ def dashboard(trace: Trace | str | Path | None = None, view: View | None = None)
 
 
 def template(trace: Trace | None = None, view: View | None = None) -> Any:
-    """The whole web page for one visitor; the address of the request decides the view."""
+    """The whole web page for one visitor; the address of the request decides the view.
+
+    Parameters
+    ----------
+    trace : Trace, optional
+        The run named at the start; by default the bundled ``fd001-gaba``.
+    view : View, optional
+        What an address without a query shows; by default the settings that ``trace`` was recorded
+        with.
+
+    Returns
+    -------
+    panel.Template
+        With the page's HTML and style sheet around one :class:`Dashboard`.
+
+    Raises
+    ------
+    InputError
+        ``trace`` and ``view`` do not fit together.
+
+    Examples
+    --------
+    In a server of one's own, beside other pages:
+
+    >>> from panel.io.server import get_server
+    >>> server = get_server({"/loop": template}, port=0, show=False, start=False)
+    >>> server.stop()
+    """
     session = Session(trace, view)
     session.restore(pn.state.session_args or {})
     page = Dashboard(session)

@@ -27,7 +27,12 @@ def groups_of(trace: Trace) -> dict[str, list[str]]:
     Parameters
     ----------
     trace : Trace
-        Recorded with ``param_norms``.
+        A run whose metadata has ``param_names``: recorded with ``param_norms``.
+
+    Returns
+    -------
+    dict of str to list of str
+        Names of the parameters by module, in the order of the run; empty where none were recorded.
 
     Examples
     --------
@@ -101,7 +106,13 @@ class SensorTab:
         )
 
     def connect(self, page: Any) -> None:
-        """Have the ticks go through the page."""
+        """Have the ticks go through the page.
+
+        Parameters
+        ----------
+        page : Dashboard
+            Its ``request`` is called with the groups left out.
+        """
         self._request = page.request
 
     def _ticked(self, event: Any) -> None:

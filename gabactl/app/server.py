@@ -35,11 +35,11 @@ def make_server(trace: Trace | None = None, view: View | None = None, port: int 
     Parameters
     ----------
     trace : Trace, optional
-        The run to look at.
+        The run to look at; by default the bundled ``fd001-gaba``.
     view : View, optional
         What to show first.
     port : int
-        0 takes a free one.
+        From 0 to 65535; 0 takes a free one.
 
     Returns
     -------
@@ -55,6 +55,13 @@ def make_server(trace: Trace | None = None, view: View | None = None, port: int 
     -----
     Any page that a browser shows can send requests to this machine; it cannot choose the Host and
     Origin headers it sends. Requests with others than our own are refused before anything else.
+
+    Examples
+    --------
+    >>> server = make_server(port=0)
+    >>> 0 < server.port < 65536
+    True
+    >>> server.stop()
     """
     if not 0 <= port <= 65535:
         raise InputError(f"port = {port} is not in 0..65535: choose another with --port")
@@ -128,16 +135,36 @@ def serve(
     browser: bool = True,
     ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve the dashboard until interrupted.
+    """Serve the dashboard until interrupted (Ctrl-C or SIGTERM).
 
     Parameters
     ----------
-    trace, view, port
-        As for :func:`make_server`.
+    trace : Trace, optional
+        The run to look at; by default the bundled ``fd001-gaba``.
+    view : View, optional
+        What to show first.
+    port : int
+        From 0 to 65535; 0 takes a free one.
     browser : bool
         Whether to open a browser window.
     ready : function of a str, optional
         Told the address once it answers.
+
+    Raises
+    ------
+    InputError
+        The port is taken, not allowed, or no port.
+
+    Examples
+    --------
+    Say where it is, and stop as Ctrl-C would:
+
+    >>> import signal
+    >>> def ready(address):
+    ...     print(address.rpartition(":")[0])
+    ...     signal.raise_signal(signal.SIGINT)
+    >>> serve(port=0, browser=False, ready=ready)
+    http://127.0.0.1
     """
     server = make_server(trace, view, port)
     address = f"http://{ADDRESS}:{server.port}/"

@@ -97,19 +97,41 @@ class Session:
         self._replayed: tuple[Any, Replay] | None = None
 
     def watch(self, callback: Callable[[], None]) -> None:
-        """Have a function called after each change."""
+        """Have a function called after each change.
+
+        Parameters
+        ----------
+        callback : function of nothing
+            Called once a change, refused ones too; they are called in the order they came in.
+        """
         self._watchers.append(callback)
 
     def tell(self, message: str = "") -> None:
-        """Show a line, and let everybody look again."""
+        """Show a line, and let everybody look again.
+
+        Parameters
+        ----------
+        message : str
+            The line; "" takes the last one away.
+        """
         self.message = message
         for callback in self._watchers:
             callback()
 
     def change(self, **changes: Any) -> bool:
-        """Change the view; False where that was refused (the message says why).
+        """Change the view.
 
         Picking another run takes over the settings it was recorded with.
+
+        Parameters
+        ----------
+        **changes
+            New values of fields of :class:`View`, by name.
+
+        Returns
+        -------
+        bool
+            False where the change was refused: the view stays, and ``message`` says why.
         """
         before = self.view
         try:
@@ -131,7 +153,13 @@ class Session:
         return True
 
     def restore(self, query: Mapping[str, Sequence[str | bytes]]) -> None:
-        """Take over the view of an address, what is wrong with it left out."""
+        """Take over the view of an address, what is wrong with it left out.
+
+        Parameters
+        ----------
+        query : mapping of str to sequence of str or bytes
+            The parsed query of the address; of repeated values the last one counts.
+        """
         asked, problems = self.base.updated_by(query)
         source = asked.source
         try:
@@ -162,7 +190,18 @@ class Session:
         return view
 
     def take(self, trace: Trace) -> bool:
-        """Look at an uploaded run; False where it does not fit the page."""
+        """Look at an uploaded run.
+
+        Parameters
+        ----------
+        trace : Trace
+            The run; settings recorded with it become those of the page.
+
+        Returns
+        -------
+        bool
+            False where it does not fit the page: the view stays, and ``message`` says why.
+        """
         before = self.given
         self.given = trace
         view = self.view if self.view.source != GIVEN else View(tab=self.view.tab)

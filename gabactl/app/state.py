@@ -122,6 +122,11 @@ class View:
     def spec(self, n_tasks: int = 2) -> GabaSpec:
         """The controller's settings.
 
+        Parameters
+        ----------
+        n_tasks : int
+            How many tasks the run has, at least 2.
+
         Raises
         ------
         InputError
@@ -137,7 +142,17 @@ class View:
         )
 
     def of_spec(self, spec: GabaSpec) -> View:
-        """This view with the settings of a spec (within the limits of the page).
+        """This view with the settings of a spec.
+
+        Parameters
+        ----------
+        spec : GabaSpec
+            Its number of tasks does not count: that is the run's.
+
+        Raises
+        ------
+        InputError
+            A setting lies outside the limits of the page (:data:`LIMITS`).
 
         Examples
         --------

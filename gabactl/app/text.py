@@ -27,6 +27,14 @@ _TABLE = (
 def number(value: Any, digits: int = 4) -> str:
     """A number for people: NaN as a dash.
 
+    Parameters
+    ----------
+    value : float or None
+        What to write.
+    digits : int
+        Significant digits, at least 1. Whole parts are written in full, up to a million; from
+        there on, and below 1e-4, as a power of ten.
+
     Examples
     --------
     >>> number(0.047619), number(2400.0), number(float("nan")), number(None)
@@ -45,7 +53,23 @@ def number(value: Any, digits: int = 4) -> str:
 def table(
     rows: Sequence[Sequence[str]], header: Sequence[str] = (), caption: str = "", heads: bool = True
 ) -> str:
-    """Rows of text as an HTML table, escaped; the first column are headings if ``heads``.
+    """Rows of text as an HTML table, escaped.
+
+    Parameters
+    ----------
+    rows : sequence of sequences of str
+        The cells; short rows are filled up with empty ones.
+    header : sequence of str
+        Headings of the columns; none by default.
+    caption : str
+        Above the table; none by default.
+    heads : bool
+        Whether the first column are headings of the rows.
+
+    Returns
+    -------
+    str
+        A style sheet and one ``<table>``.
 
     Examples
     --------
@@ -69,7 +93,22 @@ def table(
 
 
 def paragraph(text: str, kind: str = "") -> str:
-    """A paragraph, escaped; ``kind`` is "" or "bad"."""
+    """A paragraph of HTML, escaped.
+
+    Parameters
+    ----------
+    text : str
+        Plain text.
+    kind : {"", "bad"}
+        "bad" in the colour of refusals.
+
+    Examples
+    --------
+    >>> paragraph("beta < 1").endswith(">beta &lt; 1</p>")
+    True
+    >>> "var(--bad" in paragraph("Not loaded.", "bad")
+    True
+    """
     colour = "color:var(--bad,#b3261e);" if kind == "bad" else ""
     return (
         f'<p style="font:14px/1.5 var(--sans,system-ui,sans-serif);{colour}margin:4px 0;'
@@ -78,6 +117,25 @@ def paragraph(text: str, kind: str = "") -> str:
 
 
 def pane(html: str = "", **options: Any) -> Any:
-    """A piece of HTML on the page."""
+    """A piece of HTML on the page.
+
+    Parameters
+    ----------
+    html : str
+        Shown as it is: whoever writes it escapes what comes from outside (:func:`paragraph` and
+        :func:`table` do).
+    **options
+        For ``panel.pane.HTML``; it has the width of the page unless told otherwise.
+
+    Returns
+    -------
+    panel.pane.HTML
+        Changed with ``.object``.
+
+    Examples
+    --------
+    >>> pane("<b>ready</b>", margin=0).object
+    '<b>ready</b>'
+    """
     settings = {"sizing_mode": "stretch_width", "margin": (4, 8)} | options
     return pn.pane.HTML(html, sanitize_html=False, **settings)

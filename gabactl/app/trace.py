@@ -160,7 +160,13 @@ class TraceTab:
         )
 
     def connect(self, page: Any) -> None:
-        """Have changes of the settings go through the page."""
+        """Have changes of the settings go through the page.
+
+        Parameters
+        ----------
+        page : Dashboard
+            Its ``request`` is called with the recommended settings.
+        """
         self._request = page.request
 
     def update(self) -> None:
@@ -217,7 +223,20 @@ class TraceTab:
         self.load(name, content.encode() if isinstance(content, str) else content)
 
     def load(self, name: str, content: bytes) -> bool:
-        """Look at an uploaded file; False where it was refused (the page says why)."""
+        """Look at an uploaded file.
+
+        Parameters
+        ----------
+        name : str
+            As the browser calls it.
+        content : bytes
+            The file.
+
+        Returns
+        -------
+        bool
+            False where it was refused: the tab says why.
+        """
         try:
             trace = read_upload(name, content)
         except InputError as refused:
