@@ -382,11 +382,14 @@ def check_schema(schema: Any, metadata: dict[str, Any], source: str) -> Precisio
     Raises
     ------
     InputError
-        A column twice, of a wrong type, or no ``step``.
+        A column twice, of a wrong type or with a name that is no text, or no ``step``.
     """
     import pyarrow as pa
 
-    names = schema.names
+    try:
+        names = schema.names
+    except UnicodeDecodeError:  # Arrow does not check them when it reads the schema.
+        raise InputError(f"{source}: a column's name is not UTF-8: the file is damaged") from None
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise InputError(f"{source}: column {twice!r} is there twice: the file is damaged")
