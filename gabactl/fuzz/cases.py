@@ -99,7 +99,14 @@ class Case:
 
     @classmethod
     def from_readings(cls, readings: ArrayLike, **relation: Any) -> Case:
-        """Group equal consecutive readings of an array of shape (steps, K).
+        """Group equal consecutive readings.
+
+        Parameters
+        ----------
+        readings : array_like, shape (steps, K)
+            Gradient norms, one row a step; NaN equals NaN.
+        **relation
+            ``permutation``, ``exponent`` or ``save_after`` of the case.
 
         Examples
         --------
@@ -151,6 +158,13 @@ class Case:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], source: str = "case") -> Case:
         """Read :meth:`to_dict`'s form back.
+
+        Parameters
+        ----------
+        values : mapping
+            What :meth:`to_dict` gave, of 2 to 64 tasks.
+        source : str
+            How messages name it, such as the file.
 
         Raises
         ------

@@ -92,6 +92,11 @@ def save(folder: str | Path, target: str, prop: str, case: Case, note: str = "")
 def load(folder: str | Path) -> list[Entry]:
     """The cases of a folder, in the order of their names; none where there is no folder.
 
+    Parameters
+    ----------
+    folder : path
+        Its ``*.json`` files are read: 1000 at most, of 4 MiB each at most.
+
     Raises
     ------
     InputError

@@ -44,7 +44,13 @@ class Coverage:
     held_steps: int = 0
 
     def add(self, other: Coverage) -> None:
-        """Add another's counts."""
+        """Add another's counts.
+
+        Parameters
+        ----------
+        other : Coverage
+            Stays as it is; of more tasks or fewer is well.
+        """
         self.decades += other.decades
         self.zero += other.zero
         self.infinite += other.infinite
@@ -56,7 +62,15 @@ class Coverage:
         self.held_steps += other.held_steps
 
     def count_readings(self, values: NDArray[np.float64], times: Any = 1) -> None:
-        """Count readings by decade; ``times`` broadcasts over them."""
+        """Count readings by decade.
+
+        Parameters
+        ----------
+        values : array of float, any shape
+            Gradient norms; of zeros, infinities and NaN there are counts of their own.
+        times : int or array of int
+            How often each was read; broadcasts over ``values``.
+        """
         flat = values.ravel()
         counts = np.broadcast_to(np.asarray(times, dtype=np.int64), values.shape).ravel()
         positive = (flat > 0) & np.isfinite(flat)
@@ -69,7 +83,19 @@ class Coverage:
     def count_block(
         self, base: Any, ends: Any, held: NDArray[np.float64], floored: NDArray[np.float64]
     ) -> None:
-        """Count a block of lanes, its readings by the base values of their segments."""
+        """Count a block of lanes, its readings by the base values of their segments.
+
+        Parameters
+        ----------
+        base : array, shape (segments, K, lanes)
+            Readings before the random factor.
+        ends : array of int, shape (segments,)
+            Reading at which each segment ends.
+        held : array, shape (lanes,)
+            Steps that the guard held.
+        floored : array, shape (K, lanes)
+            Steps with the average under the floor.
+        """
         lengths = np.diff(ends, prepend=0)
         self.count_readings(base, lengths[:, None, None])
         lanes = base.shape[2]
@@ -81,7 +107,17 @@ class Coverage:
     def count_run(
         self, target: Target, readings: NDArray[np.float64], path: Trajectory | None
     ) -> None:
-        """Count one run of a target, branches where it claims to be GABA."""
+        """Count one run of a target, branches where it claims to be GABA.
+
+        Parameters
+        ----------
+        target : Target
+            What was run.
+        readings : array, shape (steps, K)
+            What it read.
+        path : Trajectory or None
+            What it did; without it, or without averages in it, the floor is not counted.
+        """
         self.count_readings(readings)
         spec = target.spec
         if spec is None:

@@ -57,7 +57,13 @@ class Programs:
     mantissas: Array
 
     def lane(self, index: int) -> Programs:
-        """The program of one lane."""
+        """The program of one lane.
+
+        Parameters
+        ----------
+        index : int
+            From 0 to lanes - 1.
+        """
         one = slice(index, index + 1)
         return Programs(
             self.base[:, :, one].copy(),
@@ -78,7 +84,13 @@ class Programs:
         return np.array(out).reshape(-1, k)
 
     def case(self, spec: GabaSpec) -> Case:
-        """The first lane as a case: the warm-up, then every reading held for the interval."""
+        """The first lane as a case: the warm-up, then every reading held for the interval.
+
+        Parameters
+        ----------
+        spec : GabaSpec
+            Its warm-up and interval, in steps, stretch the readings to steps.
+        """
         rows = Case.from_readings(self.readings()).segments
         segments = [Segment(s.reading, s.repeat * spec.interval) for s in rows]
         if spec.warmup and segments:
@@ -122,7 +134,13 @@ class Survey:
     coverage: Coverage = field(default_factory=Coverage)
 
     def add(self, other: Survey) -> None:
-        """Take in what another worker has seen."""
+        """Take in what another worker has seen; the wall time stays.
+
+        Parameters
+        ----------
+        other : Survey
+            Stays as it is.
+        """
         self.steps += other.steps
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
         self.violations += other.violations
@@ -134,7 +152,17 @@ class Survey:
 
 
 def default_readings(spec: GabaSpec) -> int:
-    """Readings after which the average has forgotten its start to 1e-9 (64 to 65,536).
+    """Readings after which the average has forgotten its start to 1e-9.
+
+    Parameters
+    ----------
+    spec : GabaSpec
+        Its pole a reading is ``beta**interval``.
+
+    Returns
+    -------
+    int
+        From 64 to 65,536.
 
     Examples
     --------
@@ -149,6 +177,21 @@ def default_readings(spec: GabaSpec) -> int:
 
 def length_for(spec: GabaSpec, steps: int, compiled: bool | None = None) -> int:
     """Readings of a program that a budget of steps allows.
+
+    Parameters
+    ----------
+    spec : GabaSpec
+        Whose memory :func:`default_readings` covers where the budget allows.
+    steps : int
+        The budget: readings times lanes.
+    compiled : bool, optional
+        Whether the lanes run in machine code, more of them side by side; by default from 4 million
+        steps on.
+
+    Returns
+    -------
+    int
+        At least 1.
 
     Examples
     --------

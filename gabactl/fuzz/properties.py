@@ -91,11 +91,25 @@ class Property(abc.ABC):
     relation: ClassVar[str] = ""
 
     def not_applicable(self, target: Target) -> str:
-        """Why a target is not asked for this, or an empty string."""
+        """Why a target is not asked for this, or an empty string.
+
+        Parameters
+        ----------
+        target : Target
+            The rule.
+        """
         return ""
 
     def admits(self, target: Target, case: Case) -> bool:
-        """Whether the readings are among those the guarantee speaks of."""
+        """Whether the readings are among those the guarantee speaks of.
+
+        Parameters
+        ----------
+        target : Target
+            Its sensor has a least and a largest norm.
+        case : Case
+            The input.
+        """
         if self.any_reading:
             return True
         smallest, largest = finite_domain(target)
@@ -106,11 +120,31 @@ class Property(abc.ABC):
 
     @abc.abstractmethod
     def check(self, target: Target, case: Case) -> Outcome:
-        """Run the case."""
+        """Run the case.
+
+        Parameters
+        ----------
+        target : Target
+            The rule, started afresh.
+        case : Case
+            An input that :meth:`admits` lets through.
+
+        Returns
+        -------
+        Outcome
+            The verdict, and how close the case came.
+        """
 
 
 def ulps(value: float, resolution: float = 2.0**-52) -> float:
-    """The unit in the last place of a value, for numbers of a given spacing at 1.
+    """The unit in the last place of a value.
+
+    Parameters
+    ----------
+    value : float
+        Any number; 0 is returned for 0, NaN and infinities.
+    resolution : float
+        Spacing of the numbers at 1: ``2**-52`` in double, ``2**-23`` in single precision.
 
     Examples
     --------
@@ -215,7 +249,19 @@ class Bounds(Property):
     name: ClassVar[str] = "bounds"
 
     def limits(self, resolution: float) -> tuple[float, float]:
-        """The widened range for numbers of a given resolution."""
+        """The widened range for numbers of a given resolution.
+
+        Parameters
+        ----------
+        resolution : float
+            Spacing of the numbers at 1, such as ``2**-52``.
+
+        Returns
+        -------
+        low, high : float
+            4 units in the last place further out than the range, or ``slack * resolution`` where
+            that is more.
+        """
         least = self.slack * resolution
         return (
             self.low - max(BOUND_ULPS * ulps(self.low, resolution), least),

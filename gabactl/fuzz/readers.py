@@ -133,6 +133,13 @@ def fuzz_readers(
     ------
     MissingPackage
         atheris is not installed.
+
+    Examples
+    --------
+    It needs the package atheris, and a process of its own:
+
+    >>> fuzz_readers(time_limit=60).violated  # doctest: +SKIP
+    False
     """
     if importlib.util.find_spec("atheris") is None:
         raise MissingPackage("atheris", "fuzzing the readers, guided by coverage,")

@@ -55,7 +55,15 @@ class Found:
     first_violation_s: float | None = None
 
     def note(self, case: Case, outcome: Outcome) -> None:
-        """Take in one verdict."""
+        """Take in one verdict.
+
+        Parameters
+        ----------
+        case : Case
+            What was run.
+        outcome : Outcome
+            What came of it; the worst violation is kept.
+        """
         self.cases += 1
         self.steps += outcome.steps
         self.low, self.high = min(self.low, outcome.low), max(self.high, outcome.high)
@@ -125,7 +133,13 @@ class CaseMaker:
         return self._complete(tuple(segments))
 
     def bred(self, parent: Case) -> Case:
-        """A changed copy of a case."""
+        """A copy of a case with one to three random changes: a reading, a norm, a length, a segment.
+
+        Parameters
+        ----------
+        parent : Case
+            Stays as it is; with at least one segment.
+        """
         rng = self.rng
         segments = list(parent.segments)
         for _ in range(int(rng.integers(1, 4))):

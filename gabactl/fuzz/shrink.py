@@ -109,6 +109,15 @@ def shrink(
 def variants(case: Case) -> Any:
     """A Hypothesis strategy of the cases no larger than a given one, simplest first.
 
+    Parameters
+    ----------
+    case : Case
+        Not empty. Its variants have no more segments, of numbers that occur in it or are simpler.
+
+    Returns
+    -------
+    hypothesis.strategies.SearchStrategy of Case
+
     Examples
     --------
     >>> from hypothesis import find

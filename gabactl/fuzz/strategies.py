@@ -135,6 +135,19 @@ def cases(
 def readings(n_tasks: int = 2, *, max_steps: int = 500, **reading: Any) -> Any:
     """As :func:`cases`, as an array of shape (steps, n_tasks).
 
+    Parameters
+    ----------
+    n_tasks : int, at least 2
+        Number of tasks K.
+    max_steps : int
+        Longest sequence.
+    **reading
+        As in :func:`cases` and :func:`grad_norms`.
+
+    Returns
+    -------
+    hypothesis.strategies.SearchStrategy of array
+
     Examples
     --------
     >>> from hypothesis import find

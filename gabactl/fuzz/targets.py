@@ -42,7 +42,20 @@ class Run(Protocol):
     """A weighting rule in use: the state of one training run."""
 
     def step(self, grad_norms: Array, losses: Array) -> Array:
-        """One step: gradient norms and losses, shape (K,), to applied weights, shape (K,)."""
+        """One step.
+
+        Parameters
+        ----------
+        grad_norms : array, shape (K,)
+            Gradient norms, as read; NaN and infinities occur.
+        losses : array, shape (K,)
+            Task losses.
+
+        Returns
+        -------
+        array, shape (K,)
+            Applied weights.
+        """
         ...
 
     def average(self) -> Array | None:
@@ -54,7 +67,13 @@ class Run(Protocol):
         ...
 
     def load(self, state: Any) -> None:
-        """Continue from a checkpoint, in a run just started."""
+        """Continue from a checkpoint, in a run just started.
+
+        Parameters
+        ----------
+        state
+            What :meth:`save` of another run gave.
+        """
         ...
 
 
@@ -106,7 +125,18 @@ class Target:
     expression: str = ""
 
     def with_tasks(self, n_tasks: int) -> Target | None:
-        """The same rule for another number of tasks, or None where there is none."""
+        """The same rule for another number of tasks.
+
+        Parameters
+        ----------
+        n_tasks : int
+            At least 2.
+
+        Returns
+        -------
+        Target or None
+            None where the rule exists for its own number of tasks only.
+        """
         if n_tasks == self.n_tasks:
             return self
         if self.fixed_tasks:
@@ -118,7 +148,15 @@ class Target:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """What a run did: ``weights`` and ``averages`` (or None), both of shape (steps, K)."""
+    """What a run did.
+
+    Attributes
+    ----------
+    weights : array, shape (steps, K)
+        Applied weights.
+    averages : array, shape (steps, K), or None
+        The stored average; None for a rule without one.
+    """
 
     weights: Array
     averages: Array | None
