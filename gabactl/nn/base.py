@@ -92,13 +92,41 @@ class BalancedLoss(nn.Module):
         shared_params: Iterable[Tensor] | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        """The published call for two tasks; extra keywords are accepted and ignored."""
+        """The published call for two tasks.
+
+        Parameters
+        ----------
+        rul_loss, health_loss : Tensor, 0-dimensional
+            The losses of task 1 and task 2.
+        shared_params : iterable of Tensor, optional
+            Parameters to measure the gradients on; None measures nothing.
+        **kwargs
+            Ignored here; a subclass may use some.
+
+        Returns
+        -------
+        Tensor, 0-dimensional
+            As of :meth:`forward_k`.
+        """
         return self.forward_k([rul_loss, health_loss], shared_params)
 
     def forward_k(
         self, losses: Sequence[Tensor], shared_params: Iterable[Tensor] | None = None
     ) -> Tensor:
-        """The weighted sum of K losses."""
+        """The weighted sum of K losses.
+
+        Parameters
+        ----------
+        losses : sequence of K scalar tensors
+            In the order of ``task_names``.
+        shared_params : iterable of Tensor, optional
+            Parameters to measure the gradients on; None measures nothing.
+
+        Returns
+        -------
+        Tensor, 0-dimensional
+            Call ``backward()`` on it.
+        """
         raise NotImplementedError
 
     def describe_sensor(self) -> dict[str, Any] | None:

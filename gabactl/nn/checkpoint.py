@@ -263,6 +263,11 @@ def has_strange(values: Any) -> bool:
 
     torch would drop half of a complex one with a warning, and fail later on the others.
 
+    Parameters
+    ----------
+    values
+        A tensor, or mappings, lists and tuples of what is searched, at any depth.
+
     Examples
     --------
     >>> has_strange({"model": [torch.zeros(2, dtype=torch.complex64)]})

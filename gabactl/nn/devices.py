@@ -13,7 +13,12 @@ __all__ = ["choose_device", "use_precision"]
 
 
 def choose_device(name: str) -> torch.device:
-    """The torch device for ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+    """The torch device of a name.
+
+    Parameters
+    ----------
+    name : str
+        ``cpu``, ``cuda``, ``cuda:1``, ``mps``, or ``auto``: CUDA where it is, else MPS, else the CPU.
 
     Raises
     ------

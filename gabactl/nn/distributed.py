@@ -108,7 +108,18 @@ class Reducer:
         self._share: Tensor | None = None
 
     def mean_norms(self, norms: Tensor) -> Tensor:
-        """Mean of the ranks' norms, shape (K,)."""
+        """Mean of the ranks' norms.
+
+        Parameters
+        ----------
+        norms : Tensor, shape (K,)
+            Of this rank.
+
+        Returns
+        -------
+        Tensor, shape (K,)
+            The same on all ranks; they count by their samples where these were given.
+        """
         mean = norms * self._share_of(norms)
         self._sum(mean)
         return mean

@@ -66,6 +66,11 @@ class Excitation:
     def parse(cls, text: str) -> Excitation:
         """From the form of the command line, ``prbs:amplitude=0.5,period=50,seed=1[,inverted]``.
 
+        Parameters
+        ----------
+        text : str
+            What is left out has its default.
+
         Raises
         ------
         InputError

@@ -143,7 +143,18 @@ class GABALoss(BalancedLoss):
         normalise_to: NormaliseTo = 1,
         **more: Any,
     ) -> GABALoss:
-        """A loss with these settings; ``more`` goes to the constructor.
+        """A loss with the settings of a spec.
+
+        Parameters
+        ----------
+        spec : GabaSpec
+            The settings; its ``n_tasks`` is the number of losses.
+        task_names : sequence of K str, optional
+            As of the constructor.
+        normalise_to : {1, "n_tasks"}
+            What the weights sum to.
+        **more
+            For the constructor: ``sensor``, ``reduce``, ``process_group``, ``sharded``.
 
         Examples
         --------
@@ -186,7 +197,26 @@ class GABALoss(BalancedLoss):
         samples: int | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        """The published call for two tasks; see :meth:`forward_k`. Other keywords are ignored."""
+        """The published call for two tasks.
+
+        Parameters
+        ----------
+        rul_loss, health_loss : Tensor, 0-dimensional
+            The losses of task 1 and task 2.
+        shared_params : iterable of Tensor, optional
+            As of :meth:`forward_k`.
+        grad_scaler : torch.amp.GradScaler, optional
+            As of :meth:`forward_k`.
+        samples : int, optional
+            As of :meth:`forward_k`.
+        **kwargs
+            Ignored.
+
+        Returns
+        -------
+        Tensor, 0-dimensional
+            w_1 ``rul_loss`` + w_2 ``health_loss``.
+        """
         return self.forward_k(
             [rul_loss, health_loss], shared_params, grad_scaler=grad_scaler, samples=samples
         )

@@ -99,7 +99,17 @@ class CnnBiLstmAttention(_TwoHeads):
         )
 
     def features(self, inputs: Tensor) -> Tensor:
-        """The shared features, shape (batch, 32)."""
+        """The shared features.
+
+        Parameters
+        ----------
+        inputs : Tensor, shape (batch, cycles, channels)
+            Normalised windows; the published ones have 30 cycles, the present one last.
+
+        Returns
+        -------
+        Tensor, shape (batch, 32)
+        """
         x = self.conv(inputs.transpose(1, 2)).transpose(1, 2)
         x, _ = self.lstm(x)
         # Only the last cycle is kept, so only its query is needed.
@@ -141,7 +151,17 @@ class SmallCnnBiLstmAttention(_TwoHeads):
         self.reduce = nn.Sequential(*_layer(96, 64), nn.Dropout(dropout), *_layer(64, _FEATURES))
 
     def features(self, inputs: Tensor) -> Tensor:
-        """The shared features, shape (batch, 32)."""
+        """The shared features.
+
+        Parameters
+        ----------
+        inputs : Tensor, shape (batch, cycles, channels)
+            Normalised windows; the published ones have 30 cycles, the present one last.
+
+        Returns
+        -------
+        Tensor, shape (batch, 32)
+        """
         x = self.conv(inputs.transpose(1, 2)).transpose(1, 2)
         x, _ = self.lstm(x)
         pooled = (torch.softmax(self.attention(x), dim=1) * x).sum(dim=1)

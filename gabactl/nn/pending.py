@@ -84,7 +84,13 @@ class PendingRows:
         return len(self._rows)
 
     def add(self, row: Row) -> None:
-        """Keep a row for the next :meth:`write`."""
+        """Keep a row for the next :meth:`write`.
+
+        Parameters
+        ----------
+        row : Row
+            One step; its tensors stay on their device until then.
+        """
         self._rows.append(row)
 
     def write(self) -> None:

@@ -59,6 +59,17 @@ _PLATEAU = {"mode": "min", "factor": 0.5, "patience": 30, "min_lr": 5e-6}
 def build_loss(settings: TrainingSettings, device: torch.device) -> BalancedLoss:
     """The balancer of a run, excited if the settings say so.
 
+    Parameters
+    ----------
+    settings : TrainingSettings
+        Which balancer, and its own settings.
+    device : torch.device
+        Where it lives; on CUDA GradNorm uses its closed form.
+
+    Returns
+    -------
+    BalancedLoss
+
     Examples
     --------
     >>> build_loss(TrainingSettings(balancer="fixed"), torch.device("cpu"))
@@ -136,6 +147,21 @@ def train(
     ------
     InputError
         Files that are in the way or cannot be resumed, a batch larger than the data.
+
+    Examples
+    --------
+    A single step on noise (:func:`gabactl.cmapss.load` reads the real data):
+
+    >>> import numpy as np
+    >>> from gabactl.cmapss import Normaliser, health_class
+    >>> inputs = np.random.default_rng(0).normal(size=(4, 30, 14)).astype(np.float32)
+    >>> rul = np.array([120.0, 80.0, 60.0, 5.0], dtype=np.float32)
+    >>> windows = Windows(inputs, rul, health_class(rul), rul, np.arange(4), np.arange(4))
+    >>> plain = Normaliser((0,), np.zeros((1, 14)), np.ones((1, 14)), np.zeros(3), np.ones(3))
+    >>> data = Cmapss("FD001", 14, windows, windows, windows, plain, seed=0)
+    >>> result = train(data, TrainingSettings(steps=1, batch_size=4, device="cpu"))
+    >>> result.steps, result.parameters, result.stopped
+    (1, 76709, 'finished')
     """
     if checkpoint_every < 1:
         raise InputError(f"checkpoint_every = {checkpoint_every} is below 1: choose 500")

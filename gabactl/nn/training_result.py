@@ -36,7 +36,17 @@ class Score:
 
 @dataclass(frozen=True)
 class Progress:
-    """What a progress display is told after each step; ``validation_rmse`` is NaN before any."""
+    """What a progress display is told after each step.
+
+    Attributes
+    ----------
+    step, steps : int
+        Taken so far, and at most; earlier runs included.
+    epoch, epochs : int
+        The one under way, from 1, and at most.
+    validation_rmse : float
+        Of the last full epoch, in cycles; NaN before any.
+    """
 
     step: int
     steps: int

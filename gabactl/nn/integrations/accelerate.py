@@ -52,6 +52,18 @@ def backward(
     InputError
         ``reuse`` with DeepSpeed or Megatron, which have their own backward pass; or where the
         data end in the middle of an accumulated step.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from types import SimpleNamespace
+    >>> accelerator = SimpleNamespace(backward=lambda loss: loss.backward())  # or Accelerator()
+    >>> w = torch.ones(2, requires_grad=True)
+    >>> balancer = GABALoss(beta=0.0, warmup_steps=0)
+    >>> backward(accelerator, balancer, [3.0 * w[0], w[1]], [w])
+    tensor(1.5000)
+    >>> w.grad  # 3 and 1, weighed by 1/4 and 3/4
+    tensor([0.7500, 0.7500])
     """
     scaler = getattr(accelerator, "scaler", None)
     if not reuse:

@@ -44,25 +44,59 @@ class BalanceLogger(Callback):
         self.prefix = prefix
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse a module without a balancer, before the first step."""
+        """Refuse a module without a balancer, before the first step.
+
+        Parameters
+        ----------
+        trainer : lightning.pytorch.Trainer
+            Who calls.
+        pl_module : lightning.pytorch.LightningModule
+            One of its attributes is to be the balancer.
+
+        Raises
+        ------
+        InputError
+            It has none.
+        """
         _balancer_of(pl_module)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
-        """Log, every so many batches."""
+        """Log weights and norms, every so many batches, on the first rank.
+
+        Parameters
+        ----------
+        trainer : lightning.pytorch.Trainer
+            Its ``logger`` takes the values, its ``global_step`` counts.
+        pl_module : lightning.pytorch.LightningModule
+            It has the balancer.
+        *args, **kwargs
+            What Lightning passes besides; ignored.
+        """
         step = trainer.global_step
         if step % self.every == 0 and trainer.logger is not None and trainer.is_global_zero:
             trainer.logger.log_metrics(scalars(_balancer_of(pl_module), self.prefix), step=step)
 
 
 def grad_scaler_of(trainer: Trainer) -> Any:
-    """The gradient scaler of a ``precision="16-mixed"`` trainer, for ``grad_scaler=``; else None.
+    """The gradient scaler of a trainer with ``precision="16-mixed"``, for ``grad_scaler=``.
 
     Parameters
     ----------
     trainer : lightning.pytorch.Trainer
         The module's trainer.
+
+    Returns
+    -------
+    torch.amp.GradScaler or None
+        None for any other precision.
+
+    Examples
+    --------
+    >>> trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    >>> grad_scaler_of(trainer) is None
+    True
     """
     return getattr(trainer.precision_plugin, "scaler", None)
 

@@ -56,11 +56,37 @@ class BalancedTrainerMixin:
         self.model_accepts_loss_kwargs = False
 
     def task_losses(self, model: nn.Module, inputs: dict[str, Any]) -> tuple[Sequence[Tensor], Any]:
-        """K scalar losses in the order of the balancer's tasks, and the model's outputs."""
+        """The losses of one batch; to be overridden.
+
+        Parameters
+        ----------
+        model : torch.nn.Module
+            The model, perhaps wrapped.
+        inputs : dict of str to Tensor
+            The batch, on the model's device.
+
+        Returns
+        -------
+        losses : sequence of K scalar tensors
+            In the order of the balancer's tasks.
+        outputs
+            The model's outputs, for evaluation.
+        """
         raise NotImplementedError("override task_losses(model, inputs) -> (losses, outputs)")
 
     def shared_parameters(self, model: nn.Module) -> Sequence[Tensor]:
-        """The parameters all tasks share."""
+        """The parameters all tasks share; to be overridden.
+
+        Parameters
+        ----------
+        model : torch.nn.Module
+            The model, perhaps wrapped.
+
+        Returns
+        -------
+        sequence of Tensor
+            Leaves that require a gradient.
+        """
         raise NotImplementedError("override shared_parameters(model) -> list of parameters")
 
     def compute_loss(
@@ -70,7 +96,24 @@ class BalancedTrainerMixin:
         return_outputs: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """The balanced loss."""
+        """The balanced loss, as ``Trainer`` asks for it.
+
+        Parameters
+        ----------
+        model : torch.nn.Module
+            The model; in eval mode the balancer takes no reading.
+        inputs : dict of str to Tensor
+            The batch.
+        return_outputs : bool
+            Whether the model's outputs are wanted too.
+        **kwargs
+            What ``Trainer`` passes besides; ignored.
+
+        Returns
+        -------
+        Tensor, or a tuple of Tensor and outputs
+            The weighted sum, 0-dimensional.
+        """
         losses, outputs = self.task_losses(model, inputs)
         # Trainer evaluates with the model in eval mode, and without gradients.
         self.balancer.train(model.training)
@@ -78,7 +121,27 @@ class BalancedTrainerMixin:
         return (total, outputs) if return_outputs else total
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any) -> Tensor:
-        """As ``Trainer``'s, or through ``backward`` where ``reuse`` is set."""
+        """As ``Trainer``'s, or through ``GABALoss.backward`` where ``reuse`` is set.
+
+        Parameters
+        ----------
+        model : torch.nn.Module
+            The model.
+        inputs : dict of str to Tensor
+            The batch.
+        *args
+            For ``Trainer.training_step``.
+
+        Returns
+        -------
+        Tensor, 0-dimensional
+            The weighted sum over the number of micro-batches, detached.
+
+        Raises
+        ------
+        InputError
+            ``reuse`` with a gradient scaler of Accelerate.
+        """
         if not self.reuse:
             return super().training_step(model, inputs, *args)  # type: ignore[misc]
         trainer: Any = self
@@ -97,7 +160,15 @@ class BalancedTrainerMixin:
         return total / micro
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Adds the balancer's weights and norms to every training log."""
+        """Adds the balancer's weights and norms to every training log.
+
+        Parameters
+        ----------
+        logs : dict of str to float
+            What ``Trainer`` logs; those with a "loss" are of training.
+        *args, **kwargs
+            For ``Trainer.log``.
+        """
         if "loss" in logs:
             logs = {**logs, **scalars(self.balancer)}
         super().log(logs, *args, **kwargs)  # type: ignore[misc]

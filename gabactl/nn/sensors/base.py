@@ -47,11 +47,23 @@ class Context:
     module: nn.Module | None = None
 
     def scaled(self, loss: Tensor) -> Tensor:
-        """The loss as its gradients are taken."""
+        """The loss as its gradients are taken.
+
+        Parameters
+        ----------
+        loss : Tensor, 0-dimensional
+            A task's loss.
+        """
         return loss if self.grad_scaler is None else self.grad_scaler.scale(loss)
 
     def unscale(self, norms: Tensor) -> Tensor:
-        """Norms of the losses themselves, without reading the scale on the host."""
+        """Norms of the losses themselves, without reading the scale on the host.
+
+        Parameters
+        ----------
+        norms : Tensor, shape (K,)
+            Of the gradients of scaled losses.
+        """
         if self.grad_scaler is None:
             return norms
         return norms / self.grad_scaler.scale(torch.ones((), device=norms.device))
@@ -98,10 +110,27 @@ class Sensor(nn.Module):
         return {"name": self.name, "coasts": self.coasts}
 
     def check(self, spec: GabaSpec) -> None:
-        """Refuse settings this sensor cannot serve."""
+        """Refuse settings this sensor cannot serve; called when the loss is made and when they change.
+
+        Parameters
+        ----------
+        spec : GabaSpec
+            The settings.
+
+        Raises
+        ------
+        InputError
+            They do not go together; the sensor says how to mend that.
+        """
 
     def reads_every_step(self, spec: GabaSpec) -> bool:
-        """Whether every step past the warm-up does the same, so that it can be captured."""
+        """Whether every step past the warm-up does the same, so that it can be captured.
+
+        Parameters
+        ----------
+        spec : GabaSpec
+            The settings.
+        """
         return False
 
     def due(self, step: int, spec: GabaSpec, losses: Sequence[Tensor], alone: bool = True) -> bool:
@@ -123,11 +152,34 @@ class Sensor(nn.Module):
     def read(
         self, losses: Sequence[Tensor], parameters: Sequence[Tensor], context: Context
     ) -> Tensor:
-        """Gradient norms, shape (K,); the graph is kept and ``.grad`` untouched."""
+        """Gradient norms; the graph is kept and ``.grad`` untouched.
+
+        Parameters
+        ----------
+        losses : sequence of K scalar tensors
+            Of this step, with their graph.
+        parameters : sequence of Tensor
+            Shared parameters.
+        context : Context
+            Scaling and reduction.
+
+        Returns
+        -------
+        Tensor, shape (K,)
+            Not negative; NaN or infinity is left to the controller's guard.
+        """
         raise NotImplementedError
 
     def took(self, step: int, norms: Tensor) -> None:
-        """A reading was taken at ``step``."""
+        """A reading was taken.
+
+        Parameters
+        ----------
+        step : int
+            At this step, from 1.
+        norms : Tensor, shape (K,)
+            What was read.
+        """
 
 
 def exact_norms(losses: Sequence[Tensor], parameters: Sequence[Tensor], context: Context) -> Tensor:
@@ -141,6 +193,11 @@ def exact_norms(losses: Sequence[Tensor], parameters: Sequence[Tensor], context:
         Shared parameters.
     context : Context
         Scaling and reduction.
+
+    Raises
+    ------
+    InputError
+        Sharded parameters without the module they belong to.
 
     Examples
     --------
@@ -177,11 +234,22 @@ def norm_of_task(
     Parameters
     ----------
     gradients : list of Tensor or None
-        On the shared parameters.
+        On the shared parameters; None counts as 0.
     parameters : sequence of Tensor
         What they are gradients of.
     context : Context
         Reduction, and which kernels.
+
+    Returns
+    -------
+    Tensor, 0-dimensional
+        On the device of the first parameter.
+
+    Examples
+    --------
+    >>> w, b = torch.ones(2), torch.ones(1)
+    >>> norm_of_task([torch.tensor([3.0, 4.0]), None], [w, b], Context())
+    tensor(5.)
     """
     if context.module is not None:
         with torch.no_grad():

@@ -77,7 +77,13 @@ class EventSensor(Sensor):
         return self._trigger
 
     def bound(self, rate: float) -> EventBudget:
-        """Cost and worst error of the average: see :meth:`EventTrigger.bound`."""
+        """Cost and worst error of the average: see :meth:`EventTrigger.bound`.
+
+        Parameters
+        ----------
+        rate : float, at least 0
+            Bound on how fast any log-ratio of two gradient norms moves, in nats per step.
+        """
         return self.trigger.bound(rate)
 
     def check(self, spec: GabaSpec) -> None:
@@ -136,7 +142,18 @@ class EventSensor(Sensor):
         return {**state, "before": self._fetched()}
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a ``state_dict``."""
+        """Go on from a ``state_dict``.
+
+        Parameters
+        ----------
+        state : mapping
+            What ``get_extra_state`` gave.
+
+        Raises
+        ------
+        InputError
+            Not such a state, or of another number of tasks.
+        """
         self.trigger.load(state)
         before = state.get("before")
         self._fetching = None

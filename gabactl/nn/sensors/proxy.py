@@ -78,7 +78,21 @@ class ProxySensor(Sensor):
     def cheap_norms(
         self, losses: Sequence[Tensor], parameters: Sequence[Tensor], context: Context
     ) -> Tensor:
-        """What stands in for the gradient norms, shape (K,)."""
+        """What stands in for the gradient norms, before the correction.
+
+        Parameters
+        ----------
+        losses : sequence of K scalar tensors
+            Of this step, with their graph.
+        parameters : sequence of Tensor
+            Shared parameters.
+        context : Context
+            Scaling and reduction.
+
+        Returns
+        -------
+        Tensor, shape (K,)
+        """
         raise NotImplementedError
 
     def read(

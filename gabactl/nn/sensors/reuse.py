@@ -77,6 +77,16 @@ def refuse_hooked(parameters: Sequence[Tensor], sharded: bool = False) -> None:
     ------
     InputError
         Parameters of an unknown sharded module, or parameters with a post-accumulate-grad hook.
+
+    Examples
+    --------
+    >>> w = torch.ones(1, requires_grad=True)
+    >>> refuse_hooked([w])
+    >>> _ = w.register_post_accumulate_grad_hook(lambda parameter: None)
+    >>> refuse_hooked([w])
+    Traceback (most recent call last):
+        ...
+    gabactl.errors.InputError: a parameter has a post-accumulate-grad hook, ...
     """
     for parameter in parameters:
         if is_sharded(parameter) and not sharded:
@@ -109,6 +119,16 @@ def gradients_of_tasks(
         Scaling.
     retain_last : bool
         Keep the graph after the last task too.
+
+    Returns
+    -------
+    K lists of P Tensors or None
+
+    Examples
+    --------
+    >>> w, b = torch.ones(2, requires_grad=True), torch.ones((), requires_grad=True)
+    >>> gradients_of_tasks([3.0 * w.sum(), w.sum() + b], [w, b], Context(), retain_last=False)
+    [[tensor([3., 3.]), None], [tensor([1., 1.]), tensor(1.)]]
     """
     last = len(losses) - 1
     return [
@@ -130,6 +150,18 @@ def norms_of_tasks(gradients: TaskGradients, shared: Sequence[Tensor], context: 
         The shared parameters.
     context : Context
         Scaling and reduction.
+
+    Returns
+    -------
+    Tensor, shape (K,)
+
+    Examples
+    --------
+    Parameters after the shared ones, here a head's, do not count:
+
+    >>> w = torch.ones(2)
+    >>> norms_of_tasks([[torch.tensor([3.0, 4.0]), torch.ones(9)]], [w], Context())
+    tensor([5.])
     """
     norms = []
     for task in gradients:
@@ -200,6 +232,14 @@ def add_to_grad(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]
         Leaves.
     gradients : sequence of P Tensors or None
         What to add; None leaves ``.grad`` as it is.
+
+    Examples
+    --------
+    >>> w = torch.ones(2, requires_grad=True)
+    >>> add_to_grad([w], [torch.tensor([1.0, 2.0])])
+    >>> add_to_grad([w], [torch.tensor([1.0, 2.0])])
+    >>> w.grad
+    tensor([2., 4.])
     """
     for parameter, gradient in zip(parameters, gradients, strict=True):
         if gradient is None:

@@ -39,6 +39,15 @@ def sharded_norms(
     ------
     InputError
         Another reduction was asked for, or ``samples`` given: the module reduces by itself.
+
+    Examples
+    --------
+    In one process, with nothing sharded, it reads what :func:`exact_norms` reads:
+
+    >>> model = nn.Linear(2, 2, bias=False)
+    >>> y = model(torch.tensor([3.0, 4.0]))
+    >>> sharded_norms([y[0], 2.0 * y[1]], list(model.parameters()), model, Context())
+    tensor([ 5., 10.])
     """
     norms = [
         norm_of_task(gradients, parameters, context)
@@ -58,12 +67,36 @@ def gradients_of_tasks(
 
     Parameters
     ----------
-    losses, module, context
-        As for :func:`sharded_norms`.
+    losses : sequence of K scalar tensors
+        Task losses of this rank.
     parameters : sequence of P Tensors
         Of the module.
+    module : torch.nn.Module
+        The whole module, heads included: the one ``fully_shard`` was applied to.
+    context : Context
+        Scaling, and a reducer with ``norm_of_mean``.
     retain_last : bool
         Keep the graph after the last task too.
+
+    Returns
+    -------
+    K lists of P Tensors or None
+
+    Raises
+    ------
+    InputError
+        Another reduction was asked for, or ``samples`` given: the module reduces by itself.
+
+    Examples
+    --------
+    >>> model = nn.Linear(2, 2, bias=False)
+    >>> y = model(torch.tensor([3.0, 4.0]))
+    >>> w = list(model.parameters())
+    >>> gradients_of_tasks([y[0], y[1]], w, model, Context(), retain_last=False)[1]
+    [tensor([[0., 0.],
+            [3., 4.]])]
+    >>> model.weight.grad is None
+    True
     """
     return list(_each_task(losses, parameters, module, context, retain_last))
 
@@ -112,6 +145,16 @@ def combine_sharded(gradients: TaskGradients, weights: Tensor) -> list[Tensor | 
         The tasks' gradients; consumed.
     weights : Tensor, shape (K,)
         Applied weights, the same on all ranks.
+
+    Returns
+    -------
+    list of P Tensors or None
+        None where no task reaches.
+
+    Examples
+    --------
+    >>> combine_sharded([[torch.ones(2), None], [torch.ones(2), None]], torch.tensor([1.0, 2.0]))
+    [tensor([3., 3.]), None]
     """
     combined: list[Tensor | None] = [None] * len(gradients[0])
     for weight, task in zip(weights, gradients, strict=True):

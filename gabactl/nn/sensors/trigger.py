@@ -51,7 +51,13 @@ class EventBudget(Result):
     title = "Event-triggered readings"
 
     def overhead(self, steps: int) -> float:
-        """Worst overhead over any stretch of so many steps, as a fraction of plain steps."""
+        """Worst overhead over any stretch of so many steps, as a fraction of plain steps.
+
+        Parameters
+        ----------
+        steps : int, at least 1
+            Length of the stretch.
+        """
         return self.budget + self.burst * self.reading_cost / steps
 
     def rows(self) -> list[tuple[str, ...]]:
@@ -275,6 +281,11 @@ class EventTrigger:
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from :meth:`state`.
+
+        Parameters
+        ----------
+        state : mapping
+            What :meth:`state` gave.
 
         Raises
         ------
