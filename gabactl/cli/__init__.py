@@ -165,13 +165,27 @@ def _interrupted() -> int:
 def _outside(error: Exception) -> str:
     """What the machine refused, in words; empty where the fault is ours."""
     if isinstance(error, MemoryError):
-        return f"out of memory ({error or 'no more is to be had'}): ask for less at once"
+        return f"out of memory ({str(error) or 'no more is to be had'}): ask for less at once"
+    if isinstance(error, SystemError) and not _some_memory():
+        # Native code that is refused memory and fails to say so.
+        return f"out of memory ({error}): ask for less at once, or free some"
     if any(words in str(error) for words in _NO_MEMORY):
         return f"out of memory ({error}): ask for less at once, or free some"
     if isinstance(error, OSError) and error.errno in _REFUSALS:
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{error.strerror}: {_REFUSALS[error.errno]}"
     return ""
+
+
+def _some_memory() -> bool:
+    """Whether 64 MiB more could be had."""
+    import mmap
+
+    try:
+        mmap.mmap(-1, 64 << 20).close()
+    except (MemoryError, OSError):
+        return False
+    return True
 
 
 #: How those say it who do not raise MemoryError: the loader of libraries, and threads.

@@ -498,7 +498,7 @@ def _one_line(source: str) -> Iterator[None]:
         said = " ".join(str(error).split())[:200]
         if isinstance(error, MemoryError):
             raise InputError(
-                f"{source}: no memory for what it declares to hold ({said}): free some, read it in "
+                f"{source}: no memory for what it declares to hold{said and f' ({said})'}: free some, read it in "
                 "pieces, or, if it should be small, copy it again: it is damaged"
             ) from None
         raise InputError(

@@ -125,7 +125,7 @@ CELLS: tuple[Cell, ...] = (
     _cell("report", "input vanished", "the old page", "cannot be read (No such file or directory): check the path", "give the path", _F + "test_an_input_that_vanished"),
     _cell("report", "two processes", "the page of the last one, whole", "nothing", "nothing to do", _F + "test_two_processes_on_one_page_leave_a_whole_one"),
     _cell("report", "clock jumps", "the same page", "nothing", "nothing to do", _F + "test_a_report_does_not_depend_on_the_clock"),
-    _cell("report", "out of memory", "the old page", "out of memory; exit code 2; or a native library ends the process in its own words", "run it again", _F + "test_the_report_itself_without_memory", _F + "test_a_lack_of_memory_that_is_no_memory_error", _F + "test_a_report_without_memory"),
+    _cell("report", "out of memory", "the old page", "out of memory; exit code 2; or a native library ends the process: a signal, or exit code 1 and words of its own", "run it again", _F + "test_the_report_itself_without_memory", _F + "test_native_code_that_fails_to_say_that_it_got_no_memory", _F + "test_a_lack_of_memory_that_is_no_memory_error", _F + "test_a_report_without_memory"),
     # -- dashboard -------------------------------------------------------------------------------
     _cell("dashboard", "kill -9", "it writes nothing", "nothing", "start it again, on the same port", _C + "test_a_stopped_dashboard_leaves_its_port_and_nothing_else"),
     _cell("dashboard", "SIGTERM", "it writes nothing", "stopped", "start it again, on the same port", _C + "test_a_stopped_dashboard_leaves_its_port_and_nothing_else"),
@@ -135,7 +135,7 @@ CELLS: tuple[Cell, ...] = (
     _cell("dashboard", "input vanished", "it shows the trace it has read", "before the start: cannot be read: check the path", "give the path", _C + "test_a_trace_that_vanishes_is_still_shown", _F + "test_an_input_that_vanished"),
     _cell("dashboard", "two processes", "the first goes on", "port N is in use: choose another with --port", "--port 0", _SERVER + "test_a_taken_port_is_one_line_and_exit_2"),
     _cell("dashboard", "clock jumps", "it shows no time", "nothing", "nothing to do"),
-    _cell("dashboard", "out of memory", "it writes nothing", "not staged", "start it again"),
+    _cell("dashboard", "out of memory", "it writes nothing; what is open goes on", "before the start: out of memory, or no memory for what the trace declares to hold; exit code 2. A page that finds none: error 500, and the library's traceback on standard error", "start it again; load the page again when there is memory", _F + "test_a_dashboard_without_memory_for_its_trace", _F + "test_a_dashboard_without_memory_for_a_page_goes_on"),
 )  # fmt: skip
 
 _HEAD = """# Faults and hostile input
@@ -173,9 +173,10 @@ _LIMITS = """
 * kill -9 while a page, a picture or a part of a sweep is being written may leave a hidden
   temporary file (`.name.*.tmp`) beside it. Nothing reads it; a resumed sweep removes those of its
   own that are older than a minute.
+* A page of the dashboard that finds no memory is one more exception to the one line: the libraries
+  that serve it write their traceback.
 * Ctrl-C in the seconds in which Python itself starts, before the command line has taken over,
   still shows Python's own traceback.
-* The dashboard under a lack of memory is not staged.
 """
 
 _HOSTILE = """

@@ -7,9 +7,12 @@ import resource
 import signal
 import subprocess
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from faults.scenes import (
@@ -29,6 +32,7 @@ from gabactl.errors import InputError
 from gabactl.files import write_text
 from gabactl.fuzz import corpus
 from gabactl.fuzz.cases import Case
+from gabactl.traces import Trace, write_parquet
 
 
 def case(number: int) -> Case:
@@ -149,6 +153,31 @@ def test_a_lack_of_memory_that_is_no_memory_error(
     assert done.line().startswith("gabactl: out of memory (")
 
 
+def test_native_code_that_fails_to_say_that_it_got_no_memory() -> None:
+    """CPython's SystemError: a lack of memory where there is none, else a fault to be reported."""
+
+    def stripped(room: int) -> Callable[[], object]:
+        def run() -> object:
+            from gabactl import cli
+
+            limit = address_space(os.getpid()) + room
+            resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+            return cli._outside(SystemError("error return without exception set")) != ""
+
+        return run
+
+    assert Child(stripped(16 << 20)).wait().code == 1
+    assert Child(stripped(1 << 30)).wait().code == 0
+
+
+def test_a_memory_error_without_words_still_says_something() -> None:
+    from gabactl import cli
+
+    assert cli._outside(MemoryError()) == (
+        "out of memory (no more is to be had): ask for less at once"
+    )
+
+
 def test_a_report_stopped_while_it_is_written_leaves_no_piece(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,6 +247,8 @@ def has_loaded(process: subprocess.Popen[str], library: str) -> Callable[[], boo
     return loaded
 
 
+#: How native libraries end a process that gets no memory.
+NATIVE_WORDS = ("OpenBLAS error", "std::bad_alloc", "LLVM ERROR", "Fatal Python error")
 #: Native parts of NumPy (loaded first, the command line has taken over) and of matplotlib (late).
 EARLY, LATE = "_multiarray_umath", "ft2font"
 
@@ -263,14 +294,71 @@ def test_the_report_itself_without_memory(tmp_path: Path, when: str, mib: int) -
     limit = address_space(process.pid) + (mib << 20)
     resource.prlimit(process.pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
     done = finish(process, 300)
+    page = tmp_path / "page.html"
     if done.code == 0:  # enough, by then
         assert when == LATE
-        assert "</html>" in (tmp_path / "page.html").read_text()
-        return
-    # Else a native library ended it, in its own words (OpenBLAS, std::bad_alloc, LLVM).
-    assert done.code != 2 or done.line()
-    assert (tmp_path / "page.html").read_text() == "old"
+    else:
+        assert page.read_text() == "old"
+        if done.code == 2:
+            assert done.line().startswith("gabactl: out of memory (")
+        else:
+            # A native library ended it: by a signal, or in words of its own.
+            assert done.code in (1, -signal.SIGABRT, -signal.SIGSEGV), done
+            assert done.code < 0 or any(word in done.err for word in NATIVE_WORDS), done
+            assert not any(word in done.err for word in ("Traceback", "gabactl: ")), done
+        done = finish(report_itself(tmp_path), 300)  # run again, with memory
+    assert done.code == 0, done
+    assert page.read_text().rstrip().endswith("</html>")
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.slow
+def test_a_dashboard_without_memory_for_its_trace(tmp_path: Path) -> None:
+    """Said in one line before it listens; Arrow's allocator may say something of its own before."""
+    pytest.importorskip("panel")
+    trace = tmp_path / "long.parquet"
+    write_parquet(Trace.from_arrays(np.random.default_rng(0).lognormal(size=(400_000, 2))), trace)
+    process = started("dashboard", trace, "--no-browser", "--port", 0, cwd=tmp_path)
+    wait_for(has_loaded(process, "libarrow"))
+    limit = address_space(process.pid) + (16 << 20)
+    resource.prlimit(process.pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+    done = finish(process)
+    assert (done.code, done.out) == (2, "")
+    *others, last = done.err.splitlines()
+    assert last.startswith("gabactl: ")
+    assert "no memory for what it declares" in last or "out of memory" in last
+    assert all(line.startswith("<jemalloc>") for line in others), done.err
+    assert list(tmp_path.iterdir()) == [trace]
+
+
+@pytest.mark.slow
+def test_a_dashboard_without_memory_for_a_page_goes_on(tmp_path: Path) -> None:
+    pytest.importorskip("panel")
+    process = started("dashboard", "--no-browser", "--port", 0, cwd=tmp_path)
+    assert process.stdout is not None
+    address = process.stdout.readline().split()[0]
+
+    def status() -> int:
+        try:
+            with urllib.request.urlopen(address, timeout=60) as answer:
+                assert b"gabactl dashboard" in answer.read()
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+
+    limit = address_space(process.pid)
+    resource.prlimit(process.pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+    assert status() == 500
+    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    resource.prlimit(process.pid, resource.RLIMIT_AS, unlimited)
+    assert status() == 200
+    process.send_signal(signal.SIGINT)
+    done = finish(process)
+    assert done.code == 0
+    assert "MemoryError" in done.err
+    assert done.err.endswith("stopped\n")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("command", ["report", pytest.param("dashboard", marks=pytest.mark.slow)])
