@@ -62,6 +62,8 @@ AREAS = {
         (
             "tests/prove/test_prove_back_ends.py",
             "tests/prove/test_prove_engine.py",
+            "tests/prove/test_prove_pieces.py",
+            "tests/prove/test_prove_words.py",
             "tests/prove/test_rounding_adversarial.py",
         ),
     ),
