@@ -306,22 +306,38 @@ class Watcher:
 def follow(
     watcher: Watcher, *, every: float = 1.0, patience: float = 10.0
 ) -> Iterator[WatchState | None]:
-    """States of a run until it is closed, one for each look; None while there is nothing yet.
+    """States of a run until it is closed, one for each look.
 
     Parameters
     ----------
     watcher : Watcher
         Of the run.
-    every : float
+    every : float, positive
         Seconds between looks.
     patience : float
         Seconds for which a recording that cannot be read yet (its header is being written) is
         waited for.
 
+    Yields
+    ------
+    WatchState or None
+        None while there is nothing yet.
+
     Raises
     ------
     InputError
         It still cannot be read after that.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from gabactl.traces import TraceWriter
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "run.arrows"
+    ...     with TraceWriter(file, ["a", "b"], groups=["grad_norm"]) as writer:
+    ...         writer.append({"step": [1], "grad_norm_a": [5.0], "grad_norm_b": [2.0]})
+    ...     [(state.step, state.running) for state in follow(Watcher(file))]
+    [(1, False)]
     """
     if not every > 0:
         raise InputError(f"every = {every} seconds is not above 0: try 1")

@@ -203,6 +203,14 @@ def run_campaign(
     ------
     InputError
         A bad plan or place, a folder in use, runs begun with other settings.
+
+    Examples
+    --------
+    >>> status = run_campaign("cmapss_campaign_reduced", "out", "CMAPSSData.zip")  # doctest: +SKIP
+    >>> run_campaign("cmapss_campaign_reduced", "out", "CMAPSSData.zip", workers=0)
+    Traceback (most recent call last):
+        ...
+    gabactl.errors.InputError: workers = 0 is below 1: choose 1, or as many as there are cores
     """
     if workers < 1:
         raise InputError(f"workers = {workers} is below 1: choose 1, or as many as there are cores")

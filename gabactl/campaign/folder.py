@@ -104,9 +104,17 @@ def write_record(place: Path, record: Mapping[str, Any]) -> None:
     Parameters
     ----------
     place : path
-        Folder of the run.
+        Folder of the run, which exists.
     record : mapping
-        Plain values.
+        Plain values; an infinity or NaN becomes null.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     write_record(Path(place), {"status": "finished", "settings": {"lr": 0.001}})
+    ...     read_record(Path(place))
+    {'status': 'finished', 'settings': {'lr': 0.001}}
     """
     text = json.dumps(to_jsonable(dict(record)), indent=1, allow_nan=False)
     write_text(place / RECORD, text + "\n")
@@ -168,6 +176,15 @@ def ended(run: PlannedRun, record: Mapping[str, Any] | None, source: str) -> boo
     ------
     InputError
         The run was begun with other settings than those of the plan.
+
+    Examples
+    --------
+    >>> run = load_campaign("cmapss_campaign_reduced").runs[0]
+    >>> record = {"status": "interrupted", "settings": run.settings.to_dict()}
+    >>> ended(run, None, "out"), ended(run, record, "out")
+    (False, False)
+    >>> ended(run, {**record, "status": "finished"}, "out")
+    True
     """
     if record is None:
         return False

@@ -198,10 +198,26 @@ def collect_results(folder: str | Path, relative_to: str | Path | None = None) -
     relative_to : path, optional
         Folder that the trace paths start from; default ``folder``.
 
+    Returns
+    -------
+    CampaignResults
+        One row per planned run, begun or not.
+
     Raises
     ------
     InputError
         No campaign, or a damaged record.
+
+    Examples
+    --------
+    >>> from gabactl.campaign.folder import PLAN
+    >>> from gabactl.scenarios import find_description
+    >>> plan = find_description("cmapss_campaign_reduced", "campaign").read_text(encoding="utf-8")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = (Path(folder) / PLAN).write_text(plan, encoding="utf-8")
+    ...     results = collect_results(folder)
+    >>> results.table["run"][0], results.table["status"][0]
+    ('FD001-fixed-seed42', 'not_run')
     """
     place = Path(folder)
     campaign: Campaign = open_plan(place)

@@ -34,7 +34,7 @@ from gabactl.traces.lock import FileLock
 if TYPE_CHECKING:
     from gabactl.nn.training_result import Progress, TrainingResult
 
-__all__ = ["INTERRUPTED", "main", "train_one"]
+__all__ = ["INTERRUPTED", "train_one"]
 
 #: Exit code of a run that can go on.
 INTERRUPTED = 3
@@ -63,7 +63,22 @@ def train_one(
     Returns
     -------
     dict
-        The record.
+        The record; its "status" is "failed" where the run refused to begin or broke off.
+
+    Raises
+    ------
+    InputError
+        Another process trains this run.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from gabactl.campaign.plan import load_campaign
+    >>> campaign = load_campaign("cmapss_campaign_reduced")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     record = train_one(campaign, campaign.runs[0], Path(folder), Path("no-data"))
+    >>> record["status"], record["reason"]
+    ('failed', 'no-data: ...')
     """
     import torch
 

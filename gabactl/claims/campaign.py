@@ -173,7 +173,20 @@ class CampaignFigures:
         }
 
     def mean(self, metric: str, method: str, subset: str) -> Interval | None:
-        """Mean over seeds with its bootstrap interval; None without a finished run."""
+        """Mean over seeds with its bootstrap interval.
+
+        Parameters
+        ----------
+        metric : str
+            A column, as in :data:`METRICS`.
+        method, subset : str
+            Which runs.
+
+        Returns
+        -------
+        Interval or None
+            In the unit of the metric; None without a finished run.
+        """
         found = list(self.values(metric, method, subset).values())
         return bootstrap_mean(found) if found else None
 
@@ -200,21 +213,55 @@ class CampaignFigures:
         )
 
     def complete(self, metric: str, methods: Sequence[str]) -> tuple[Array, tuple[Any, ...]]:
-        """Table (blocks, methods) of the (subset, seed) that every method finished, and these."""
+        """What every method finished.
+
+        Parameters
+        ----------
+        metric : str
+            A column, as in :data:`METRICS`.
+        methods : sequence of str
+            Which, in the order of the columns.
+
+        Returns
+        -------
+        table : array, shape (blocks, methods)
+            Figures of the runs that all these methods finished.
+        blocks : tuple of (str, int)
+            Their subsets and seeds, sorted.
+        """
         found = [self.values(metric, method) for method in methods]
         blocks = sorted(set.intersection(*map(set, found))) if found else []
         table = np.array([[values[block] for values in found] for block in blocks])
         return table.reshape(len(blocks), len(methods)), tuple(blocks)
 
     def ranking(self, metric: str, methods: Sequence[str]) -> tuple[Friedman, Nemenyi] | None:
-        """Friedman's and Nemenyi's tests; None with fewer than two blocks or three methods."""
+        """Friedman's and Nemenyi's tests over what every method finished.
+
+        Parameters
+        ----------
+        metric : str
+            A column, as in :data:`METRICS`.
+        methods : sequence of str
+            Which to rank.
+
+        Returns
+        -------
+        (Friedman, Nemenyi) or None
+            None with fewer than two blocks or three methods.
+        """
         table, blocks = self.complete(metric, methods)
         if len(blocks) < 2 or len(methods) < 3:
             return None
         return friedman(table, methods), nemenyi(table, methods)
 
     def figures(self, method: str) -> tuple[RunFigures, ...]:
-        """Of one method's runs."""
+        """Of one method's runs.
+
+        Parameters
+        ----------
+        method : str
+            Which; of an unknown one there are none.
+        """
         return tuple(run for run in self.runs if run.method == method)
 
 
@@ -425,6 +472,13 @@ def campaign_records(found: CampaignFigures, toys: dict[str, Any] | None) -> dic
     -------
     dict of str to dict
         Each with claim, values, provenance and note, as the ledger reads them.
+
+    Examples
+    --------
+    >>> row = {"subset": "FD001", "method": "gradnorm", "seed": 42, "status": "diverged"}
+    >>> found = CampaignFigures(({**row, **dict.fromkeys(METRICS)},), {}, (), "")
+    >>> campaign_records(found, None)["C38"]["values"]["campaign_gradnorm_diverged"]
+    1.0
     """
     note = (
         f"{models_of(found)}, {found.rows[0].get('epochs')} epochs, "

@@ -55,7 +55,14 @@ def judged(
     good: ClaimVerdict = "reproduced",
     bad: ClaimVerdict = "not_reproduced",
 ) -> Evidence:
-    """``good`` when every deciding finding agrees, ``bad`` when one does not.
+    """The verdict of findings: ``good`` when every deciding one agrees, ``bad`` when one does not.
+
+    Parameters
+    ----------
+    findings : sequence of Finding
+        Those with ``agrees`` None decide nothing; ``unknown`` where all are such.
+    good, bad : str
+        Two of the six words.
 
     Examples
     --------

@@ -38,7 +38,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Criterion:
-    """When a recorded number is as claimed: ``low <= value <= high``."""
+    """When a recorded number is as claimed: ``low <= value <= high``.
+
+    Attributes
+    ----------
+    value : str
+        Key of the number in the record.
+    says : str
+        What it says of the claim.
+    low, high : float
+        The range, ends included, in the number's own unit; infinite where it is open.
+    """
 
     value: str
     says: str

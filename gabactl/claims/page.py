@@ -15,6 +15,16 @@ __all__ = ["render_page", "write_page"]
 def render_page(table: ClaimTable) -> str:
     """The page as text; everything in it is escaped.
 
+    Parameters
+    ----------
+    table : ClaimTable
+        From :func:`gabactl.claims.check`.
+
+    Returns
+    -------
+    str
+        HTML, with nothing loaded from elsewhere.
+
     Examples
     --------
     >>> from gabactl.claims import check
@@ -44,6 +54,15 @@ def write_page(table: ClaimTable, path: str | Path) -> None:
     ------
     InputError
         The folder is missing or cannot be written to.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from gabactl.claims import check
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_page(check(["C08"]), Path(folder) / "claims.html")
+    ...     [file.name for file in Path(folder).iterdir()]
+    ['claims.html']
     """
     try:
         write_text(path, render_page(table))

@@ -79,6 +79,16 @@ def fetch(
     InputError
         The place cannot be written or holds other files of these names, the download fails, is too
         large or cut short, or the archive is not the right one.
+
+    Examples
+    --------
+    >>> files = fetch("CMAPSSData")  # doctest: +SKIP
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     fetch(folder, "ftp://example.org/CMAPSSData.zip")
+    Traceback (most recent call last):
+        ...
+    gabactl.errors.InputError: ftp://example.org/CMAPSSData.zip: only http and https addresses are fetched
     """
     target = Path(folder)
     try:
@@ -202,11 +212,31 @@ def unpack(archive: str | Path, folder: str | Path) -> list[Path]:
     folder : path
         An existing folder, into which nothing but the twelve names is written.
 
+    Returns
+    -------
+    list of path
+        The twelve files, in ``folder``.
+
     Raises
     ------
     InputError
         A damaged archive, an entry with a path that leads out of it, a link, two entries of one
         name, sizes that no C-MAPSS archive has, a missing file or one that differs.
+
+    Examples
+    --------
+    What leads out of the folder is refused:
+
+    >>> import tempfile, zipfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     archive = Path(folder) / "archive.zip"
+    ...     with zipfile.ZipFile(archive, "w") as file:
+    ...         file.writestr("../train_FD001.txt", "1 1")
+    ...     try:
+    ...         unpack(archive, folder)
+    ...     except InputError as refused:
+    ...         print(str(refused).replace(folder, "")[1:])
+    archive.zip: entry '../train_FD001.txt' points out of the archive: not unpacked
     """
     place, label = Path(folder), str(archive)
     budget = _Budget(_MAX_UNPACKED_BYTES, label)

@@ -226,6 +226,20 @@ def open_member(source: str | Path, name: str) -> tuple[str, bytes]:
     Looks for ``name`` and ``name.xz`` in a folder, or for ``name`` in a zip archive (in any of
     its folders, or of the archives directly inside it).
 
+    Parameters
+    ----------
+    source : path
+        The folder or archive; of at most 256 MiB.
+    name : str
+        One of NASA's names, such as ``train_FD001.txt``.
+
+    Returns
+    -------
+    label : str
+        Where it was found, for messages.
+    content : bytes
+        At most 64 MiB.
+
     Raises
     ------
     InputError
@@ -384,7 +398,17 @@ def _refuse_first(label: str, bad: NDArray[np.bool_], describe: Any) -> None:
 
 @dataclass(frozen=True)
 class FileCheck:
-    """What became of one file: ``ok``, ``missing``, ``differs`` or ``unreadable``."""
+    """What became of one file.
+
+    Attributes
+    ----------
+    name : str
+        As NASA calls it.
+    status : {"ok", "missing", "differs", "unreadable"}
+        "ok" has NASA's SHA-256.
+    detail : str
+        Why not; "" where it is.
+    """
 
     name: str
     status: str
@@ -393,7 +417,15 @@ class FileCheck:
 
 @dataclass(frozen=True)
 class Verification(Result):
-    """Every C-MAPSS file against its SHA-256."""
+    """Every C-MAPSS file against its SHA-256.
+
+    Attributes
+    ----------
+    source : str
+        The folder or archive.
+    files : tuple of FileCheck
+        In NASA's order.
+    """
 
     source: str
     files: tuple[FileCheck, ...]

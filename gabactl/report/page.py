@@ -17,12 +17,25 @@ __all__ = ["render_html", "write_html"]
 
 
 def render_html(report: Report) -> str:
-    """The page as text.
+    """The page as text: one file, with nothing loaded from elsewhere.
 
     Parameters
     ----------
     report : Report
         What it shows.
+
+    Returns
+    -------
+    str
+        HTML with the pictures and, as JSON, all numbers in it.
+
+    Examples
+    --------
+    Report and pictures together take some seconds:
+
+    >>> from gabactl.report import build_report
+    >>> from gabactl.traces import load_bundled
+    >>> page = render_html(build_report(load_bundled("fd001-gaba")))  # doctest: +SKIP
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -66,6 +79,13 @@ def write_html(report: Report, path: str | Path) -> Path:
     ------
     InputError
         The place cannot be written.
+
+    Examples
+    --------
+    >>> from gabactl.report import build_report
+    >>> from gabactl.traces import load_bundled
+    >>> write_html(build_report(load_bundled("fd001-gaba")), "report.html")  # doctest: +SKIP
+    PosixPath('report.html')
     """
     file = Path(path)
     text = render_html(report)

@@ -80,6 +80,13 @@ def write_pdf(page: str | Path, path: str | Path) -> Path:
     ------
     InputError
         No browser, or it did not print, or the place cannot be written.
+
+    Examples
+    --------
+    It starts a browser:
+
+    >>> write_pdf("report.html", "report.pdf")  # doctest: +SKIP
+    PosixPath('report.pdf')
     """
     file = Path(path)
     command = [find_browser(), "--headless", "--disable-gpu", "--no-pdf-header-footer"]

@@ -15,9 +15,6 @@ from gabactl.report.build import Report
 
 __all__ = ["data_uri", "pictures"]
 
-#: Longest line drawn: more points than this are more than a screen has columns.
-_POINTS = 1000
-
 
 def pictures(report: Report, narrow: bool = False) -> dict[str, tuple[Any, str]]:
     """Every picture by name, with the text that says what it shows.
@@ -33,6 +30,14 @@ def pictures(report: Report, narrow: bool = False) -> dict[str, tuple[Any, str]]
     -------
     dict of str to (matplotlib.figure.Figure, str)
         In the order of the page.
+
+    Examples
+    --------
+    >>> from gabactl.report import build_report
+    >>> from gabactl.traces import load_bundled
+    >>> drawn = pictures(build_report(load_bundled("fd001-gaba")))  # doctest: +SKIP
+    >>> list(drawn)[:3]  # doctest: +SKIP
+    ['norms', 'weights', 'step_response']
     """
     with plots.style():
         return {
@@ -159,16 +164,4 @@ def _comparison(report: Report, narrow: bool) -> Any:
 
 
 def _line(ax: Any, x: NDArray[Any], y: NDArray[Any], **style: Any) -> None:
-    """Draw a line, thinned to the extremes of each stretch where it has too many points."""
-    if len(x) > _POINTS:
-        keep: list[int] = []
-        for part in np.array_split(np.arange(len(x)), _POINTS // 2):
-            values = y[part]
-            if np.isnan(values).all():
-                keep.append(int(part[0]))
-            else:
-                keep.extend(
-                    sorted({int(part[np.nanargmin(values)]), int(part[np.nanargmax(values)])})
-                )
-        x, y = x[keep], y[keep]
-    ax.plot(x, y, **style)
+    ax.plot(*plots.thin(x, y), **style)

@@ -75,7 +75,23 @@ class CsvTable:
         self.names = [name.strip() for name in names]
 
     def rows(self, count: int) -> list[tuple[int, list[str]]]:
-        """The next rows, at most so many, each with its line in the file."""
+        """The next rows.
+
+        Parameters
+        ----------
+        count : int, at least 1
+            At most so many; fewer at the end of the file.
+
+        Returns
+        -------
+        list of (int, list of str)
+            Line in the file, from 1, and one cell per column; empty lines are left out.
+
+        Raises
+        ------
+        InputError
+            A row of another length than the header, or no CSV.
+        """
         rows: list[tuple[int, list[str]]] = []
         width = len(self.names)
         try:
@@ -97,7 +113,27 @@ class CsvTable:
         return rows
 
     def number(self, cell: str, line: int, column: str) -> float | None:
-        """A cell as a number; None where the value is missing."""
+        """A cell as a number.
+
+        Parameters
+        ----------
+        cell : str
+            As it is in the file.
+        line : int
+            Its line, for the message.
+        column : str
+            Its column, for the message.
+
+        Returns
+        -------
+        float or None
+            None where the value is missing: an empty cell, or one of the words for that.
+
+        Raises
+        ------
+        InputError
+            No number.
+        """
         text = cell.strip()
         try:
             if "_" not in text:
@@ -112,7 +148,20 @@ class CsvTable:
         )
 
     def step(self, value: float | None, line: int) -> int:
-        """A cell's number as a step."""
+        """A cell's number as a step.
+
+        Parameters
+        ----------
+        value : float or None
+            From :meth:`number`.
+        line : int
+            Its line, for the message.
+
+        Raises
+        ------
+        InputError
+            Missing, or no whole number.
+        """
         if value is None:
             raise InputError(f"{self.source}: line {line} has no step: give every row its step")
         if not math.isfinite(value) or value != int(value) or abs(value) > _MAX_STEP:

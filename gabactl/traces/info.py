@@ -16,7 +16,17 @@ __all__ = ["TraceInfo", "trace_info"]
 
 @dataclass(frozen=True)
 class TraceInfo(Result):
-    """Facts of a trace file."""
+    """Facts of a trace file.
+
+    Attributes
+    ----------
+    trace : Trace
+        What is in it.
+    format : str
+        Kind of file.
+    size_bytes : int or None
+        Of the file; None for a bundled run.
+    """
 
     trace: Trace
     format: str

@@ -136,6 +136,11 @@ def trace_pieces(path: str | Path) -> Iterator[Trace]:
     Trace
         Consecutive rows; see :func:`gabactl.traces.iter_trace`.
 
+    Raises
+    ------
+    InputError
+        Neither a file nor a bundled run, or a file that cannot be read.
+
     Examples
     --------
     >>> sum(len(piece) for piece in trace_pieces("fd001-gaba")) == len(load_trace("fd001-gaba"))

@@ -75,6 +75,13 @@ def describe_environment() -> dict[str, Any]:
 def dump_metadata(metadata: Mapping[str, Any], source: str) -> bytes:
     """Check the metadata and write it as the one JSON object of the schema.
 
+    Parameters
+    ----------
+    metadata : mapping
+        As :func:`check_metadata` wants it.
+    source : str
+        The trace's name, for messages.
+
     Raises
     ------
     InputError
@@ -101,6 +108,13 @@ def dump_metadata(metadata: Mapping[str, Any], source: str) -> bytes:
 
 def parse_metadata(data: bytes | None, source: str) -> dict[str, Any]:
     """Read and check the JSON object stored under the schema key ``gabactl``.
+
+    Parameters
+    ----------
+    data : bytes or None
+        The JSON, UTF-8; None where a file has none.
+    source : str
+        The file's name, for messages.
 
     Raises
     ------
@@ -139,6 +153,18 @@ def _no_constant(name: str) -> Any:
 
 def check_metadata(metadata: Mapping[str, Any], source: str) -> None:
     """Refuse an unknown version, a documented key of the wrong type, or unusable task names.
+
+    Parameters
+    ----------
+    metadata : mapping
+        With ``schema_version`` and ``tasks``; keys that are not documented are let be.
+    source : str
+        The trace's name, for messages.
+
+    Raises
+    ------
+    InputError
+        The first of these that is found.
 
     Examples
     --------

@@ -189,8 +189,20 @@ def open_source(
     ----------
     path : path
         As for :func:`read_trace`.
-    salvage, columns
+    salvage : bool
         As for :func:`read_trace`.
+    columns : mapping of str to str, optional
+        As for :func:`read_trace`.
+
+    Yields
+    ------
+    Source
+        Closed at the end of the ``with`` block.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, is empty, damaged, or no trace.
 
     Examples
     --------
@@ -256,7 +268,37 @@ def _opened(
 
 @contextlib.contextmanager
 def open_stream(path: str | Path, *, salvage: bool = False) -> Iterator[StreamSource]:
-    """Open an Arrow stream alone, for those who append to it."""
+    """Open an Arrow stream alone, for those who append to it.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    salvage : bool
+        As for :func:`read_trace`.
+
+    Yields
+    ------
+    StreamSource
+        Closed at the end of the ``with`` block.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, or is no stream of a trace.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from gabactl.traces import TraceWriter
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "run.arrows"
+    ...     with TraceWriter(file, ["a", "b"], groups=["grad_norm"]) as writer:
+    ...         writer.append({"step": [1], "grad_norm_a": [5.0], "grad_norm_b": [2.0]})
+    ...     with open_stream(file) as source:
+    ...         [batch.num_rows for batch in source.batches()]
+    [1]
+    """
     source = short_name(path)
     with _open(path) as file, _one_line(source):
         size = os.fstat(file.fileno()).st_size

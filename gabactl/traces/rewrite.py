@@ -229,7 +229,38 @@ def write_csv(trace: Trace, path: str | Path) -> Path:
 
 
 def write_parquet_from_stream(stream: Path, target: Path, *, salvage: bool = False) -> int:
-    """Convert a stream to Parquet batch by batch, atomically, and return the number of rows."""
+    """Convert a stream to Parquet batch by batch, whole or not at all.
+
+    Parameters
+    ----------
+    stream : path
+        The Arrow stream; it stays.
+    target : path
+        The Parquet file; replaced if it exists.
+    salvage : bool
+        As for :func:`gabactl.traces.read_trace`.
+
+    Returns
+    -------
+    int
+        How many rows.
+
+    Raises
+    ------
+    InputError
+        The stream cannot be read, or the target cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from gabactl.traces import TraceWriter, read_trace
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     stream, target = Path(folder) / "run.arrows", Path(folder) / "run.parquet"
+    ...     with TraceWriter(stream, ["a", "b"], groups=["grad_norm"]) as writer:
+    ...         writer.append({"step": [1], "grad_norm_a": [5.0], "grad_norm_b": [2.0]})
+    ...     write_parquet_from_stream(stream, target), read_trace(target).grad_norms.tolist()
+    (1, [[5.0, 2.0]])
+    """
     with open_stream(stream, salvage=salvage) as source:
         # Whether it was closed is known at its end only, and is needed in the header first.
         for _ in source.batches():
@@ -253,7 +284,34 @@ def write_parquet_from_stream(stream: Path, target: Path, *, salvage: bool = Fal
 
 
 def rewrite_stream(source: Path, target: Path, after_step: int | None) -> None:
-    """Write a stream anew without the rows after a step and without an end marker, atomically."""
+    """Write a stream anew without the rows after a step and without an end marker, whole or not at all.
+
+    Parameters
+    ----------
+    source : path
+        The Arrow stream.
+    target : path
+        The new one; may be the same file.
+    after_step : int or None
+        The last step that is kept; None keeps all.
+
+    Raises
+    ------
+    InputError
+        The stream cannot be read, or the target cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from gabactl.traces import TraceWriter, read_trace
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file, shorter = Path(folder) / "run.arrows", Path(folder) / "shorter.arrows"
+    ...     with TraceWriter(file, ["a", "b"], groups=["grad_norm"]) as writer:
+    ...         writer.append({"step": [1, 2], "grad_norm_a": [5.0, 6.0], "grad_norm_b": [2.0, 2.0]})
+    ...     rewrite_stream(file, shorter, after_step=1)
+    ...     read_trace(shorter).step.tolist(), read_trace(shorter).truncated
+    ([1], True)
+    """
     from pyarrow import compute
 
     with open_source(source) as opened:

@@ -363,7 +363,13 @@ class Framer:
         self.header = first[: 8 + int.from_bytes(first[4:8], "little")]
 
     def frame(self, batch: Any) -> bytes:
-        """One batch as one message."""
+        """One batch as one message.
+
+        Parameters
+        ----------
+        batch : pyarrow.RecordBatch
+            Of the schema.
+        """
         self._writer.write_batch(batch, custom_metadata={CRC_KEY: str(checksum(batch)).encode()})
         return self._take()
 

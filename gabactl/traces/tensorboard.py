@@ -30,7 +30,12 @@ _Point = tuple[int, float, float]
 
 
 def is_event_file(start: bytes) -> bool:
-    """Whether a file that begins with these (64 or more) bytes is an event file.
+    """Whether a file is an event file.
+
+    Parameters
+    ----------
+    start : bytes
+        Its first 64 bytes, or more.
 
     Examples
     --------

@@ -39,6 +39,13 @@ _Cells = tuple[list[int], list[float]]
 def is_export(names: Sequence[str], given: Mapping[str, str] | None = None) -> bool:
     """Whether these are the columns of a log, rather than of a trace as we document it.
 
+    Parameters
+    ----------
+    names : sequence of str
+        The columns.
+    given : mapping of str to str, optional
+        The user's own names of columns: with any, it is a log.
+
     Examples
     --------
     >>> is_export(["step", "grad_norm_a", "grad_norm_b"]), is_export(["_step", "grad_norm/a"])
@@ -195,6 +202,17 @@ def read_parquet(
     ------
     InputError
         No gradient norms, or a column of theirs that holds no numbers.
+
+    Examples
+    --------
+    >>> import io
+    >>> import pyarrow as pa
+    >>> from pyarrow import parquet as pq
+    >>> file = io.BytesIO()
+    >>> table = pa.table({"_step": [0, 1], "grad_norm/a": [250.0, 300.0], "grad_norm/b": [0.5, 0.4]})
+    >>> pq.write_table(table, file)
+    >>> read_parquet(pq.ParquetFile(file), "run.parquet").metadata["tasks"]
+    ['a', 'b']
     """
     import pyarrow as pa
 

@@ -30,6 +30,11 @@ __all__ = ["TraceWriter", "stream_path"]
 def stream_path(path: str | Path) -> Path:
     """Where a run is recorded while it goes: ``run.arrows`` beside ``run.parquet``.
 
+    Parameters
+    ----------
+    path : path
+        The recording asked for, ``.parquet`` or ``.arrows``.
+
     Raises
     ------
     InputError
