@@ -36,6 +36,10 @@ class Analysis(Result):
 
     Attributes
     ----------
+    spec : GabaSpec
+        The settings.
+    plant
+        What answers to the weights, as it was given; None for the controller alone.
     facts, reach : FilterFacts, Authority
         Of the controller alone.
     loop : Loop, VectorLoop or None

@@ -91,6 +91,8 @@ class WeightBounds(Result):
 
     Attributes
     ----------
+    spec : GabaSpec
+        The settings.
     lower, upper : float
         Infimum and supremum over every sequence of finite readings.
     stated_lower, stated_upper : float
@@ -454,6 +456,8 @@ class Authority(Result):
 
     Attributes
     ----------
+    spec : GabaSpec
+        The settings.
     bounds : WeightBounds
         Range of the applied weights.
     saturation_ratio : float

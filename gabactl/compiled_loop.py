@@ -17,7 +17,17 @@ Array = NDArray[np.float64]
 
 
 class Signals(NamedTuple):
-    """Signals of some steps, each of shape (steps, K)."""
+    """Signals of some steps, each an array of shape (steps, K).
+
+    Attributes
+    ----------
+    grad_norms : array
+        Gradient norms, before noise.
+    readings : array
+        What the controller reads: the norms with noise; NaN where the sensor fails.
+    raw, ema, weights : array
+        The three stages.
+    """
 
     grad_norms: Array
     readings: Array

@@ -369,6 +369,21 @@ class Controller:
 
         As :meth:`step`, for callers that have no losses (replays, simulations).
 
+        Parameters
+        ----------
+        grad_norms : array_like, shape (K,), or None
+            As for :meth:`step`.
+
+        Returns
+        -------
+        array, shape (K,)
+            Applied weights; they sum to 1.
+
+        Raises
+        ------
+        InputError
+            Wrong number of norms, or a negative norm. The state has not moved then.
+
         Examples
         --------
         >>> Controller(GabaSpec(warmup=0, beta=0)).observe([3.0, 1.0]).tolist()

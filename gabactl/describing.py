@@ -164,7 +164,15 @@ class LimitCycle:
 
 @dataclass(frozen=True)
 class LimitCycles(Result):
-    """Predicted oscillations of the exact loop, largest first."""
+    """Predicted oscillations of the exact loop.
+
+    Attributes
+    ----------
+    model : str
+        What was assumed, in words.
+    cycles : tuple of LimitCycle
+        The largest first; empty where none is predicted.
+    """
 
     model: str
     cycles: tuple[LimitCycle, ...]

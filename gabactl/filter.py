@@ -20,6 +20,8 @@ class FilterFacts(Result):
 
     Attributes
     ----------
+    spec : GabaSpec
+        The settings; beta and the interval N count here.
     pole : float
         p, per reading.
     time_constant_steps : float

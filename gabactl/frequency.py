@@ -27,6 +27,10 @@ class FrequencyResponse(Result):
 
     Attributes
     ----------
+    rational : Rational
+        L per reading, in factored form.
+    interval : int
+        Steps N between readings.
     frequencies : array, shape (n,)
         rad/step, from near 0 to pi/N, both ends of the circle included exactly.
     response : array of complex, shape (n,)
@@ -36,6 +40,8 @@ class FrequencyResponse(Result):
     encirclements : int
         Counter-clockwise turns of L round -1 as z runs once round the circle, indented outwards at
         poles on it. Equal to the difference of the two by the argument principle.
+    verdict : {"stable", "neutral", "unstable"}
+        Of the closed loop.
     """
 
     rational: Rational
@@ -89,7 +95,17 @@ class FrequencyResponse(Result):
         return np.degrees(phase)
 
     def plot_bode(self, axes: Any | None = None) -> Any:
-        """Gain in dB and phase over the frequency; returns the two axes."""
+        """Gain in dB and phase in degrees over the frequency in rad/step.
+
+        Parameters
+        ----------
+        axes : pair of matplotlib Axes, optional
+            For gain and phase; by default a new figure's.
+
+        Returns
+        -------
+        pair of matplotlib Axes
+        """
         from matplotlib.ticker import AutoLocator, MultipleLocator
 
         from gabactl import plots

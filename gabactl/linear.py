@@ -117,6 +117,11 @@ class Loop(Result):
     def delayed(self, steps: int) -> Loop:
         """The loop with so many more steps of delay (of the plant or of the sensor: it is one).
 
+        Parameters
+        ----------
+        steps : int, at least 0
+            How many more.
+
         Examples
         --------
         >>> from gabactl.plants import LogRatio
@@ -171,6 +176,16 @@ class Loop(Result):
 
         Sensor ds/dy = s(1-s); comparator -1; proportional gain K_p = 1; weights du/dema. Their
         product is minus the slope: the two sets of coordinates see one and the same loop.
+
+        Parameters
+        ----------
+        ratio : float, positive
+            g_1/g_2 of the operating point.
+
+        Returns
+        -------
+        dict of str to float
+            The gains "sensor", "comparator", "proportional" and "weights", and their "product".
 
         Examples
         --------
@@ -230,6 +245,13 @@ def _dc_gain(rational: Rational) -> float:
 
 def format_roots(roots: Any, most: int = 6) -> str:
     """Roots in one line, conjugate pairs once, the first few.
+
+    Parameters
+    ----------
+    roots : array_like of complex
+        With the conjugate of each complex one.
+    most : int
+        Roots shown at most; the rest is counted.
 
     Examples
     --------
@@ -293,6 +315,16 @@ def open_loop(spec: GabaSpec, plant: Any, ratio: float = 1.0, sensor_delay: int 
 def plant_rational(plant: Any) -> Rational:
     """P(z) in factored form, from anything that has a transfer function.
 
+    Parameters
+    ----------
+    plant : LogRatio, LtiPlant, Rational, control.TransferFunction or control.StateSpace
+        From u = log(w_1/w_2) to y = log(g_1/g_2), per step.
+
+    Returns
+    -------
+    Rational
+        P(z), one sample per step.
+
     Raises
     ------
     InputError
@@ -340,6 +372,10 @@ class VectorLoop(Result):
 
     Attributes
     ----------
+    spec : GabaSpec
+        The settings.
+    plant : Rational
+        P per step, the same for every task.
     grad_norms : array, shape (K,)
         Operating point, settled.
     slopes : array of complex, shape (K-1,)

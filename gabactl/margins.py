@@ -70,6 +70,10 @@ class Margins(Result):
     ----------
     stability : Stability
         Closed-loop poles and verdict.
+    interval : int
+        Steps per sample of L; 1 for a python-control system.
+    skew : float
+        Skew of the disk margin.
     gain_margin_up, gain_margin_down : float or None
         Nearest factors above and below 1 at which stability is lost (infinite, or 0, if none).
     phase_margin_deg : float or None
@@ -222,6 +226,11 @@ def margins(loop: Any, skew: float = 0.0) -> Margins:
     Returns
     -------
     Margins
+
+    Raises
+    ------
+    InputError
+        A skew that is not finite, or a loop with 1 + L = 0 at infinity.
 
     Notes
     -----

@@ -246,6 +246,8 @@ class NoiseReport(Result):
 
     Attributes
     ----------
+    spec : GabaSpec
+        The settings.
     noise_std : float
         Standard deviation of y per reading, in nats.
     filter_gain, loop_gain : float

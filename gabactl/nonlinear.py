@@ -76,6 +76,10 @@ class Equilibria(Result):
 
     Attributes
     ----------
+    spec : GabaSpec
+        The settings.
+    disturbance : float
+        The constant imbalance d, natural logarithm of a ratio.
     points : tuple of Equilibrium
         In order of y.
     continuum : (float, float) or None
@@ -337,6 +341,8 @@ class RegionOfAttraction(Result):
 
     Attributes
     ----------
+    equilibria : Equilibria
+        Where the loop can rest.
     starts : array, shape (m,)
         Stored averages of task 1 started from, with the plant settled for them.
     ends : array of int, shape (m,)

@@ -123,6 +123,8 @@ class Prediction(Result):
         the plant, without it, and the last value that was seen.
     notes : tuple of str
         What a reader must know.
+    curves : dict of str to array, shape (n,)
+        What the picture draws, by name: the step response recorded and foretold, per reading.
     """
 
     source: str

@@ -144,6 +144,16 @@ class Profile:
     def then(self, other: Profile) -> Profile:
         """This profile, followed by another one.
 
+        Parameters
+        ----------
+        other : Profile
+            Of as many tasks.
+
+        Raises
+        ------
+        InputError
+            Of another number of tasks.
+
         Examples
         --------
         >>> constant(50.0, 10).then(constant(500.0, 5)).events
@@ -561,6 +571,18 @@ def from_trace(trace: Any, title: str = "") -> Profile:
 
 def non_negative(name: str, value: Any) -> float:
     """A finite number >= 0, or an error that says so.
+
+    Parameters
+    ----------
+    name : str
+        For the message.
+    value
+        What was given.
+
+    Raises
+    ------
+    InputError
+        No number, a bool, infinite, NaN or negative.
 
     Examples
     --------

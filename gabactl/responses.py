@@ -94,6 +94,10 @@ class LinearResponse(Result):
 
     Attributes
     ----------
+    loop : Loop
+        The open loop.
+    kind : str
+        What the disturbance is, in a word.
     steps : array of int, shape (n,)
     disturbance, log_ratio, log_weights, contributions : arrays, shape (n,)
         d; y = log(g_1/g_2); u = log(w_1/w_2); q = y + u.

@@ -46,7 +46,13 @@ class Result:
         raise NotImplementedError
 
     def to_json(self, indent: int | None = 2) -> str:
-        """Strict JSON: an infinite or undefined number becomes null."""
+        """Strict JSON: an infinite or undefined number becomes null.
+
+        Parameters
+        ----------
+        indent : int or None
+            Blanks per level; None for one line.
+        """
         return json.dumps(to_jsonable(self.to_dict()), indent=indent, allow_nan=False)
 
     def plot(self, ax: Any | None = None) -> Any:

@@ -84,6 +84,8 @@ class SamplingTrade(Result):
 
     Attributes
     ----------
+    spec : GabaSpec
+        The settings; its own interval does not count.
     intervals : tuple of int
         Steps N between readings.
     facts : tuple of FilterFacts

@@ -324,6 +324,11 @@ def where(file: Path, key: str) -> Iterator[None]:
     key : str
         The key.
 
+    Raises
+    ------
+    InputError
+        With file and key before the message, whatever it was.
+
     Examples
     --------
     >>> with where(Path("a.toml"), "run.noise"):

@@ -120,6 +120,13 @@ class GabaSpec:
     def published(cls, n_tasks: int = 2, **changes: Any) -> GabaSpec:
         """The algorithm exactly as published, 1e-12 and unguarded average included.
 
+        Parameters
+        ----------
+        n_tasks : int, at least 2
+            Number of tasks K.
+        **changes
+            Settings that differ from the published ones.
+
         Examples
         --------
         >>> GabaSpec.published().guard
@@ -140,6 +147,11 @@ class GabaSpec:
 
     def measures_at(self, step: int) -> bool:
         """Whether step (counted from 1) takes a reading: W + 1, W + 1 + N, W + 1 + 2 N, ...
+
+        Parameters
+        ----------
+        step : int
+            Counted from 1.
 
         Examples
         --------
@@ -206,6 +218,11 @@ class GabaSpec:
     @classmethod
     def from_toml(cls, path: str | Path) -> GabaSpec:
         """Read the table ``[gaba]`` of a TOML file (or its top level, where there is none).
+
+        Parameters
+        ----------
+        path : path
+            At most 1 MiB.
 
         Raises
         ------

@@ -38,6 +38,8 @@ class UnitAdvice(Result):
         Whether that is above :data:`DWARFED`.
     factor : float
         Multiply the loud loss by this (at most 1) to make the median ratio 1.
+    ratio_range : tuple of two floats
+        5th and 95th percentile of the ratio over the readings.
     ratio_range_after : tuple of two floats
         5th and 95th percentile of the ratio after that.
     saturated_fraction, saturated_fraction_after : float

@@ -111,6 +111,25 @@ class Balancer(abc.ABC):
 def number(owner: str, name: str, value: float, *, zero: bool) -> float:
     """A finite setting >= 0 (or > 0), or an error that says so.
 
+    Parameters
+    ----------
+    owner, name : str
+        The balancer and its setting, for the message.
+    value : float
+        What was given.
+    zero : bool
+        Whether 0 is allowed.
+
+    Returns
+    -------
+    float
+        The value.
+
+    Raises
+    ------
+    InputError
+        No number, infinite or NaN, negative, or 0 where that is not allowed.
+
     Examples
     --------
     >>> number("gradnorm", "alpha", 1.5, zero=True)

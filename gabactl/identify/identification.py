@@ -81,6 +81,10 @@ class Identification(Result):
         Of the simulated critical values and the re-randomisation.
     notes : tuple of str
         What a reader must know.
+    signals : Signals
+        What was identified from.
+    fit : OutputErrorFit
+        The fit behind the estimates.
     """
 
     name: str

@@ -49,13 +49,33 @@ class NoiseModel:
         return np.convolve(numerator, [1.0, -1.0]), np.array([1.0, self.drift_pole_gap - 1.0])
 
     def whiten(self, values: Array) -> Array:
-        """The filter from rest, along the last axis."""
+        """The filter from noise to innovations, from rest, along the last axis.
+
+        Parameters
+        ----------
+        values : array, shape (..., readings)
+            In the unit of the data.
+
+        Returns
+        -------
+        array, of the same shape
+        """
         from scipy.signal import lfilter
 
         return np.asarray(lfilter(*self.whitener, values, axis=-1))
 
     def whiten_adjoint(self, values: Array) -> Array:
-        """Transpose of :meth:`whiten` as a matrix, along the last axis."""
+        """Transpose of :meth:`whiten` as a matrix, along the last axis.
+
+        Parameters
+        ----------
+        values : array, shape (..., readings)
+            Any.
+
+        Returns
+        -------
+        array, of the same shape
+        """
         return self.whiten(values[..., ::-1])[..., ::-1]
 
     @property
@@ -83,7 +103,17 @@ class NoiseModel:
 
 
 def slow_terms(readings: int) -> Array:
-    """Level and linear trend, which every fit removes, shape (2, readings).
+    """Level and linear trend, which every fit removes.
+
+    Parameters
+    ----------
+    readings : int, at least 1
+        Length of the record.
+
+    Returns
+    -------
+    array, shape (2, readings)
+        Ones, and a line from -1 to 1.
 
     Examples
     --------

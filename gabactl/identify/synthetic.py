@@ -43,7 +43,13 @@ class ExcitedRuns:
     seed: int
 
     def run(self, index: int) -> Signals:
-        """One of the runs, to be identified."""
+        """One of the runs, to be identified.
+
+        Parameters
+        ----------
+        index : int
+            From 0 to runs - 1.
+        """
         return Signals(
             self.log_ratio[index],
             self.actuation[index],

@@ -38,7 +38,17 @@ class LoopVerdict:
 
 
 def judge_sign(rho_interval: tuple[float, float]) -> Sign:
-    """Sign of the feedback by an interval for rho; "none" where it covers 0.
+    """Sign of the feedback by an interval for rho.
+
+    Parameters
+    ----------
+    rho_interval : (float, float)
+        Lower and upper end.
+
+    Returns
+    -------
+    {"negative", "positive", "none"}
+        "none" where the interval covers 0.
 
     Examples
     --------

@@ -40,7 +40,13 @@ class PlantState(Protocol):
         """
 
     def apply(self, weights: ArrayLike) -> None:
-        """Take the weights of this step, shape (K,), and advance by one step."""
+        """Take the weights of this step, and advance by one step.
+
+        Parameters
+        ----------
+        weights : array_like, shape (K,)
+            Applied weights, not negative.
+        """
 
 
 @runtime_checkable
@@ -52,11 +58,34 @@ class Plant(Protocol):
         """Number of tasks K."""
 
     def start(self, seed: int = 0) -> PlantState:
-        """A fresh running copy; the seed matters only for plants with noise."""
+        """A fresh running copy.
+
+        Parameters
+        ----------
+        seed : int
+            At least 0; matters only for plants with noise.
+        """
 
 
 def split_disturbance(log_disturbance: ArrayLike | None, n_tasks: int) -> Array:
-    """A log disturbance per task, shape (K,), from what :meth:`PlantState.measure` accepts.
+    """A log disturbance per task, from what :meth:`PlantState.measure` accepts.
+
+    Parameters
+    ----------
+    log_disturbance : float or array_like, shape (K,), or None
+        Natural logarithm of a factor on the norms; None is none. For two tasks a single number is a
+        disturbance of the log ratio, split evenly.
+    n_tasks : int
+        Number of tasks K.
+
+    Returns
+    -------
+    array, shape (K,)
+
+    Raises
+    ------
+    InputError
+        Another shape.
 
     Examples
     --------
@@ -77,7 +106,23 @@ def split_disturbance(log_disturbance: ArrayLike | None, n_tasks: int) -> Array:
 
 
 def logits(weights: ArrayLike, n_tasks: int) -> Array:
-    """``log w_i - mean_j log w_j``, shape (K,).
+    """``log w_i - mean_j log w_j``.
+
+    Parameters
+    ----------
+    weights : array_like, shape (K,)
+        Not negative; 0 counts as the smallest normal float.
+    n_tasks : int
+        Number of tasks K.
+
+    Returns
+    -------
+    array, shape (K,)
+
+    Raises
+    ------
+    InputError
+        Another shape.
 
     Examples
     --------
@@ -94,6 +139,20 @@ def logits(weights: ArrayLike, n_tasks: int) -> Array:
 def check_real(name: str, value: Any, remedy: str) -> None:
     """Refuse what is no finite number, saying what to give instead.
 
+    Parameters
+    ----------
+    name : str
+        For the message.
+    value
+        What was given.
+    remedy : str
+        What to give instead, as in "such as 0.5".
+
+    Raises
+    ------
+    InputError
+        No number, a bool, infinite or NaN.
+
     Examples
     --------
     >>> check_real("rho", float("nan"), "such as 0.5")
@@ -107,6 +166,22 @@ def check_real(name: str, value: Any, remedy: str) -> None:
 
 def check_int(name: str, value: Any, least: int, remedy: str) -> None:
     """Refuse what is no whole number of at least ``least``.
+
+    Parameters
+    ----------
+    name : str
+        For the message.
+    value
+        What was given.
+    least : int
+        The smallest that is allowed.
+    remedy : str
+        What to give instead, as in "such as 1".
+
+    Raises
+    ------
+    InputError
+        No whole number, a bool, or below ``least``.
 
     Examples
     --------

@@ -86,7 +86,12 @@ class QuadraticBowls:
         return len(self._arrays[1])
 
     def start(self, seed: int = 0) -> PlantState:
-        """A running copy; the seed draws the gradient noise.
+        """A running copy.
+
+        Parameters
+        ----------
+        seed : int
+            At least 0; draws the gradient noise.
 
         Examples
         --------

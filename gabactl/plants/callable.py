@@ -45,7 +45,13 @@ class CallablePlant:
         check_int("n_tasks", self.n_tasks, 2, "balancing needs at least two losses")
 
     def start(self, seed: int = 0) -> PlantState:
-        """A running copy: the factory called with the seed."""
+        """A running copy: the factory called with the seed.
+
+        Parameters
+        ----------
+        seed : int
+            Handed to the factory.
+        """
         return _CallableState(self.factory(seed), self.n_tasks)
 
 

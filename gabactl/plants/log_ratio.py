@@ -67,6 +67,11 @@ class LogRatio:
     def start(self, seed: int = 0) -> PlantState:
         """A running copy that has seen uniform weights so far.
 
+        Parameters
+        ----------
+        seed : int
+            Does not count: this plant has no noise.
+
         Examples
         --------
         >>> LogRatio(rho=0.5).start().measure(2.0).round(4).tolist()

@@ -24,6 +24,11 @@ class LtiPlant:
         One input, one output, discrete with dt = 1 (or True), strictly proper: the weights of a
         step cannot change the norms they were computed from.
 
+    Attributes
+    ----------
+    n_tasks : int
+        2.
+
     Examples
     --------
     >>> import control
@@ -65,7 +70,13 @@ class LtiPlant:
         object.__setattr__(self, "_matrices", (a, b[:, 0], c[0]))
 
     def start(self, seed: int = 0) -> PlantState:
-        """A running copy at rest."""
+        """A running copy at rest.
+
+        Parameters
+        ----------
+        seed : int
+            Does not count: this plant has no noise.
+        """
         return _LtiState(*self._matrices)
 
     def to_control(self) -> Any:

@@ -58,13 +58,29 @@ class Replay:
 
     @classmethod
     def from_trace(cls, path: Any) -> Replay:
-        """The gradient norms of a trace file, any format that ``read_trace`` takes."""
+        """The gradient norms of a trace file.
+
+        Parameters
+        ----------
+        path : path
+            Of any format that :func:`gabactl.traces.read_trace` takes.
+
+        Raises
+        ------
+        InputError
+            It cannot be read.
+        """
         from gabactl.traces import read_trace
 
         return cls(read_trace(path).grad_norms)
 
     def start(self, seed: int = 0) -> PlantState:
         """A running copy, at the first row.
+
+        Parameters
+        ----------
+        seed : int
+            Does not count: the record is what it is.
 
         Examples
         --------

@@ -75,10 +75,22 @@ def decreases(
 
 
 def lyapunov(dynamics: Sequence[Sequence[Fraction]], rate: Fraction = Fraction(1)) -> Matrix | None:
-    """P with rate^2 P - A'PA = I, exactly; None where that equation has no unique solution.
+    """P with rate^2 P - A'PA = I, exactly.
 
     The solution is positive definite just when every eigenvalue of A is below ``rate`` in
     modulus; :func:`decreases` checks it.
+
+    Parameters
+    ----------
+    dynamics : n rows of n Fractions
+        A.
+    rate : Fraction, positive
+        What the eigenvalues are held against; 1 asks for stability.
+
+    Returns
+    -------
+    n rows of n Fractions, or None
+        P; None where the equation has no unique solution.
 
     Examples
     --------

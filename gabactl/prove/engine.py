@@ -129,14 +129,35 @@ class ProofTable(Result):
         return tuple(r for r in self.results if not r.ok)
 
     def outcome(self, id: str) -> Outcome:
-        """What was found on one theorem; ``unknown`` when it was not run."""
+        """What was found on one theorem.
+
+        Parameters
+        ----------
+        id : str
+            The theorem's name.
+
+        Returns
+        -------
+        Outcome
+            ``unknown`` when it was not run.
+        """
         for result in self.results:
             if result.theorem.id == id and result.mutant is None:
                 return result.outcome
         return Outcome("unknown", reason="not run")
 
     def verdict(self, id: str) -> str:
-        """The verdict on one theorem."""
+        """The verdict on one theorem.
+
+        Parameters
+        ----------
+        id : str
+            The theorem's name.
+
+        Returns
+        -------
+        {"proved", "refuted", "unknown"}
+        """
         return self.outcome(id).verdict
 
     def rows(self) -> Sequence[Sequence[str]]:
@@ -250,10 +271,20 @@ def run(
 def main(file: str | Path) -> int:
     """Decide the theorems of one file and print the table; for ``if __name__ == "__main__"``.
 
+    Parameters
+    ----------
+    file : path
+        A Python file with theorems; it is run.
+
     Returns
     -------
     int
         1 when a verdict is not as expected, else 0.
+
+    Raises
+    ------
+    InputError
+        There is no such file, or no theorem in it.
 
     Examples
     --------

@@ -26,7 +26,12 @@ Reading = Sequence[Fraction | int]
 
 @dataclass(frozen=True)
 class Step:
-    """The three stages after one reading, in exact rationals, each of shape (K,)."""
+    """The three stages after one reading, in exact rationals.
+
+    Attributes
+    ----------
+    raw, ema, weights : array of Fraction, shape (K,)
+    """
 
     raw: NDArray[Any]
     ema: NDArray[Any]
@@ -80,7 +85,18 @@ def exact(
 
 
 def through_controller(spec: GabaSpec, readings: Sequence[Reading]) -> NDArray[Any]:
-    """Weights of the float64 controller after the last reading, warm-up steps first.
+    """Weights of the float64 controller after the last reading.
+
+    Parameters
+    ----------
+    spec : GabaSpec
+        The settings; the warm-up steps come first.
+    readings : sequence of K numbers each
+        Gradient norms, rounded to float64.
+
+    Returns
+    -------
+    array, shape (K,)
 
     Examples
     --------
@@ -96,10 +112,28 @@ def through_controller(spec: GabaSpec, readings: Sequence[Reading]) -> NDArray[A
 
 
 def through_loss(spec: GabaSpec, readings: Sequence[Reading]) -> NDArray[Any] | None:
-    """Weights of the torch module after the last reading; None where torch is not installed.
+    """Weights of the torch module after the last reading.
 
     The losses are g_i theta_i + b_i with shared theta, so that the gradient norms are the
     readings and the applied weights are the gradients of b.
+
+    Parameters
+    ----------
+    spec : GabaSpec
+        The settings; the warm-up steps come first.
+    readings : sequence of K numbers each
+        Gradient norms, rounded to float32.
+
+    Returns
+    -------
+    array, shape (K,), or None
+        None where torch is not installed.
+
+    Examples
+    --------
+    >>> weights = through_loss(GabaSpec(beta=0), [[1, 0]])
+    >>> weights is None or weights.round(6).tolist() == [0.047619, 0.952381]
+    True
     """
     if importlib.util.find_spec("torch") is None:
         return None

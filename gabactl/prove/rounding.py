@@ -21,7 +21,14 @@ UNIT_ROUNDOFF = {"float32": Fraction(1, 2**24), "float64": Fraction(1, 2**53)}
 
 
 def ulp(x: float, dtype: str = "float64") -> Fraction:
-    """Spacing of the floats at x, exactly.
+    """Spacing of the floats at a number, exactly.
+
+    Parameters
+    ----------
+    x : float
+        Finite; rounded to the type.
+    dtype : {"float64", "float32", "float16"}
+        Which floats.
 
     Examples
     --------
@@ -34,6 +41,17 @@ def ulp(x: float, dtype: str = "float64") -> Fraction:
 def monotone(exact: Any, rounded: Any, representable: Sequence[Any]) -> Any:
     """Solver constraint: ``rounded`` = fl(``exact``) for a rounding that is monotone and leaves
     every ``representable`` number alone.
+
+    Parameters
+    ----------
+    exact, rounded : z3 real terms
+        A number, and what it is rounded to.
+    representable : sequence of z3 terms or numbers
+        Those that rounding keeps, such as the ends of a range.
+
+    Returns
+    -------
+    z3 Boolean
 
     Examples
     --------

@@ -19,7 +19,16 @@ __all__ = ["both", "decide", "largest", "reals", "value", "within"]
 
 
 def reals(names: str) -> list[Any]:
-    """Real variables, from names parted by blanks.
+    """Real variables.
+
+    Parameters
+    ----------
+    names : str
+        Parted by blanks.
+
+    Returns
+    -------
+    list of z3 real terms
 
     Examples
     --------
@@ -34,6 +43,11 @@ def reals(names: str) -> list[Any]:
 def within(low: Any, x: Any, high: Any) -> Any:
     """The constraint low <= x <= high.
 
+    Parameters
+    ----------
+    low, x, high : z3 real terms or numbers
+        The ends and what is between; at least one is a term.
+
     Examples
     --------
     >>> within(0, reals("x")[0], 1)
@@ -47,6 +61,11 @@ def within(low: Any, x: Any, high: Any) -> Any:
 def largest(x: Any, y: Any) -> Any:
     """max(x, y) as a solver term.
 
+    Parameters
+    ----------
+    x, y : z3 real terms
+        Real terms, or one of them a number.
+
     Examples
     --------
     >>> largest(*reals("e m"))
@@ -59,6 +78,15 @@ def largest(x: Any, y: Any) -> Any:
 
 def value(number: Fraction | int | str) -> Any:
     """An exact rational constant.
+
+    Parameters
+    ----------
+    number : Fraction, int or str
+        Exact; a str such as "1/20" or "0.05".
+
+    Returns
+    -------
+    z3 real constant
 
     Examples
     --------
@@ -121,6 +149,16 @@ def decide(goal: Any, *, timeout: float = 30.0, **given: Any) -> Outcome:
 
 def both(outcomes: Iterable[Outcome]) -> Outcome:
     """The conjunction: refuted by the first refuted part, proved when all parts are.
+
+    Parameters
+    ----------
+    outcomes : iterable of Outcome
+        The parts, any number of them.
+
+    Returns
+    -------
+    Outcome
+        ``unknown`` where no part is refuted and one is unknown.
 
     Examples
     --------

@@ -86,11 +86,25 @@ class Derivation:
         self._refuted = False
 
     def argue(self, text: str) -> None:
-        """A line of reasoning that no machine checks, marked as such."""
+        """A line of reasoning that no machine checks, marked as such.
+
+        Parameters
+        ----------
+        text : str
+            The reasoning.
+        """
         self._steps.append(f"argument: {text}")
 
     def equal(self, text: str, left: Any, right: Any) -> None:
-        """left = right for all values of their symbols (within their sympy assumptions)."""
+        """left = right for all values of their symbols (within their sympy assumptions).
+
+        Parameters
+        ----------
+        text : str
+            What the step says.
+        left, right : sympy expression
+            Its sides. A point where they differ refutes; where sympy finds neither, it is undecided.
+        """
         import sympy
 
         if self._refuted:
@@ -108,7 +122,19 @@ class Derivation:
             self._fail(text, point)
 
     def holds(self, text: str, goal: Any, *, timeout: float = 30.0, **given: Any) -> None:
-        """``given`` implies ``goal``, for the SMT back end (:func:`gabactl.prove.smt.decide`)."""
+        """``given`` implies ``goal``, for the SMT back end (:func:`gabactl.prove.smt.decide`).
+
+        Parameters
+        ----------
+        text : str
+            What the step says.
+        goal : z3 Boolean
+            What is to follow.
+        timeout : float, positive
+            Seconds for the solver.
+        **given : z3 Boolean
+            Named hypotheses.
+        """
         if self._refuted:
             return
         found = smt.decide(goal, timeout=timeout, **given)
@@ -125,14 +151,32 @@ class Derivation:
     def exact(
         self, text: str, truth: bool, counterexample: Mapping[str, object] | None = None
     ) -> None:
-        """A fact computed in exact (or outward-rounded) arithmetic."""
+        """A fact computed in exact (or outward-rounded) arithmetic.
+
+        Parameters
+        ----------
+        text : str
+            What the step says.
+        truth : bool
+            Whether it came out so; False refutes.
+        counterexample : mapping, optional
+            Values, by name, where it does not hold.
+        """
         if truth:
             self._steps.append(f"{text}: computed")
         else:
             self._fail(text, {n: str(v) for n, v in (counterexample or {}).items()})
 
     def include(self, text: str, outcome: Outcome) -> None:
-        """A part decided elsewhere."""
+        """A part decided elsewhere.
+
+        Parameters
+        ----------
+        text : str
+            What the step says, where the outcome has no derivation of its own.
+        outcome : Outcome
+            Proved, refuted or unknown: so is this proof then.
+        """
         if outcome.verdict == "proved":
             self._steps += outcome.derivation or [text]
             self._core += outcome.core
@@ -143,7 +187,13 @@ class Derivation:
             self._give_up(text, outcome.reason)
 
     def replayed(self, lines: tuple[str, ...]) -> None:
-        """Where the counterexample was run."""
+        """Where the counterexample was run.
+
+        Parameters
+        ----------
+        lines : tuple of str
+            One for each place, as :func:`gabactl.prove.replay.confirm` gives them.
+        """
         self._replays += lines
 
     def done(self) -> Outcome:

@@ -81,6 +81,11 @@ class Outcome:
     def from_dict(cls, values: Mapping[str, Any]) -> Outcome:
         """The outcome written by :meth:`to_dict`.
 
+        Parameters
+        ----------
+        values : mapping
+            Read from JSON.
+
         Raises
         ------
         KeyError, TypeError

@@ -127,6 +127,18 @@ class Sweep:
     def parameters(self, first: int, count: int) -> dict[str, NDArray[np.float64]]:
         """The varying parameters of loops ``first`` to ``first + count - 1``.
 
+        Parameters
+        ----------
+        first : int
+            From 0.
+        count : int, at least 1
+            How many loops.
+
+        Returns
+        -------
+        dict of str to array, shape (count,)
+            By name of the parameter.
+
         Examples
         --------
         >>> sweep = load_sweep("sweep_stability")

@@ -283,6 +283,13 @@ class SweepResult(Result):
 def part_file(place: Path, chunk: int) -> Path:
     """Where a chunk is written.
 
+    Parameters
+    ----------
+    place : path
+        Folder of the sweep.
+    chunk : int
+        From 0.
+
     Examples
     --------
     >>> part_file(Path("out"), 3).name
@@ -293,6 +300,11 @@ def part_file(place: Path, chunk: int) -> Path:
 
 def read_manifest(place: Path) -> dict[str, Any] | None:
     """The description of the sweep in a folder; None where there is none.
+
+    Parameters
+    ----------
+    place : path
+        Folder of the sweep.
 
     Raises
     ------
