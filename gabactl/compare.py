@@ -156,6 +156,11 @@ class CompareResult(Result):
         task : int
             Which task's share, from 0.
 
+        Raises
+        ------
+        InputError
+            Another ``what``.
+
         Examples
         --------
         >>> from gabactl.profiles import constant
@@ -171,15 +176,15 @@ class CompareResult(Result):
                 if what == "contributions":
                     shown = result.contribution_ratios
                 elif what == "weights":
-                    shown = result.weights[:, task] / np.abs(result.weights).sum(axis=1)
+                    with np.errstate(invalid="ignore", over="ignore"):
+                        shown = result.weights[:, task] / np.abs(result.weights).sum(axis=1)
                 else:
                     raise InputError(
                         f"what = {what!r} cannot be drawn: choose contributions or weights"
                     )
                 shown = np.where(np.isfinite(shown), shown, np.nan)
                 ax.plot(
-                    steps,
-                    shown,
+                    *plots.thin(steps, shown),
                     label=name,
                     color=plots.PALETTE[n % len(plots.PALETTE)],
                     lw=1.2,

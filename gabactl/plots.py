@@ -8,10 +8,13 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from gabactl.errors import InputError, packages_for
 from gabactl.files import whole_file
 
-__all__ = ["PALETTE", "axes", "save", "style", "table", "unit_circle"]
+__all__ = ["PALETTE", "axes", "save", "style", "table", "thin", "unit_circle"]
 
 #: Colour-blind safe (Okabe and Ito, "Color Universal Design", 2008), in order of use.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
@@ -37,6 +40,8 @@ _is_dark: ContextVar[bool] = ContextVar("dark", default=False)
 
 _FORMATS = (".png", ".svg", ".pdf")
 _LINES, _WIDTH = 40, 110
+#: More points than this are more than a screen has columns.
+_POINTS = 1200
 
 
 @contextmanager
@@ -105,6 +110,43 @@ def axes(ax: Any | None) -> Any:
         from matplotlib.figure import Figure
 
     return Figure(figsize=(7.0, 4.0), layout="constrained").subplots()
+
+
+def thin(x: ArrayLike, y: ArrayLike, points: int = _POINTS) -> tuple[NDArray[Any], NDArray[Any]]:
+    """A line with no more points than can be seen: its ends and the extremes of each stretch.
+
+    Parameters
+    ----------
+    x, y : arrays, shape (n,)
+        The line; NaN in ``y`` is a gap.
+    points : int, at least 2
+        Most points to keep, about.
+
+    Returns
+    -------
+    tuple of two arrays
+        The points that are kept, in their order; the line itself where it has no more.
+
+    Examples
+    --------
+    >>> spike = np.zeros(100_000)
+    >>> spike[54321] = 1.0
+    >>> x, y = thin(np.arange(100_000), spike)
+    >>> x.size <= 1202, float(y.max()), int(x[y.argmax()])
+    (True, 1.0, 54321)
+    """
+    xs, ys = np.asarray(x), np.asarray(y, dtype=np.float64)
+    if xs.size <= points:
+        return xs, ys
+    width = -(-xs.size // (points // 2))
+    padded = np.full(-(-xs.size // width) * width, np.nan)
+    padded[: xs.size] = ys
+    blocks = padded.reshape(-1, width)
+    start = np.arange(blocks.shape[0]) * width
+    low = start + np.where(np.isnan(blocks), np.inf, blocks).argmin(axis=1)
+    high = start + np.where(np.isnan(blocks), -np.inf, blocks).argmax(axis=1)
+    keep = np.unique(np.concatenate([[0], low, high, [xs.size - 1]]))
+    return xs[keep], ys[keep]
 
 
 def table(title: str, rows: Sequence[Sequence[str]], ax: Any | None = None) -> Any:

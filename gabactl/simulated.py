@@ -148,7 +148,13 @@ class SimulationResult(Result):
         return math.fsum(r.integrated_error for r in self.responses)
 
     def to_dict(self, trajectories: bool = False) -> dict[str, Any]:
-        """Settings and figures; ``trajectories`` adds the signals."""
+        """Settings and figures.
+
+        Parameters
+        ----------
+        trajectories : bool
+            Whether the signals, arrays of shape (steps, K), are in it too.
+        """
         record = {
             "balancer": self.balancer,
             "settings": dict(self.settings),
@@ -231,6 +237,11 @@ class SimulationResult(Result):
         what : {"weights", "contributions", "norms"}
             Applied weights; ratio of the contributions; gradient norms.
 
+        Raises
+        ------
+        InputError
+            Another ``what``.
+
         Examples
         --------
         >>> from gabactl.profiles import constant
@@ -246,16 +257,17 @@ class SimulationResult(Result):
             steps = np.arange(1, self.steps + 1)
             if what == "weights":
                 for i, column in enumerate(self.weights.T):
-                    ax.plot(steps, column, label=f"task {i + 1}")
+                    ax.plot(*plots.thin(steps, column), label=f"task {i + 1}")
                 ax.set_ylabel("applied weight")
             elif what == "contributions":
                 ratios = self.contribution_ratios
-                ax.plot(steps, np.where(np.isfinite(ratios), ratios, np.nan), label=self.balancer)
+                shown = np.where(np.isfinite(ratios), ratios, np.nan)
+                ax.plot(*plots.thin(steps, shown), label=self.balancer)
                 ax.set(yscale="log", ylabel="largest / smallest contribution")
             elif what == "norms":
                 for i, column in enumerate(self.readings.T):
                     shown = np.where(column > 0, column, np.nan)
-                    ax.plot(steps, shown, label=f"task {i + 1}", linewidth=0.8)
+                    ax.plot(*plots.thin(steps, shown), label=f"task {i + 1}", linewidth=0.8)
                 ax.set(yscale="log", ylabel="gradient norm")
             else:
                 raise InputError(

@@ -50,6 +50,10 @@ class Validation(Result):
         Share of active steps with some ema_i < floor, of the replay; NaN without active steps.
     tolerance : float
         What each error is held against.
+    precision : {"float32", "float64", "unknown"}
+        Of the recorded numbers.
+    truncated : bool
+        The recording was not closed: the run was killed, or still goes on.
     assumed : bool
         The trace names no settings, and none were given: the defaults were replayed.
     reason : str or None
@@ -180,7 +184,8 @@ class Validation(Result):
         with plots.style():
             ax = plots.axes(ax)
             finite = np.where(np.isfinite(self.error), self.error, np.nan)
-            ax.semilogy(self.step, np.maximum(finite, 1e-18), label="recorded against replayed")
+            shown = plots.thin(self.step, np.maximum(finite, 1e-18))
+            ax.semilogy(*shown, label="recorded against replayed")
             ax.axhline(self.tolerance, color=plots.PALETTE[1], ls="--", label="tolerance")
             ax.set_xlabel("step")
             ax.set_ylabel("largest absolute difference")

@@ -199,3 +199,16 @@ def test_a_long_table_says_what_it_leaves_out():
     text = ax.texts[0].get_text()
     assert "61 more" in text
     assert max(map(len, text.splitlines())) <= 110
+
+
+def test_thinned_lines_keep_their_extremes_and_their_ends():
+    rng = np.random.default_rng(1)
+    x, y = np.arange(50_000), rng.normal(size=50_000)
+    y[1000:3000] = np.nan
+    y[-5] = 9.0  # in the last stretch, which is a short one
+    thin_x, thin_y = plots.thin(x, y)
+    assert thin_x.size < 1300
+    assert np.nanmax(thin_y) == np.nanmax(y)
+    assert np.nanmin(thin_y) == np.nanmin(y)
+    assert (thin_x[0], thin_x[-1]) == (0, 49_999)
+    assert np.isnan(thin_y).any()

@@ -10,7 +10,7 @@ import pytest
 
 from gabactl import profiles
 from gabactl.authority import residual_ratio, settled_weights
-from gabactl.balancers import Balancer, Gaba
+from gabactl.balancers import Balancer, Fixed, Gaba, GradNorm
 from gabactl.controller import Controller
 from gabactl.errors import InputError
 from gabactl.plants import LogRatio, QuadraticBowls
@@ -38,6 +38,39 @@ def test_compiled_and_general_path_agree(floor_mode, law, plant):
         )
     assert fast.saturated_steps == slow.saturated_steps
     assert fast.worst_weight == pytest.approx(slow.worst_weight, rel=1e-10)
+
+
+class SlowGradNorm(GradNorm):
+    """GradNorm that is not recognised, so that it takes the general path."""
+
+
+class SlowFixed(Fixed):
+    """Equal weights, step by step."""
+
+
+@pytest.mark.parametrize("k", [2, 3, 7])
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+@pytest.mark.parametrize("name", ["chen2018", "textbook", "fixed"])
+def test_whole_records_are_taken_as_step_by_step(name, noise, k):
+    """To the last bit: what nothing answers to is run at once."""
+    rng = np.random.default_rng(k)
+    fast: Balancer = Fixed(n_tasks=k)
+    slow: Balancer = SlowFixed(n_tasks=k)
+    if name != "fixed":
+        fast, slow = GradNorm(name, n_tasks=k), SlowGradNorm(name, n_tasks=k)
+    norms = rng.lognormal(0.0, 3.0, (500, k))
+    norms[100:103] = 0.0
+    profile = profiles.from_norms(norms, rng.lognormal(0.0, 0.2, (500, k)))
+    fast.step(norms[0], norms[0] + 1.0)
+    one, other = (simulate(rule, profile, noise=noise, seed=3) for rule in (fast, slow))
+    for name in ("grad_norms", "readings", "weights"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
+    assert json.dumps(one.to_dict(), default=str) == json.dumps(other.to_dict(), default=str)
+
+
+def test_lost_readings_take_the_general_path():
+    profile = profiles.constant(9.0, 20).with_dropout(5, 2)
+    assert np.isnan(simulate("gradnorm", profile).weights[-1]).all()
 
 
 def test_open_loop_is_the_controller():

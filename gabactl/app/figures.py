@@ -23,16 +23,13 @@ from bokeh.models import (
 from bokeh.plotting import figure as bokeh_figure
 from numpy.typing import ArrayLike, NDArray
 
-from gabactl.plots import PALETTE
+from gabactl.plots import PALETTE, thin
 
-__all__ = ["COLOURS", "MUTED", "Board", "Line", "thin"]
+__all__ = ["COLOURS", "MUTED", "Board", "Line"]
 
 #: The colours of lines: the project's palette without its black, which a dark page swallows.
 COLOURS = PALETTE[:6]
 MUTED = "#8a8f98"
-
-#: More points than this are more than a screen has columns.
-POINTS = 1200
 
 _INK = {False: "#1d2329", True: "#dfe3e8"}
 _GRID = {False: "#1d2329", True: "#dfe3e8"}
@@ -53,37 +50,6 @@ _MARKER_SWATCH = "content: '%s'; color: %s; font-size: 14px; line-height: 1;"
 _MARKERS = {"circle": "●", "x": "✕", "diamond": "◆"}
 #: Shown lines and hidden ones follow the pressed buttons.
 _SHOW_JS = "lines.forEach((line, i) => { line.visible = cb_obj.active.includes(i) })"
-
-
-def thin(x: ArrayLike, y: ArrayLike, points: int = POINTS) -> tuple[NDArray[Any], NDArray[Any]]:
-    """A line with no more points than can be seen: the extremes of each stretch.
-
-    Parameters
-    ----------
-    x, y : arrays, shape (n,)
-        The line; NaN in ``y`` is a gap.
-    points : int
-        Most points to keep, about.
-
-    Examples
-    --------
-    >>> spike = np.zeros(100_000)
-    >>> spike[54321] = 1.0
-    >>> x, y = thin(np.arange(100_000), spike)
-    >>> x.size <= 1202, float(y.max()), int(x[y.argmax()])
-    (True, 1.0, 54321)
-    """
-    xs, ys = np.asarray(x), np.asarray(y, dtype=np.float64)
-    if xs.size <= points:
-        return xs, ys
-    width = -(-xs.size // (points // 2))
-    whole = xs.size // width * width
-    blocks = ys[:whole].reshape(-1, width)
-    start = np.arange(blocks.shape[0]) * width
-    low = start + np.where(np.isnan(blocks), np.inf, blocks).argmin(axis=1)
-    high = start + np.where(np.isnan(blocks), -np.inf, blocks).argmax(axis=1)
-    keep = np.unique(np.concatenate([low, high, np.arange(whole, xs.size)[-1:], [xs.size - 1]]))
-    return xs[keep], ys[keep]
 
 
 class Line:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from gabactl.balancers.base import Balancer
 from gabactl.errors import InputError
@@ -23,6 +23,11 @@ class Fixed(Balancer):
         Weights, used as they are; default 1/K each.
     n_tasks : int, optional
         Number of tasks K; default the number of weights, or 2.
+
+    Raises
+    ------
+    InputError
+        Not one finite number >= 0 per task.
 
     Examples
     --------
@@ -44,6 +49,28 @@ class Fixed(Balancer):
 
     def reset(self) -> None:
         """Nothing to forget."""
+
+    def run(self, grad_norms: ArrayLike, losses: ArrayLike | None = None) -> NDArray[np.float64]:
+        """Weights of a whole record: as :meth:`step` row by row.
+
+        Parameters
+        ----------
+        grad_norms : array, shape (steps, K)
+            Gradient norms, of which only the number of rows counts.
+        losses : array, optional
+            Not used.
+
+        Returns
+        -------
+        array, shape (steps, K)
+            The same weights in every row; not to be written into.
+
+        Examples
+        --------
+        >>> Fixed([0.3, 0.7]).run([[250.0, 0.5]] * 2).tolist()
+        [[0.3, 0.7], [0.3, 0.7]]
+        """
+        return np.broadcast_to(self.weights, (len(np.asarray(grad_norms)), self.n_tasks))
 
     def settings(self) -> Mapping[str, Any]:
         """The weights."""

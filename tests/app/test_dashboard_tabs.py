@@ -11,7 +11,6 @@ from gabactl.app import dashboard
 from gabactl.app.crossing import CrossingTab
 from gabactl.app.diagram import DiagramTab
 from gabactl.app.export import python_source
-from gabactl.app.figures import thin
 from gabactl.app.frequency import FrequencyTab, locus_points, stable_rho
 from gabactl.app.gradnorm import GradNormTab
 from gabactl.app.live import LiveTab
@@ -269,15 +268,3 @@ def test_exports_give_the_settings_back(tmp_path):
     file = tmp_path / "gaba.toml"
     file.write_text(spec.to_toml())
     assert GabaSpec.from_toml(file) == spec
-
-
-def test_thinned_lines_keep_their_extremes_and_their_ends():
-    rng = np.random.default_rng(1)
-    x, y = np.arange(50_000), rng.normal(size=50_000)
-    y[1000:3000] = np.nan
-    thin_x, thin_y = thin(x, y)
-    assert thin_x.size < 1300
-    assert np.nanmax(thin_y) == np.nanmax(y)
-    assert np.nanmin(thin_y) == np.nanmin(y)
-    assert thin_x[-1] == 49_999
-    assert np.isnan(thin_y).any()
