@@ -58,6 +58,11 @@ class RunSignals:
         in advance (and known to the forecast).
     spec : GabaSpec
         The controller.
+
+    Raises
+    ------
+    InputError
+        Arrays of different lengths, or values that are not finite.
     """
 
     log_ratio: Array

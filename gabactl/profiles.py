@@ -209,6 +209,11 @@ class Profile:
         task : int, optional
             Which task; default all.
 
+        Raises
+        ------
+        InputError
+            An unknown kind, or steps or a task that the profile has not.
+
         Examples
         --------
         >>> constant(4.0, 3).with_dropout(1, 1).norms[1].tolist()
@@ -241,6 +246,11 @@ class Profile:
         correlation : float in [0, 1)
             Pole of a first-order autoregression; 0 is white noise.
 
+        Raises
+        ------
+        InputError
+            A negative standard deviation, or a correlation not in [0, 1).
+
         Examples
         --------
         >>> noisy = constant(1.0, 1000).with_noise(0.3, seed=1, correlation=0.9)
@@ -270,6 +280,11 @@ class Profile:
             Positive losses at the first step and in the long run.
         time_constant : array, shape (K,), or float
             Steps to e^-1 of the way.
+
+        Raises
+        ------
+        InputError
+            Losses or time constants that are not positive.
 
         Examples
         --------

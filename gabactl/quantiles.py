@@ -75,6 +75,11 @@ class PassingQuantiles:
         ----------
         values : array of float64, shape (n,)
             Numbers >= 0.
+
+        Raises
+        ------
+        InputError
+            A negative number.
         """
         values = np.asarray(values, dtype=np.float64).reshape(-1)
         if (values < 0.0).any():

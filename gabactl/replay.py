@@ -94,6 +94,11 @@ class Replay:
         -------
         array, shape (steps,)
 
+        Raises
+        ------
+        InputError
+            Another shape than that of the weights.
+
         Examples
         --------
         >>> replay(GabaSpec(), [[250.0, 0.5]]).combined_loss([[10.0, 2.0]]).tolist()

@@ -127,6 +127,11 @@ class Scenario:
         names : str
             For example ``gaba,gradnorm,fixed``.
 
+        Raises
+        ------
+        InputError
+            No name, or one that is no balancer.
+
         Examples
         --------
         >>> scenario = load_scenario("published")

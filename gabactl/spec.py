@@ -135,7 +135,17 @@ class GabaSpec:
         return cls(n_tasks=n_tasks, **{"guard": "none", **changes})
 
     def replace(self, **changes: Any) -> GabaSpec:
-        """A copy with some settings changed (and everything validated again).
+        """A copy with some settings changed, and everything validated again.
+
+        Parameters
+        ----------
+        **changes
+            New values of settings, by name.
+
+        Raises
+        ------
+        InputError
+            A name that is no setting, or a value out of range.
 
         Examples
         --------

@@ -74,6 +74,8 @@ class Dashboard(pn.viewable.Viewer):  # type: ignore[misc]
     ----------
     session : Session
         What is looked at.
+    **params
+        For ``panel.viewable.Viewer``.
     """
 
     def __init__(self, session: Session, **params: Any) -> None:

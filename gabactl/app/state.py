@@ -165,6 +165,11 @@ class View:
     def changed(self, **changes: Any) -> View:
         """A copy with some fields changed, all of them checked.
 
+        Parameters
+        ----------
+        **changes
+            New values of fields, by name.
+
         Raises
         ------
         InputError

@@ -34,6 +34,11 @@ class Balancer(abc.ABC):
         Whether ``step`` must be given losses.
     needs_gradients : bool
         Whether ``step`` takes whole gradients, shape (K, n), in the place of their norms.
+
+    Raises
+    ------
+    InputError
+        Fewer than two tasks.
     """
 
     name: ClassVar[str] = ""

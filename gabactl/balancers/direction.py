@@ -42,6 +42,13 @@ class Direction(Balancer):
     **arguments
         Of the torchjd weighting.
 
+    Raises
+    ------
+    InputError
+        An unknown method, or an argument that it does not take.
+    MissingPackage
+        torchjd is not installed.
+
     Notes
     -----
     The methods are torchjd's (``pip install 'gabactl[peers]'``); its documentation names the
@@ -67,7 +74,13 @@ class Direction(Balancer):
         super().__init__(n_tasks)
 
     def reset(self) -> None:
-        """A new weighting and the seed again."""
+        """A new weighting and the seed again.
+
+        Raises
+        ------
+        InputError
+            The method does not take the arguments, or needs a package that is not installed.
+        """
         with packages_for(self.method):
             from torchjd import aggregation  # first: its extra brings torch too
         import torch

@@ -26,6 +26,11 @@ class Dwa(Balancer):
     n_tasks : int, at least 2
         Number of tasks K.
 
+    Raises
+    ------
+    InputError
+        A value out of its range.
+
     Notes
     -----
     Source: Liu, Johns and Davison, "End-to-end multi-task learning with attention", CVPR 2019,

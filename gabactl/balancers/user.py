@@ -29,6 +29,11 @@ class UserBalancer(Balancer):
     title : str, optional
         Name for tables; default the rule's own.
 
+    Raises
+    ------
+    InputError
+        Neither callable nor with a ``step`` method, or fewer than two tasks.
+
     Examples
     --------
     >>> UserBalancer(lambda g: g[::-1] / g.sum()).step([3.0, 1.0]).tolist()

@@ -53,6 +53,8 @@ class FuzzResult(Result):
     reach : (low, high) or None
         For our own controllers and bounds: the weights that are exactly reachable in
         ``reach_readings`` readings, to measure the search against.
+    reach_readings : int or None
+        How many readings that are.
     coverage : Coverage
         Decades and branches visited.
     seed : int

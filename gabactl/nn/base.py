@@ -61,6 +61,11 @@ class BalancedLoss(nn.Module):
     keep_graph : bool
         Keep the losses' graphs where they would be freed with the last pass through them, because
         something else wants them. False, to save memory.
+
+    Raises
+    ------
+    InputError
+        Not one name per task, all different.
     """
 
     step_count: Tensor

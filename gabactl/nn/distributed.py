@@ -96,6 +96,11 @@ class Reducer:
         Default: all ranks.
     samples : int, optional
         Samples in this rank's batch, as its share in every mean of this step.
+
+    Raises
+    ------
+    InputError
+        A negative number of samples.
     """
 
     def __init__(self, reduce: Reduce, group: Any = None, samples: int | None = None) -> None:

@@ -41,6 +41,11 @@ class Excitation:
     inverted : bool
         The opposite sequence, for the twin of a paired experiment.
 
+    Raises
+    ------
+    InputError
+        An amplitude not in (0, 10] nats, a period below 1, or a negative seed.
+
     Examples
     --------
     >>> Excitation.parse("prbs:amplitude=0.5,period=2,seed=1").sequence(8).tolist()

@@ -30,6 +30,12 @@ class FixedLoss(BalancedLoss):
         With ``shared_params`` given, take the gradient norms every so many steps, for the record;
         0 never does, and costs nothing.
 
+    Raises
+    ------
+    InputError
+        Fewer than two weights, one that is negative or not finite, all of them 0, or a negative
+        ``measure_every``.
+
     Examples
     --------
     >>> FixedLoss([0.25, 0.75])(torch.tensor(4.0), torch.tensor(8.0))

@@ -74,6 +74,11 @@ class GABALoss(BalancedLoss):
     step_count : Tensor, int64
         A buffer.
 
+    Raises
+    ------
+    InputError
+        A setting out of range, or one that the sensor cannot serve.
+
     Notes
     -----
     In evaluation (``eval()`` or ``torch.no_grad()``) nothing is measured and no state moves; the

@@ -57,6 +57,11 @@ class GradNormLoss(BalancedLoss):
     initial_losses : Tensor, shape (K,)
         Losses of the first step, NaN before; a buffer.
 
+    Raises
+    ------
+    InputError
+        An unknown variant, fewer than two tasks, or a value out of its range.
+
     Notes
     -----
     Source: Chen, Badrinarayanan, Lee and Rabinovich, "GradNorm: gradient normalization for

@@ -38,6 +38,11 @@ class BoardMonitor:
     saturated_steps : int
         As for :class:`gabactl.watch.Watcher`.
 
+    Raises
+    ------
+    InputError
+        ``every`` is not a whole number >= 1, or a writer without the methods of a SummaryWriter.
+
     Examples
     --------
     >>> import tempfile, pathlib

@@ -189,6 +189,11 @@ class ScalarizedLoss(_TorchjdLoss):
     **options
         For the scalarizer.
 
+    Raises
+    ------
+    InputError
+        A negative ``measure_every``, or not one name per task.
+
     Notes
     -----
     Sources: the papers that the documentation of torchjd.scalarization names. The ``state_dict``

@@ -235,6 +235,11 @@ class TrainingSettings:
         source : str
             Its checkpoint, for the message.
 
+        Raises
+        ------
+        InputError
+            A setting differs that decides what is trained.
+
         Examples
         --------
         >>> TrainingSettings(seed=1).refuse_other(TrainingSettings().to_dict(), "run.ckpt")

@@ -41,6 +41,11 @@ class QuadraticBowls:
     start_at : sequence of n floats, optional
         First theta; default the mean of the minimisers.
 
+    Raises
+    ------
+    InputError
+        Shapes that do not fit, fewer than two tasks, or values out of range.
+
     Examples
     --------
     >>> state = QuadraticBowls(curvatures=(500, 1), minimisers=(0, 1), step_size=1e-3).start()

@@ -26,6 +26,11 @@ class CallablePlant:
     n_tasks : int, at least 2
         Number of tasks K.
 
+    Raises
+    ------
+    InputError
+        ``factory`` is not callable, or fewer than two tasks.
+
     Examples
     --------
     >>> plant = CallablePlant(lambda seed: lambda weights: [5.0 * weights[0], 1.0])

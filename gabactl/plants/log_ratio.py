@@ -42,6 +42,11 @@ class LogRatio:
     n_tasks : int, at least 2
         Number of tasks K.
 
+    Raises
+    ------
+    InputError
+        A value out of its range.
+
     Examples
     --------
     >>> plant = LogRatio(rho=0.5)

@@ -29,6 +29,11 @@ class LtiPlant:
     n_tasks : int
         2.
 
+    Raises
+    ------
+    InputError
+        Another kind of system than stated.
+
     Examples
     --------
     >>> import control

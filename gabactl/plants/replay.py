@@ -23,6 +23,11 @@ class Replay:
     grad_norms : array, shape (steps, K)
         One row per step; NaN where nothing was recorded.
 
+    Raises
+    ------
+    InputError
+        Another shape, fewer than two tasks, or a negative norm.
+
     Examples
     --------
     >>> state = Replay([[3.0, 1.0], [5.0, 1.0]]).start()

@@ -176,6 +176,11 @@ class SweepResult(Result):
             Points, or middles of the cells.
         means : array, shape (len(y_values), len(x_values))
             NaN where there is no loop.
+
+        Raises
+        ------
+        InputError
+            No axis, or no column, of the sweep.
         """
         for axis in (x, y):
             if axis not in self.manifest["axes"]:
@@ -230,6 +235,11 @@ class SweepResult(Result):
             Axes; default the first two.
         value : str
             A column.
+
+        Raises
+        ------
+        InputError
+            A sweep with one axis, or no axis or column of it.
         """
         from gabactl import plots
 

@@ -256,7 +256,13 @@ class CsvSource:
         return wanted
 
     def chunks(self) -> Iterator[tuple[Columns, dict[str, NDArray[np.float64]]]]:
-        """See :class:`gabactl.traces.reader.Source`."""
+        """See :class:`gabactl.traces.reader.Source`.
+
+        Raises
+        ------
+        InputError
+            More numbers than are taken from a CSV file, or a line that cannot be read.
+        """
         first, total = 1, 0
         while True:
             rows = self._table.rows(_ROWS)

@@ -218,6 +218,11 @@ class ForeignSource:
         What the log keeps its numbers in.
     truncated : bool
         The log ends inside a record.
+
+    Raises
+    ------
+    InputError
+        Fewer than 2 tasks, or too many.
     """
 
     def __init__(

@@ -57,7 +57,13 @@ class FileLock:
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
-        """Take the lock, or raise :class:`InputError` at once."""
+        """Take the lock, or refuse at once.
+
+        Raises
+        ------
+        InputError
+            Another process has it, or the folder cannot be written.
+        """
         while True:
             try:
                 descriptor, made = _open(self._file)

@@ -182,6 +182,11 @@ class Trace:
     def replace(self, **changes: Any) -> Trace:
         """A copy with some attributes changed.
 
+        Parameters
+        ----------
+        **changes
+            New values of attributes, by name.
+
         Examples
         --------
         >>> Trace.from_arrays([[1.0, 2.0]]).replace(source="mine").source

@@ -51,6 +51,11 @@ class Workload:
     source : str
         Where the figures come from.
 
+    Raises
+    ------
+    InputError
+        A value out of its range.
+
     Examples
     --------
     >>> Workload(50.0, 2400.0).centre.__round__(1)

@@ -31,6 +31,11 @@ class BalanceLogger(Callback):
     prefix : str
         Of the names.
 
+    Raises
+    ------
+    InputError
+        ``every`` is not a whole number >= 1.
+
     Examples
     --------
     >>> BalanceLogger(every=10).every

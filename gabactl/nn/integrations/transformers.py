@@ -36,6 +36,11 @@ class BalancedTrainerMixin:
         Use :meth:`gabactl.nn.GABALoss.backward` (needs a ``GABALoss``, no gradient scaler of
         Accelerate, no DeepSpeed).
 
+    Raises
+    ------
+    InputError
+        ``reuse`` with another balancer than a ``GABALoss``.
+
     Notes
     -----
     With ``gradient_accumulation_steps`` above 1, ``reuse`` takes one reading per optimiser step,

@@ -71,7 +71,13 @@ class EventSensor(Sensor):
 
     @property
     def trigger(self) -> EventTrigger:
-        """The decisions and their state; there once the sensor belongs to a loss."""
+        """The decisions and their state; there once the sensor belongs to a loss.
+
+        Raises
+        ------
+        InputError
+            It belongs to none yet.
+        """
         if self._trigger is None:
             raise InputError("this sensor belongs to no loss: GABALoss(sensor=...)")
         return self._trigger
@@ -87,7 +93,13 @@ class EventSensor(Sensor):
         return self.trigger.bound(rate)
 
     def check(self, spec: GabaSpec) -> None:
-        """Refuse an interval: this sensor chooses its own times."""
+        """Refuse an interval: this sensor chooses its own times.
+
+        Raises
+        ------
+        InputError
+            An interval other than 1.
+        """
         if spec.interval != 1:
             raise InputError(
                 f"interval = {spec.interval} with the event sensor, which chooses its own times: "

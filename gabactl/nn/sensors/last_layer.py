@@ -30,6 +30,11 @@ class LastLayerSensor(ProxySensor):
     n_tasks, recalibrate_every
         As in :class:`ProxySensor`.
 
+    Raises
+    ------
+    InputError
+        No parameter of the layer requires a gradient.
+
     Examples
     --------
     >>> a, b = torch.ones((), requires_grad=True), torch.ones((), requires_grad=True)

@@ -32,6 +32,11 @@ class ProxySensor(Sensor):
     ----------
     log_bias : Tensor, shape (K,)
         Log of the exact norm over the cheap one, at the last exact reading; a buffer.
+
+    Raises
+    ------
+    InputError
+        ``recalibrate_every`` is not a whole number >= 1.
     """
 
     log_bias: Tensor
@@ -52,7 +57,13 @@ class ProxySensor(Sensor):
         self._calibrate_now = False
 
     def check(self, spec: GabaSpec) -> None:
-        """Refuse another number of tasks, and recalibration between readings."""
+        """Refuse another number of tasks, and recalibration between readings.
+
+        Raises
+        ------
+        InputError
+            Another number of tasks, or ``recalibrate_every`` that is no multiple of the interval.
+        """
         if len(self.log_bias) != spec.n_tasks:
             raise InputError(
                 f"the sensor is for {len(self.log_bias)} tasks, the loss for {spec.n_tasks}: "

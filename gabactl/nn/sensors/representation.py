@@ -80,7 +80,13 @@ class RepresentationSensor(ProxySensor):
     def cheap_norms(
         self, losses: Sequence[Tensor], parameters: Sequence[Tensor], context: Context
     ) -> Tensor:
-        """Norms of the losses' gradients at the features, shape (K,)."""
+        """Norms of the losses' gradients at the features, shape (K,).
+
+        Raises
+        ------
+        InputError
+            The watched module gave no feature tensor since the last step.
+        """
         features, self._features = self._features, None
         if not isinstance(features, Tensor) or not features.requires_grad:
             raise InputError(

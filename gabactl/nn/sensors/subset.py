@@ -40,6 +40,11 @@ class SubsetSensor(Sensor):
     of : {"signal", "batch"}
         |G|, without noise, or the norm on the whole batch. They differ where noise dominates.
 
+    Raises
+    ------
+    InputError
+        A fraction not in (0, 1], or an unknown ``of``.
+
     Notes
     -----
     Source: McCandlish, Kaplan, Amodei et al., "An empirical model of large-batch training" (2018),

@@ -105,6 +105,11 @@ class EventTrigger:
     law : {"complement", "inverse"}
         From norms to raw weights.
 
+    Raises
+    ------
+    InputError
+        A value out of its range.
+
     Notes
     -----
     Source: derived here. Between readings the average goes on following the last raw weights, so
@@ -248,6 +253,11 @@ class EventTrigger:
         rate : float, at least 0
             Nats per step, for the drift; noise from batch to batch comes on top, as it does for
             every sampled sensor.
+
+        Raises
+        ------
+        InputError
+            A negative rate, or one that is not finite.
 
         Examples
         --------
