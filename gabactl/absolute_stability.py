@@ -46,6 +46,7 @@ class Certificate(Result):
     Attributes
     ----------
     criterion : {"circle", "Tsypkin"}
+        Which one.
     model : str
         What the conclusion is about.
     certified : bool
@@ -59,6 +60,7 @@ class Certificate(Result):
     frequency_rad_per_step : float
         Where the criterion is closest to failing.
     remark : str
+        What to know about it; "" where there is nothing.
     """
 
     criterion: str
@@ -342,6 +344,7 @@ class LyapunovCertificate(Result):
     state : tuple of str
         Names of the state s.
     remark : str
+        What the conclusion is about, or why there is none.
     """
 
     certified: bool

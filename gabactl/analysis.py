@@ -49,7 +49,9 @@ class Analysis(Result):
     noise_reason : str
         Why a linear loop of two tasks has no noise figures: unstable, or too slow to be summed.
     rests : Equilibria or None
+        Where the loop of two tasks can rest; None without a plant.
     gain_bound : SmallGain or None
+        Whether a small gain of the plant proves stability.
     cycles : LimitCycles or None
         Predicted oscillations of an unstable loop.
     certificates : tuple of Certificate and LyapunovCertificate

@@ -257,7 +257,7 @@ def _stability(
 def complete_parameters(
     parameters: Mapping[str, ArrayLike], n_tasks: int
 ) -> tuple[dict[str, NDArray[np.float64]], int]:
-    """All of ``LOOP_PARAMETERS`` as arrays of one length, checked, and that length.
+    """All of ``LOOP_PARAMETERS`` as arrays of one length, checked.
 
     Parameters
     ----------
@@ -265,6 +265,13 @@ def complete_parameters(
         Any of ``LOOP_PARAMETERS``.
     n_tasks : int
         Number of tasks K, which bounds the floor.
+
+    Returns
+    -------
+    table : dict of str to array, shape (loops,)
+        Numbers are repeated, and what was not given has its default.
+    loops : int
+        How many loops.
 
     Raises
     ------

@@ -322,6 +322,11 @@ def figures(result: SimulationResult) -> dict[str, float | None]:
     result : SimulationResult
         A run.
 
+    Returns
+    -------
+    dict of str to (float or None)
+        Under the keys of ``METRICS``: ratios, shares from 0 to 1, counts, and times in steps.
+
     Examples
     --------
     >>> from gabactl.profiles import constant

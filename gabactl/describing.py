@@ -143,6 +143,7 @@ class LimitCycle:
     log_ratio_bias, log_ratio_amplitude : float
         Mean, and half the peak-to-peak swing, of y = log(g_1/g_2).
     frequency_rad_per_step, period_steps : float
+        Of the oscillation: w in (0, pi], and 2 pi/w.
     distortion : float
         Size of the harmonics of the average that the method ignores, over its amplitude.
     trusted : bool

@@ -63,6 +63,11 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
     path : path
         Replaced if it exists; its folder must exist.
 
+    Yields
+    ------
+    binary file
+        Open for writing.
+
     Raises
     ------
     OSError
@@ -101,6 +106,11 @@ def read_toml(path: str | Path, most_bytes: int = 1 << 20) -> dict[str, Any]:
     most_bytes : int
         A larger one is refused.
 
+    Returns
+    -------
+    dict
+        The tables and values.
+
     Raises
     ------
     InputError
@@ -131,6 +141,11 @@ def read_json(path: str | Path, most_bytes: int = 1 << 20) -> Any:
         The file.
     most_bytes : int
         A larger one is refused.
+
+    Returns
+    -------
+    dict, list, str, float, int, bool or None
+        Any JSON value.
 
     Raises
     ------

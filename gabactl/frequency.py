@@ -301,7 +301,9 @@ class RootLocus(Result):
     Attributes
     ----------
     parameter : {"beta", "rho", "interval"}
+        What varies.
     values : array, shape (n,)
+        Its values, in the order given.
     poles : tuple of arrays of complex
         Per value, largest first; per reading.
     radii : array, shape (n,)

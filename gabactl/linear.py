@@ -81,6 +81,7 @@ class Loop(Result):
     Attributes
     ----------
     spec : GabaSpec
+        The settings.
     plant : Rational
         P per step, before lifting.
     slope : float
@@ -381,7 +382,9 @@ class VectorLoop(Result):
     slopes : array of complex, shape (K-1,)
         Eigenvalues J_i. All 1 with the inverse law; 1/(K-1) with the complement law at balance.
     jacobian : array, shape (K, K)
+        J.
     verdict : {"stable", "neutral", "unstable"}
+        Of all modes together.
     poles : array of complex
         Closed-loop poles of all modes, largest first.
     """
@@ -437,6 +440,11 @@ def controller_jacobian(spec: GabaSpec, grad_norms: ArrayLike) -> NDArray[np.flo
         Settings.
     grad_norms : array, shape (K,), positive
         Operating point.
+
+    Returns
+    -------
+    array, shape (K, K)
+        Without a unit; its rows and columns sum to 0.
 
     Raises
     ------

@@ -257,6 +257,7 @@ class NoiseReport(Result):
     weights_std : float
         Standard deviation of u = log(w_1/w_2), in nats, small signals.
     jensen : JensenBias
+        What the noise does to the mean of the average.
     """
 
     spec: GabaSpec

@@ -56,6 +56,7 @@ class Equilibrium:
     slope : float
         What the floor leaves of the controller's gain there.
     verdict : {"stable", "neutral", "unstable"}
+        Of the loop linearised there.
     spectral_radius : float
         Largest closed-loop pole of the linearisation, per reading.
     """
@@ -481,6 +482,11 @@ def contraction_rate(spec: GabaSpec) -> float:
     spec : GabaSpec
         Settings; beta matters. With an interval N it is beta^N per reading.
 
+    Returns
+    -------
+    float
+        From 0 to below 1.
+
     Examples
     --------
     >>> contraction_rate(GabaSpec())
@@ -504,6 +510,7 @@ class SmallGain(Result):
     covered : bool
         Whether the theorem covers the setting.
     remark : str
+        What decides, in words.
     """
 
     plant_gain: float

@@ -99,6 +99,10 @@ def axes(ax: Any | None) -> Any:
     ax : matplotlib.axes.Axes or None
         Axes to draw on.
 
+    Returns
+    -------
+    matplotlib.axes.Axes
+
     Examples
     --------
     >>> axes(None).figure.get_size_inches().tolist()

@@ -99,9 +99,11 @@ class LinearResponse(Result):
     kind : str
         What the disturbance is, in a word.
     steps : array of int, shape (n,)
+        From 0, where the disturbance begins.
     disturbance, log_ratio, log_weights, contributions : arrays, shape (n,)
         d; y = log(g_1/g_2); u = log(w_1/w_2); q = y + u.
     info : StepInfo
+        Rise, settling and what is left, where the disturbance is a step.
     """
 
     loop: Loop

@@ -120,6 +120,11 @@ def to_jsonable(value: Any) -> Any:
     value : object
         What to convert, containers included.
 
+    Returns
+    -------
+    dict, list, str, float, int, bool or None
+        What ``json.dumps`` takes with ``allow_nan=False``.
+
     Examples
     --------
     >>> to_jsonable({"a": np.float32(0.5), "b": np.array([1.0, np.nan]), "c": Fraction(1, 3)})

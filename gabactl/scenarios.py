@@ -152,6 +152,10 @@ class Scenario:
 def bundled_scenarios() -> dict[str, Path]:
     """The scenarios that come with the package, by name.
 
+    Returns
+    -------
+    dict of str to path
+
     Examples
     --------
     >>> "published" in bundled_scenarios()

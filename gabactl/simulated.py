@@ -315,6 +315,10 @@ def signal_figure(title: str, draw: Callable[[Any], None], figure: Any | None = 
     figure : matplotlib.figure.Figure, optional
         Where to draw; default a new one.
 
+    Returns
+    -------
+    matplotlib.figure.Figure
+
     Examples
     --------
     >>> len(signal_figure("a run", lambda panels: None).axes)
@@ -336,12 +340,17 @@ def signal_figure(title: str, draw: Callable[[Any], None], figure: Any | None = 
 
 
 def spread(contributions: Array) -> Array:
-    """ln(max |c_i| / min |c_i|) per step, shape (steps,): 0 is balanced.
+    """ln(max |c_i| / min |c_i|) per step: 0 is balanced.
 
     Parameters
     ----------
     contributions : array, shape (steps, K)
         Weighted norms.
+
+    Returns
+    -------
+    array, shape (steps,)
+        In nats, at least 0.
 
     Examples
     --------

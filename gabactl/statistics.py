@@ -393,6 +393,7 @@ class Nemenyi(Result):
     methods : tuple of k str
         Names.
     average_ranks : array, shape (k,)
+        Over the blocks; 1 is the lowest value.
     p_values : array, shape (k, k)
         Of no difference, pair by pair; 1 on the diagonal.
     critical_difference : float
@@ -400,6 +401,7 @@ class Nemenyi(Result):
     level : float
         Confidence level.
     blocks : int
+        Rows of the table that was ranked.
     """
 
     methods: tuple[str, ...]

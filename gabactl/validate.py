@@ -208,6 +208,11 @@ def default_tolerance(precision: Precision, spec: GabaSpec) -> float:
     spec : GabaSpec
         Settings; the pole is beta**interval.
 
+    Returns
+    -------
+    float
+        Absolute difference of weights.
+
     Examples
     --------
     >>> default_tolerance("float64", GabaSpec()), default_tolerance("float32", GabaSpec(beta=0.9))

@@ -91,6 +91,7 @@ class Control:
     Parameters
     ----------
     session : Session
+        What is looked at.
     name : str
         Field of the view.
     request : function
@@ -177,6 +178,7 @@ class Choice:
     Parameters
     ----------
     session : Session
+        What is looked at.
     name : str
         Field of the view.
     label : str

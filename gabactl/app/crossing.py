@@ -24,6 +24,7 @@ class CrossingTab:
     Parameters
     ----------
     session : Session
+        What is looked at.
     """
 
     controls = ("ratio", "step")

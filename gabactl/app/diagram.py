@@ -33,6 +33,7 @@ class DiagramTab:
     Parameters
     ----------
     session : Session
+        What is looked at.
     """
 
     controls = ("ratio", "step")

@@ -128,6 +128,13 @@ def locus_points(
     spec, a, delay, ratio
         As for :func:`stable_rho`; beta that of ``spec``.
 
+    Returns
+    -------
+    rho : array, shape (n,)
+        Feedback of the plant.
+    poles : array of complex, shape (n,)
+        One closed-loop pole each, per reading; every rho is there once for each of its poles.
+
     Examples
     --------
     >>> rho, poles = locus_points(GabaSpec(), 0.0, 0, 1.0)
@@ -155,6 +162,7 @@ class FrequencyTab:
     Parameters
     ----------
     session : Session
+        What is looked at.
     """
 
     controls = ("rho", "lag", "delay", "ratio")

@@ -60,6 +60,7 @@ class GradNormTab:
     Parameters
     ----------
     session : Session
+        What is looked at.
     """
 
     controls = ("ratio", "alpha", "progress_1", "progress_2", "variant")

@@ -25,6 +25,7 @@ class LiveTab:
     Parameters
     ----------
     session : Session
+        What is looked at.
     """
 
     controls = ("step",)

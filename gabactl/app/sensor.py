@@ -51,6 +51,7 @@ class SensorTab:
     Parameters
     ----------
     session : Session
+        What is looked at.
     """
 
     controls: tuple[str, ...] = ()

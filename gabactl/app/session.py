@@ -28,7 +28,8 @@ class Stages:
 
     Attributes
     ----------
-    tasks : tuple of str
+    tasks : tuple of K str
+        Their names.
     where : str
         Which moment.
     grad_norms, share, error, raw, ema, weights, contributions : arrays, shape (K,)
@@ -68,6 +69,7 @@ class Session:
     Attributes
     ----------
     view : View
+        What is shown.
     base : View
         What an address without a query shows.
     trace : Trace

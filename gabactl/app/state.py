@@ -88,6 +88,7 @@ class View:
     without : tuple of str
         Parameter groups that the sensor leaves out.
     theme : {"auto", "light", "dark"}
+        Colours of the page; "auto" follows the system's.
 
     Examples
     --------

@@ -78,6 +78,7 @@ class TraceTab:
     Parameters
     ----------
     session : Session
+        What is looked at.
     """
 
     controls: tuple[str, ...] = ()

@@ -46,6 +46,11 @@ _CLASSES: dict[str, type[Balancer]] = {
 def names() -> tuple[str, ...]:
     """Names :func:`make` knows; those acting on directions need ``gabactl[peers]``.
 
+    Returns
+    -------
+    tuple of str
+        Those that act on norms first.
+
     Examples
     --------
     >>> names()[:3]

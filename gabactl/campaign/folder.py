@@ -128,6 +128,11 @@ def read_record(place: Path) -> dict[str, Any] | None:
     place : path
         Folder of the run.
 
+    Returns
+    -------
+    dict or None
+        As :func:`write_record` was given it; None where there is no record.
+
     Raises
     ------
     InputError
@@ -217,6 +222,11 @@ def trace_of(place: Path) -> Path | None:
 
 def environment() -> dict[str, str | None]:
     """Versions, platform and commit for the record of a run.
+
+    Returns
+    -------
+    dict of str to (str or None)
+        None for what is not known, such as the commit of an installed package.
 
     Examples
     --------

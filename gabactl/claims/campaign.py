@@ -367,6 +367,10 @@ def applied_weights(trace: Trace) -> Array:
     trace : Trace
         Its other columns may be thinned out.
 
+    Returns
+    -------
+    array, shape (steps, K)
+
     Raises
     ------
     InputError

@@ -98,6 +98,10 @@ class Claim:
 def ledger() -> tuple[Claim, ...]:
     """All claims, in order.
 
+    Returns
+    -------
+    tuple of Claim
+
     Examples
     --------
     >>> ledger()[12].id, ledger()[12].expect

@@ -110,6 +110,11 @@ def read_record(text: str, name: str) -> Record:
 def records() -> tuple[Record, ...]:
     """The records that come with the package, in the order of their file names.
 
+    Returns
+    -------
+    tuple of Record
+        Empty where the package has none.
+
     Examples
     --------
     >>> all(record.provenance["command"] for record in records())

@@ -18,6 +18,11 @@ def rmse(predicted: ArrayLike, true: ArrayLike) -> float:
     predicted, true : arrays, shape (engines,)
         Remaining useful lives.
 
+    Returns
+    -------
+    float
+        At least 0.
+
     Examples
     --------
     >>> rmse([3.0, 5.0], [0.0, 1.0])

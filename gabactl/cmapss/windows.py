@@ -262,6 +262,10 @@ def health_class(rul: ArrayLike) -> NDArray[np.int64]:
     rul : array
         Remaining useful lives, in cycles.
 
+    Returns
+    -------
+    array of int64, of the shape of the input
+
     Examples
     --------
     >>> health_class([81, 80, 31, 30]).tolist()

@@ -166,6 +166,11 @@ def resolve_bound(target: Target, bound: Bound) -> tuple[float, float]:
     bound : "tight", "published" or (low, high)
         Which range.
 
+    Returns
+    -------
+    low, high : float
+        ``high`` is infinite for a rule whose weights have no known upper end.
+
     Raises
     ------
     InputError
@@ -215,6 +220,11 @@ def rounding_slack(target: Target, bound: Bound) -> float:
         The rule; one that is not GABA gets 0.
     bound : Bound
         Only ``"tight"`` is a range that rounding can leave.
+
+    Returns
+    -------
+    float
+        0 where 4 units in the last place of the end are enough.
 
     Examples
     --------

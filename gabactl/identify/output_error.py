@@ -46,6 +46,10 @@ def lag_response(values: Array, a: float, delay: int = 0) -> Array:
     delay : int, at least 0
         Extra steps beyond the built-in one.
 
+    Returns
+    -------
+    array, of the shape of ``values``
+
     Examples
     --------
     >>> lag_response(np.array([1.0, 0.0, 0.0, 0.0]), 0.5, 1).tolist()

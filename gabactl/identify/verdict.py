@@ -105,6 +105,11 @@ def loop_radius(spec: GabaSpec, rho: float, a: float, delay: int = 0) -> float:
     rho, a, delay : float, float, int
         Log-ratio plant.
 
+    Returns
+    -------
+    float
+        Below 1 is stable.
+
     Examples
     --------
     rho = 1 puts a pole at z = 1; at a = 0 and delay 1 the lower limit is -100 (beta = 0.99):

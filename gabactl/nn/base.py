@@ -25,6 +25,11 @@ def default_task_names(n_tasks: int) -> tuple[str, ...]:
     n_tasks : int
         Number of tasks.
 
+    Returns
+    -------
+    tuple of str
+        One per task.
+
     Examples
     --------
     >>> default_task_names(3)

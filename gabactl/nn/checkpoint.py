@@ -74,6 +74,11 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dic
     device : device
         Where the tensors go.
 
+    Returns
+    -------
+    dict of str to Any
+        With what :func:`save_checkpoint` was given.
+
     Raises
     ------
     InputError
@@ -112,6 +117,11 @@ def load_tensors(path: str | Path, device: str | torch.device = "cpu") -> Any:
         The file, which exists.
     device : device
         Where the tensors go.
+
+    Returns
+    -------
+    Any
+        Tensors, numbers and texts, in dicts, lists and tuples.
 
     Raises
     ------

@@ -410,6 +410,11 @@ def amnl_loss(predicted: Tensor, targets: Tensor, limit: float = 125.0) -> Tenso
     limit : float
         As in :func:`amnl_weights`.
 
+    Returns
+    -------
+    Tensor, 0-dimensional
+        In squared units of the targets.
+
     Raises
     ------
     InputError
@@ -443,6 +448,11 @@ def grace_losses(
         Classes.
     limit : float
         As in :func:`amnl_weights`.
+
+    Returns
+    -------
+    list of two Tensors, 0-dimensional
+        Of the RUL, and of the health class.
 
     Notes
     -----

@@ -49,6 +49,11 @@ def load(path: Path) -> tuple[Theorem, ...]:
     path : Path
         A Python file whose module-level names hold theorems, or lists of them.
 
+    Returns
+    -------
+    tuple of Theorem
+        At least one.
+
     Raises
     ------
     InputError
@@ -91,6 +96,11 @@ def theorems(files: Iterable[Path] | None = None) -> dict[Path, tuple[Theorem, .
     ----------
     files : iterable of Path, optional
         Default: :func:`proof_files`.
+
+    Returns
+    -------
+    dict of path to tuple of Theorem
+        In the order of ``files``.
 
     Examples
     --------

@@ -31,6 +31,7 @@ class Step:
     Attributes
     ----------
     raw, ema, weights : array of Fraction, shape (K,)
+        Raw weights, stored average and applied weights.
     """
 
     raw: NDArray[Any]

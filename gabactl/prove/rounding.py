@@ -85,6 +85,11 @@ def highest(step: Callable[[Any], Any], start: Any, limit: int = 10_000) -> Any 
     limit : int
         Give up (None) after so many steps.
 
+    Returns
+    -------
+    float scalar or None
+        Of the float type; None where the recursion has not come to rest.
+
     Examples
     --------
     >>> highest(lambda e: 0.5 * e + 0.5, 1.0)

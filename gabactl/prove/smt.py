@@ -48,6 +48,10 @@ def within(low: Any, x: Any, high: Any) -> Any:
     low, x, high : z3 real terms or numbers
         The ends and what is between; at least one is a term.
 
+    Returns
+    -------
+    z3 Boolean
+
     Examples
     --------
     >>> within(0, reals("x")[0], 1)
@@ -65,6 +69,10 @@ def largest(x: Any, y: Any) -> Any:
     ----------
     x, y : z3 real terms
         Real terms, or one of them a number.
+
+    Returns
+    -------
+    z3 real term
 
     Examples
     --------

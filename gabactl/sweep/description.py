@@ -392,6 +392,10 @@ def stretch(unit: NDArray[np.float64], low: float, high: float, scale: str) -> N
     scale : {"linear", "log", "log1m"}
         ``log1m`` is logarithmic in 1 - x, as suits the pole of a filter.
 
+    Returns
+    -------
+    array, of the shape of ``unit``
+
     Examples
     --------
     >>> stretch(np.array([0.0, 0.5, 1.0]), 0.9, 0.999, "log1m").round(4).tolist()

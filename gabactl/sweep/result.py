@@ -316,6 +316,11 @@ def read_manifest(place: Path) -> dict[str, Any] | None:
     place : path
         Folder of the sweep.
 
+    Returns
+    -------
+    dict or None
+        None where there is no sweep.
+
     Raises
     ------
     InputError

@@ -31,6 +31,11 @@ MOST_STEPS_FORECAST = 100_000
 def bundled() -> tuple[str, ...]:
     """Names of the bundled traces, sorted.
 
+    Returns
+    -------
+    tuple of str
+        What :func:`load_bundled` takes.
+
     Examples
     --------
     >>> isinstance(bundled(), tuple)

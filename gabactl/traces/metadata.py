@@ -53,6 +53,11 @@ _KNOWN_KEYS: dict[str, type | tuple[type, ...]] = {
 def describe_environment() -> dict[str, Any]:
     """Metadata about the machine's software: library versions, platform, start time (UTC).
 
+    Returns
+    -------
+    dict
+        With "versions" (of the packages that are installed, by name) and "started".
+
     Examples
     --------
     >>> sorted(describe_environment())
@@ -115,6 +120,11 @@ def parse_metadata(data: bytes | None, source: str) -> dict[str, Any]:
         The JSON, UTF-8; None where a file has none.
     source : str
         The file's name, for messages.
+
+    Returns
+    -------
+    dict
+        Checked by :func:`check_metadata`.
 
     Raises
     ------

@@ -194,6 +194,11 @@ def exact_norms(losses: Sequence[Tensor], parameters: Sequence[Tensor], context:
     context : Context
         Scaling and reduction.
 
+    Returns
+    -------
+    Tensor, shape (K,)
+        The same on all ranks, unless they are to differ.
+
     Raises
     ------
     InputError

@@ -119,6 +119,11 @@ def task_gradients(
     retain_graph : bool
         Keep the graph for another pass.
 
+    Returns
+    -------
+    tuple of P Tensors or None
+        Of the shapes of the parameters.
+
     Raises
     ------
     InputError
@@ -193,6 +198,10 @@ def fused_norm_of(gradients: Iterable[Tensor | None], device: torch.device | Non
         Sparse, half-precision or scattered ones are measured by :func:`norm_of`.
     device : torch.device, optional
         Where a norm of nothing lives.
+
+    Returns
+    -------
+    Tensor, 0-dimensional
 
     Examples
     --------

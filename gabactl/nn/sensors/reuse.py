@@ -181,6 +181,11 @@ def add_up(total: TaskGradients | None, more: TaskGradients) -> TaskGradients:
     more : K lists of P Tensors or None
         Of one micro-batch.
 
+    Returns
+    -------
+    K lists of P Tensors or None
+        None where neither reaches.
+
     Examples
     --------
     >>> one = [[torch.ones(1), None]]
@@ -204,6 +209,11 @@ def combine_gradients(gradients: TaskGradients, weights: Tensor) -> list[Tensor 
         The tasks' gradients; consumed.
     weights : Tensor, shape (K,)
         Applied weights.
+
+    Returns
+    -------
+    list of P Tensors or None
+        None where no task reaches.
 
     Examples
     --------
@@ -265,6 +275,11 @@ def total_with_gradients(
         Leaves.
     gradients : sequence of P Tensors or None
         Their derivatives.
+
+    Returns
+    -------
+    Tensor, 0-dimensional
+        Call ``backward()`` on it.
 
     Examples
     --------

@@ -35,6 +35,10 @@ def sharded_norms(
     context : Context
         Scaling, and a reducer with ``norm_of_mean``.
 
+    Returns
+    -------
+    Tensor, shape (K,)
+
     Raises
     ------
     InputError
