@@ -4,7 +4,8 @@ The source is read, not imported. What is public: the names in a module's ``__al
 methods of its classes that do not begin with an underscore. The rules, in numpydoc's sections:
 
 1. Every public class, function, method and property has a docstring.
-2. A "Parameters" section names every argument, and nothing that is none. It may be left out for
+2. A "Parameters" section names every argument, and nothing that is none, and says something of each.
+   It may be left out for
 
    - a method with no argument but ``ax``, the matplotlib axes to draw on;
    - a method that overrides one of a base class, with the same arguments: they are explained there;
@@ -14,7 +15,8 @@ methods of its classes that do not begin with an underscore. The rules, in numpy
 4. A function or method that raises InputError itself has a "Raises" section; where ``__init__`` or
    ``__post_init__`` does, the class has it.
 5. A class names the arguments of ``__init__``, a data class its fields, under "Parameters" or
-   "Attributes".
+   "Attributes", and says something of each.
+6. A function that returns arrays, tensors, tuples or dicts has a "Returns" section.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import gc
 import re
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -41,6 +44,7 @@ NOT_RUN = {
 
 _HEADING = re.compile(r"(?m)^([A-Z][A-Za-z ]+)\n-{3,}$")
 _ENTRY = re.compile(r"^(\*{0,2}\w+(?:, ?\*{0,2}\w+)*)(?: :| *$)")
+_COMPOUND = re.compile(r"\b(NDArray|Array|Tensor|tuple|dict|Mapping|Any)\b")
 _FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -53,9 +57,10 @@ def sections(docstring: str) -> dict[str, str]:
 def entries(section: str) -> set[str]:
     """The names that a section of parameters or attributes explains."""
     names: set[str] = set()
-    for line in section.splitlines():
+    lines = [*section.splitlines(), ""]
+    for line, below in pairwise(lines):
         match = _ENTRY.match(line)
-        if match:
+        if match and below.startswith(" "):
             names |= {name.strip(" *") for name in match[1].split(",")}
     return names
 
@@ -142,6 +147,9 @@ class Package:
             return
         yield from _parameters(name, doc, arguments(node, bound=False))
         yield from _raises(name, doc, [node])
+        returned = ast.unparse(node.returns) if node.returns else ""
+        if _COMPOUND.search(returned) and not {"Returns", "Yields"} & set(sections(doc)):
+            yield f"{name}: returns {returned}, and does not say what it is"
         examples = sections(doc).get("Examples", "")
         if ">>> " not in examples:
             yield f"{name}: has no example"
@@ -315,7 +323,7 @@ class Mode(Rule):
     def step(self, norms, *rest):
         """Another step."""
 
-def act(x, *, slow=False, _drawn=0, **more):
+def act(x, *, slow=False, _drawn=0, **more) -> dict[str, float]:
     """Act.
 
     Parameters
@@ -326,6 +334,11 @@ def act(x, *, slow=False, _drawn=0, **more):
         Slowly.
     **more
         For others.
+
+    Returns
+    -------
+    dict
+        What came of it.
 
     Raises
     ------
@@ -357,6 +370,13 @@ def test_what_is_documented_passes():
         ("x : float", "z : float", "m.act: does not explain x"),
         ("x : float", "z : float", "m.act: explains z, which is no argument"),
         ("slow=False", "fast=False", "m.act: does not explain fast"),
+        ("        Slowly.\n", "", "m.act: does not explain slow"),
+        ("        From 0 to 1.\n", "", "m.Settings: does not explain beta"),
+        (
+            "    Returns\n",
+            "    Result\n",
+            "m.act: returns dict[str, float], and does not say what it is",
+        ),
         ("    **more\n", "    others\n", "m.act: does not explain more"),
         ('"""The pole."""', "return 1", "m.Rule.pole: has no docstring"),
         ('"""Draw."""', "return 1", "m.Rule.plot: has no docstring"),
