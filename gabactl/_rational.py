@@ -361,10 +361,8 @@ class Rational:
             # A border may be a root, where there is no value, or the crossing itself: look past it.
             nudge = 1e-9 * half
             for a, b in zip((lo - nudge)[monotone], (hi + nudge)[monotone], strict=True):
-                fa, fb = float(value(np.array(a))), float(value(np.array(b)))
-                if fa == 0.0 or fb == 0.0:
-                    found.append(float(a if fa == 0.0 else b))
-                elif fa * fb < 0.0:
+                # Not < 0: rounding may leave a stretch of zeros on a border.
+                if float(value(np.array(a))) * float(value(np.array(b))) <= 0.0:
                     w = optimize.brentq(lambda w: float(value(np.array(w))), a, b, xtol=1e-15)
                     found.append(min(max(w, 0.0), math.pi))
             rest = ~monotone
@@ -482,7 +480,7 @@ def _turn(roots: Complex, lo: Real, hi: Real) -> Real:
 
 def _expand(roots: Complex) -> NDArray[Any]:
     c = np.atleast_1d(np.poly(roots))
-    return np.real(c) if np.isrealobj(c) or _paired(roots) else c
+    return np.real(c) if _paired(roots) else c
 
 
 def _paired(roots: Complex) -> bool:
@@ -529,5 +527,5 @@ def _coefficients_of_states(system: Any) -> tuple[Real, Real]:
         pulse.append(float(c[0] @ state))
         state = a @ state
     num = np.convolve(den, pulse)[: order + 1]
-    num[np.abs(num) < 1e-14 * np.abs(num).max(initial=0.0)] = 0.0
+    num[np.abs(num) < 1e-14 * np.abs(num).max()] = 0.0
     return num, den

@@ -89,6 +89,7 @@ class Margins(Result):
     ms, mt : float or None
         Peaks of the sensitivity 1/(1+L) and of L/(1+L).
     witnesses : dict of str to Witness
+        By name of the margin: the perturbation that takes stability away.
     stabilising : tuple of (float, float)
         For an unstable loop: ranges of a real factor that stabilise it (negative: sign reversed).
     reasons : dict of str to str
@@ -322,11 +323,13 @@ def stabilising_gains(loop: Any) -> tuple[tuple[float, float], ...]:
     ((0.333..., 1.0),)
     """
     rational = _rational_of(loop)
-    edges = [0.0, *sorted(k for k, _ in _critical_gains(rational)), math.inf]
+    edges = [0.0]
+    for k in sorted(k for k, _ in _critical_gains(rational)):
+        # Where a pair of poles only touches the circle, its factor comes twice, within rounding.
+        if k - edges[-1] > 1e-12 * k:
+            edges.append(k)
     ranges: list[tuple[float, float]] = []
-    for lo, hi in pairwise(edges):
-        if math.isfinite(hi) and hi - lo <= 1e-12 * hi:
-            continue
+    for lo, hi in pairwise([*edges, math.inf]):
         middle = (lo + hi) / 2 if math.isfinite(hi) else 2.0 * lo + 1.0
         if rational.closed(middle).stable:
             if ranges and ranges[-1][1] == lo:

@@ -49,11 +49,17 @@ AREAS = {
     "margins": Area(
         ("margins.py", "_delay_margin.py", "_disk_margin.py", "_rational.py"),
         (
+            "tests/test_delay_margin.py",
+            "tests/test_disk_margin.py",
             "tests/test_margins.py",
+            "tests/test_margins_confirmed.py",
             "tests/test_margins_details.py",
+            "tests/test_margins_picture.py",
             "tests/test_margins_text.py",
             "tests/test_rational.py",
             "tests/test_rational_bounds.py",
+            "tests/test_rational_construction.py",
+            "tests/test_rational_searches.py",
         ),
     ),
     # Without test_theorems.py, which is about the theorems in proofs/ and takes minutes.

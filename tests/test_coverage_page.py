@@ -8,6 +8,7 @@ import sys
 import types
 
 import coverage_table
+import mutants
 import mutate_modules
 
 
@@ -56,19 +57,19 @@ def test_a_mutant_acts_in_functions_that_were_imported_before(tmp_path, monkeypa
         return small(1), small(2), made.twice, box.empty().n, box().n, box.size, module.LIMIT
 
     original = outcome()
-    mutants = mutate_modules.mutants_of(ast.parse(_SOURCE))
+    found = mutants.mutants_of(ast.parse(_SOURCE))
     # LIMIT; most; <, and/or twice each with parts, the two texts, x + 1; size, n, *, 2, 0.
-    assert {m.where for m in mutants} == {
+    assert {m.where for m in found} == {
         *("module", "small", "Box", "Box.__init__", "Box.twice", "Box.empty")
     }
     unseen = []
-    for mutant in mutants:
+    for mutant in found:
         tree = ast.parse(_SOURCE)
         mutant.apply(tree)
-        mutate_modules.put_in_place(module, tree)
+        mutants.put_in_place(module, tree)
         if outcome() == original:
             unseen.append(mutant.change)
-        mutate_modules.put_in_place(module, ast.parse(_SOURCE))
+        mutants.put_in_place(module, ast.parse(_SOURCE))
         assert outcome() == original
     assert unseen == ["1 -> 2"]  # ``most``, which nothing reads
 
