@@ -301,6 +301,11 @@ def exact_circle(spec: GabaSpec, plant: LogRatio, disturbance: float = 0.0) -> C
     InputError
         A plant with a lag, an interval above 1, or ``clamp_state``.
 
+    Notes
+    -----
+    As :func:`circle`, for x <- F psi(x) shifted to the balance point, with the least sector that holds
+    psi there.
+
     Examples
     --------
     >>> certificate = exact_circle(GabaSpec(), LogRatio(0.5))

@@ -279,7 +279,13 @@ def settled_weights(spec: GabaSpec, ratio: ArrayLike) -> NDArray[np.float64]:
     Returns
     -------
     array, shape (..., K)
-        For ``renormalise`` and K = 2, past the knee: w_1 = m/(m + R/(1+R)).
+        They sum to 1.
+
+    Notes
+    -----
+    A constant imbalance settles the average at the raw weights of the norms (R, 1, ..., 1), and the
+    floor acts on that. For ``renormalise`` and K = 2, past the knee: ema_1 = 1/(1 + R) < m, so
+    w_1 = m/(m + R/(1+R)).
 
     Examples
     --------
@@ -310,6 +316,11 @@ def residual_ratio(spec: GabaSpec, ratio: ArrayLike) -> NDArray[np.float64]:
     array, shape (...)
         Residual ratio.
 
+    Notes
+    -----
+    For K = 2 and inside the knee w_1/w_2 = 1/R. Past it ``renormalise`` gives
+    w_1/w_2 = m/(R/(1+R)), and R times that is m (1 + R).
+
     Examples
     --------
     >>> residual_ratio(GabaSpec(), [10.0, 50.0, 500.0, 2400.0]).round(2).tolist()
@@ -337,7 +348,13 @@ def required_floor(
     Returns
     -------
     array, shape (...)
-        1/(1+R) for two tasks: the smallest settled raw weight.
+        The smallest settled raw weight: 1/(1+R) for two tasks.
+
+    Notes
+    -----
+    Past that floor the average of the loudest task settles below it, and the weight no longer
+    follows. For R >= 1 and K tasks it is 1/(R + K - 1) with the complement law, and
+    1/(1 + (K - 1) R) with the inverse.
 
     Examples
     --------
@@ -386,6 +403,11 @@ def dead_time(spec: GabaSpec, stored_ema: float, raw: float) -> float:
     ------
     InputError
         A weight outside [0, 1].
+
+    Notes
+    -----
+    Toward a raw value c held from now on the average goes as c - (c - eps) beta^t, which reaches m
+    after t = ln((c - eps)/(c - m))/-ln beta steps.
 
     Examples
     --------

@@ -106,6 +106,12 @@ def saturation_limit_cycle(system: Any, limit: float = 1.0) -> tuple[float, floa
         Of y, in rad per sample, for the largest amplitude predicted; None where L does not cross
         the negative real axis beyond -1.
 
+    Notes
+    -----
+    An oscillation has 1 + N(A) L(e^jw) = 0, with N of :func:`saturation_describing_function`. N is
+    real, so w is where L crosses the negative real axis, and N(A) = -1/L there (Gelb and Vander
+    Velde, "Multiple-Input Describing Functions and Nonlinear System Design", 1968).
+
     Examples
     --------
     >>> import control

@@ -402,6 +402,10 @@ def root_locus(
     InputError
         Another ``parameter`` than these.
 
+    Notes
+    -----
+    Poles are the zeros of 1 + L with L of :func:`gabactl.linear.open_loop`, per reading.
+
     Examples
     --------
     >>> locus = root_locus(GabaSpec(), LogRatio(0.0))

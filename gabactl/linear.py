@@ -50,6 +50,11 @@ def floor_slope(spec: GabaSpec, log_ratio: float) -> float:
     InputError
         Not two tasks.
 
+    Notes
+    -----
+    With x = 1/(1 + e^|y|) the average of the loud task. Past the knee ``renormalise`` leaves
+    |u| = ln((1 - x)/m), whose slope in |y| is x; ``project`` holds u.
+
     Examples
     --------
     >>> floor_slope(GabaSpec(), 1.0), round(floor_slope(GabaSpec(), 6.2), 5)
@@ -295,6 +300,12 @@ def open_loop(spec: GabaSpec, plant: Any, ratio: float = 1.0, sensor_delay: int 
     InputError
         More than two tasks, a plant without a transfer function, or one with feed-through.
 
+    Notes
+    -----
+    Small signals of the controller: u = -slope F y, with :func:`floor_slope` and
+    F(z) = (1 - p)/(1 - p z^-1), p = beta^N, per reading. The plant is lifted to readings by
+    :func:`gabactl.sampling.lift`.
+
     Examples
     --------
     >>> from gabactl.plants import LogRatio
@@ -451,6 +462,12 @@ def controller_jacobian(spec: GabaSpec, grad_norms: ArrayLike) -> NDArray[np.flo
     InputError
         Norms that are not K positive numbers.
 
+    Notes
+    -----
+    The chain rule: dw/d(ema) of the floor times d(raw)/d(log g) of the law. The latter is
+    -(diag(s) - s s')/(K - 1) with the shares s for the complement law, and -(diag(r) - r r') with the
+    raw weights r for the inverse law.
+
     Examples
     --------
     >>> controller_jacobian(GabaSpec(), [1.0, 1.0]).tolist()
@@ -495,6 +512,11 @@ def vector_loop(spec: GabaSpec, plant: Any, grad_norms: ArrayLike | None = None)
     Returns
     -------
     VectorLoop
+
+    Raises
+    ------
+    InputError
+        As :func:`open_loop`, or norms that are not K positive numbers.
 
     Examples
     --------

@@ -316,6 +316,11 @@ def stabilising_gains(loop: Any) -> tuple[tuple[float, float], ...]:
     tuple of (float, float)
         Open ranges, in order; the last may end at infinity.
 
+    Notes
+    -----
+    Poles cross the circle only at the gains k with k L = -1 on it, so one look inside each range
+    between them decides the range.
+
     Examples
     --------
     >>> import control

@@ -53,6 +53,10 @@ def impulse_response(loop: Loop, signal_name: str = "weights", tolerance: float 
     InputError
         The loop is not stable, or so slow that its tail is longer than five million readings.
 
+    Notes
+    -----
+    The tail is cut where the slowest mode, of modulus r, has decayed to the tolerance: r^n.
+
     Examples
     --------
     >>> from gabactl.linear import open_loop
@@ -105,6 +109,11 @@ def noise_gain(
     InputError
         Autocovariances without a positive variance first.
 
+    Notes
+    -----
+    ``sum_jk h_j h_k r(j - k) / r(0)``, with h the impulse response and r the autocovariances; that is
+    ``sum_k h_k^2`` for white noise.
+
     Examples
     --------
     >>> from gabactl.linear import open_loop
@@ -144,6 +153,11 @@ def autocovariance(series: ArrayLike, max_lag: int) -> Array:
     ------
     InputError
         Fewer than two finite numbers, or ``max_lag`` out of range.
+
+    Notes
+    -----
+    c_k = (1 - k/(M + 1)) (1/n) sum_t x_t x_(t+k), with M = ``max_lag`` and x less its mean
+    (Bartlett, Biometrika 37, 1950).
 
     Examples
     --------
@@ -212,10 +226,19 @@ def jensen_bias(log_ratio: float, noise_std: float) -> JensenBias:
     noise_std : float, at least 0
         Standard deviation s, in nats; 0.44 to 0.60 per step was measured on C-MAPSS.
 
+    Returns
+    -------
+    JensenBias
+
     Raises
     ------
     InputError
         A value that is not finite, or a negative ``noise_std``.
+
+    Notes
+    -----
+    E[1/(1 + e^y)] by Gauss-Hermite quadrature of 120 nodes. Where mu - s^2 is large the weight is
+    about e^-y, whose mean is that of a log-normal variable, exp(-mu + s^2/2).
 
     Examples
     --------
@@ -335,6 +358,10 @@ def noise_report(
     Returns
     -------
     NoiseReport
+
+    Notes
+    -----
+    The standard deviation of u is ``noise_std`` times the root of :func:`noise_gain`.
 
     Examples
     --------

@@ -442,6 +442,11 @@ def region_of_attraction(
     InputError
         Another plant than a log-ratio plant.
 
+    Notes
+    -----
+    A start leads to a point when the last twentieth of its run (50 steps at least) stays within
+    0.001 (1 + |y|) of it.
+
     Examples
     --------
     >>> region = region_of_attraction(GabaSpec(beta=0.9), LogRatio(1.3), n_starts=20)

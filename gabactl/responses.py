@@ -43,6 +43,10 @@ def horizon(loop: Loop, tolerance: float = 1e-4) -> int:
     int
         At least 20 readings and the delays, at most two million steps.
 
+    Notes
+    -----
+    A mode of modulus r has decayed to the tolerance after ln(tolerance)/ln r readings.
+
     Examples
     --------
     >>> from gabactl.linear import open_loop
@@ -261,6 +265,11 @@ def step_response(loop: Loop, size: float = 1.0, steps: int | None = None) -> Li
     ------
     InputError
         Fewer than one step.
+
+    Notes
+    -----
+    The end of u is -slope size/(1 + L(1)). Of it, the rise is from 10 to 90 %, and settling is to
+    within 2 %. The step info is None with a reason for a loop that is not stable.
 
     Examples
     --------

@@ -140,6 +140,16 @@ def t_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
     level : float in (0, 1)
         Confidence level.
 
+    Returns
+    -------
+    Interval
+        Its ends are NaN for a single run, with a reason.
+
+    Notes
+    -----
+    Mean +- t s/sqrt(n), with s the standard deviation (n - 1) and t the quantile of Student's
+    distribution with n - 1 degrees of freedom (Student, Biometrika 6, 1908).
+
     Examples
     --------
     >>> found = t_interval([10.0, 12.0])  # half width 12.706 standard errors
@@ -241,6 +251,12 @@ def paired_difference(
     ------
     InputError
         Not two or more pairs.
+
+    Notes
+    -----
+    The p-value is the share of the 2^n patterns of signs of the differences whose sum is as far from
+    0 as the one seen (Fisher's randomisation test): all patterns up to 16 pairs, 20,000 drawn ones
+    beyond. No p-value can be below 2/2^n.
 
     Examples
     --------

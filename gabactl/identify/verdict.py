@@ -76,6 +76,16 @@ def judge_loop(
     delays : tuple of int
         Extra delays not rejected.
 
+    Returns
+    -------
+    LoopVerdict
+        "not settled" where some corners are stable and some are not.
+
+    Notes
+    -----
+    The least and the largest of :func:`loop_radius` over the ends of the intervals and all delays; what
+    lies between the corners is not looked at.
+
     Examples
     --------
     >>> judge_loop(GabaSpec(), (0.8, 1.2), (0.9, 0.9), (0,)).verdict
