@@ -580,14 +580,18 @@ class GABALoss(BalancedLoss):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # In half precision the average would stall (1 - beta is below its resolution near 1):
         # half() and bfloat16() move the module but leave the average in float32. And double() of
-        # an average that has not moved is 1/K again, not 1/K rounded to float32.
+        # an average that has not moved is 1/K again, not 1/K rounded to float32. (One on the meta
+        # device has no values; to_empty() gives it room for those of a state_dict.)
         k = self.spec.n_tasks
         before = {
             name: getattr(self, name)
             for name in ("ema_weights", "held_raw")
             if name in self._buffers
         }
-        unmoved = {name: torch.equal(v, torch.full_like(v, 1.0 / k)) for name, v in before.items()}
+        unmoved = {
+            name: not v.is_meta and torch.equal(v, torch.full_like(v, 1.0 / k))
+            for name, v in before.items()
+        }
         super()._apply(fn, recurse)
         for name, value in before.items():
             after = getattr(self, name)
