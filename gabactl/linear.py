@@ -53,7 +53,8 @@ def floor_slope(spec: GabaSpec, log_ratio: float) -> float:
     Notes
     -----
     With x = 1/(1 + e^|y|) the average of the loud task. Past the knee ``renormalise`` leaves
-    |u| = ln((1 - x)/m), whose slope in |y| is x; ``project`` holds u.
+    |u| = ln((1 - x)/m), whose slope in |y| is x. There
+    ``project`` and ``clamp_state`` hold u.
 
     Examples
     --------
