@@ -571,7 +571,7 @@ def authority(spec: GabaSpec, ratios: ArrayLike = PUBLISHED_RATIOS) -> Authority
     ----------
     spec : GabaSpec
         Settings.
-    ratios : array of positive floats
+    ratios : array of positive floats, shape (n,)
         Imbalances to report; default those of the published regime, 50, 500 and 2,400.
 
     Returns

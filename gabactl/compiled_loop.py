@@ -17,15 +17,15 @@ Array = NDArray[np.float64]
 
 
 class Signals(NamedTuple):
-    """Signals of some steps, each an array of shape (steps, K).
+    """Signals of some steps.
 
     Attributes
     ----------
-    grad_norms : array
+    grad_norms : array, shape (steps, K)
         Gradient norms, before noise.
-    readings : array
+    readings : array, shape (steps, K)
         What the controller reads: the norms with noise; NaN where the sensor fails.
-    raw, ema, weights : array
+    raw, ema, weights : array, shape (steps, K)
         The three stages.
     """
 

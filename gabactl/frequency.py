@@ -90,7 +90,7 @@ class FrequencyResponse(Result):
 
     @property
     def phase_deg(self) -> NDArray[np.float64]:
-        """Unwrapped phase in degrees, starting in (-180, 180]."""
+        """Unwrapped phase in degrees, shape (n,), starting in (-180, 180]."""
         phase = np.unwrap(np.angle(self.response)) if self.response.size else np.zeros(0)
         return np.degrees(phase)
 
@@ -212,7 +212,7 @@ def frequency_response(loop: Any, frequencies: ArrayLike | None = None) -> Frequ
     ----------
     loop : Loop, control.TransferFunction or control.StateSpace
         The open loop L, negative feedback.
-    frequencies : array, optional
+    frequencies : array, shape (n,), optional
         rad/step, for the curve alone: verdict, encirclements and crossings do not depend on it.
         Default: fine near the poles and zeros that are near the circle.
 
@@ -304,7 +304,7 @@ class RootLocus(Result):
         What varies.
     values : array, shape (n,)
         Its values, in the order given.
-    poles : tuple of arrays of complex
+    poles : tuple of arrays of complex, shape (order,)
         Per value, largest first; per reading.
     radii : array, shape (n,)
         Largest modulus per step (to the power 1/N for a sampled sensor).
@@ -388,7 +388,7 @@ def root_locus(
         The plant; likewise for rho.
     parameter : {"beta", "rho", "interval"}
         What varies.
-    values : array, optional
+    values : array, shape (n,), optional
         Its values; default a range that shows where stability ends.
     ratio, sensor_delay : float, int
         As in :func:`~gabactl.linear.open_loop`.

@@ -255,7 +255,7 @@ def format_roots(roots: Any, most: int = 6) -> str:
 
     Parameters
     ----------
-    roots : array_like of complex
+    roots : array_like of complex, shape (n,)
         With the conjugate of each complex one.
     most : int
         Roots shown at most; the rest is counted.
@@ -397,7 +397,7 @@ class VectorLoop(Result):
         J.
     verdict : {"stable", "neutral", "unstable"}
         Of all modes together.
-    poles : array of complex
+    poles : array of complex, shape (n,)
         Closed-loop poles of all modes, largest first.
     """
 

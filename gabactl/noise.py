@@ -352,7 +352,7 @@ def noise_report(
         Of y per reading, in nats.
     log_ratio : float
         Mean of y, for the Jensen bias.
-    autocovariances : array, optional
+    autocovariances : array, shape (m,), optional
         As in :func:`noise_gain`.
 
     Returns

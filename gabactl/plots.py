@@ -206,7 +206,7 @@ def unit_circle(poles: Any, title: str, ax: Any | None = None) -> Any:
 
     Parameters
     ----------
-    poles : array of complex
+    poles : array of complex, shape (n,)
         Per reading.
     title : str
         Above it.

@@ -257,7 +257,7 @@ class Board:
         ----------
         axis : {"x", "y"}
             Which one.
-        *values : array_like
+        *values : array_like, any shape
             Of any shape, in the units of the axis; what is not finite is left out, and nothing
             happens where nothing is left.
         log : bool

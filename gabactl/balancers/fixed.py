@@ -57,7 +57,7 @@ class Fixed(Balancer):
         ----------
         grad_norms : array, shape (steps, K)
             Gradient norms, of which only the number of rows counts.
-        losses : array, optional
+        losses : array, shape (steps, K), optional
             Not used.
 
         Returns

@@ -259,7 +259,7 @@ def health_class(rul: ArrayLike) -> NDArray[np.int64]:
 
     Parameters
     ----------
-    rul : array
+    rul : array, any shape
         Remaining useful lives, in cycles.
 
     Returns

@@ -68,7 +68,7 @@ class Coverage:
         ----------
         values : array of float, any shape
             Gradient norms; of zeros, infinities and NaN there are counts of their own.
-        times : int or array of int
+        times : int or array of int, any shape
             How often each was read; broadcasts over ``values``.
         """
         flat = values.ravel()

@@ -252,7 +252,19 @@ class LaneSearch:
         self._round = 0
 
     def step(self) -> tuple[Programs, Array, Array, Array]:
-        """Breed a block and run it: programs, scores (objectives, lanes), statistics, floored."""
+        """Breed a block and run it.
+
+        Returns
+        -------
+        programs : Programs
+            What was run.
+        scores : array, shape (objectives, lanes)
+            Positive for a violation.
+        statistics : array, shape (6, lanes)
+            One row for each of ``STATS``.
+        floored : array, shape (K, lanes)
+            Steps with the average under the floor.
+        """
         programs = self._breed()
         stats, floored = self._run(programs, self.spec)
         scores = np.atleast_2d(self.score(stats))

@@ -42,7 +42,13 @@ class NoiseModel:
 
     @cached_property
     def whitener(self) -> tuple[Array, Array]:
-        """Numerator and denominator, in powers of z^-1, of the filter from noise to eps."""
+        """Filter from noise to eps, as polynomials in z^-1.
+
+        Returns
+        -------
+        numerator, denominator : array, shape (p + 1,) or (p + 2,), and (1,) or (2,)
+            The longer ones with drift.
+        """
         numerator = np.concatenate(([1.0], -self.ar))
         if self.drift_pole_gap == 0:
             return numerator, np.ones(1)

@@ -140,6 +140,11 @@ class Reducer:
             None counts as zero: another rank may have a gradient there.
         parameters : sequence of Tensor
             What they are gradients of; the same on every rank, in the same order.
+
+        Returns
+        -------
+        list of P Tensors or None
+            Of the shapes of the parameters, the same on all ranks.
         """
         filled = [
             torch.zeros_like(p) if g is None else g.to_dense() if g.is_sparse else g
@@ -164,7 +169,7 @@ class Reducer:
 
         Parameters
         ----------
-        values : Tensor
+        values : Tensor, any shape
             What must be equal; NaN equals NaN.
         step : int
             For the message.

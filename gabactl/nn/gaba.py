@@ -71,7 +71,7 @@ class GABALoss(BalancedLoss):
     ----------
     ema_weights : Tensor, shape (K,)
         Stored average; a buffer, float32 unless the module is made float64.
-    step_count : Tensor, int64
+    step_count : Tensor, int64, 0-dimensional
         A buffer.
 
     Raises

@@ -371,7 +371,7 @@ def amnl_weights(targets: Tensor, limit: float = 125.0) -> Tensor:
 
     Parameters
     ----------
-    targets : Tensor
+    targets : Tensor, any shape
         Remaining useful life.
     limit : float, positive
         RUL from which on the weight is 1, in the units of the targets.
@@ -405,8 +405,8 @@ def amnl_loss(predicted: Tensor, targets: Tensor, limit: float = 125.0) -> Tenso
 
     Parameters
     ----------
-    predicted, targets : Tensor
-        Of one shape.
+    predicted, targets : Tensor, any shape
+        The same for both; in cycles or any unit of the RUL.
     limit : float
         As in :func:`amnl_weights`.
 

@@ -76,7 +76,7 @@ class Sweep:
         For tables and pictures.
     profile : Profile
         The disturbance all loops share.
-    axes : mapping name -> array
+    axes : mapping name -> array, shape (n,)
         Values of a grid; for Sobol samples the two ends.
     scales : mapping name -> str
         linear, log or log1m, per axis.
@@ -385,7 +385,7 @@ def stretch(unit: NDArray[np.float64], low: float, high: float, scale: str) -> N
 
     Parameters
     ----------
-    unit : array
+    unit : array, any shape
         Numbers of [0, 1].
     low, high : float
         The ends.

@@ -66,10 +66,10 @@ class Trace:
         Seconds since the start of the run.
     excitation : array, shape (steps,), or None
         Log disturbance put on the weights for identification.
-    param_norms : dict of str to array (steps, P), or None
+    param_norms : dict of str to array, shape (steps, P), or None
         Per task, the gradient norm of each of the P parameters named in
         ``metadata["param_names"]``.
-    present : dict of str to array of bool (steps,)
+    present : dict of str to array of bool, shape (steps,)
         Per attribute, the rows where the file has a value; elsewhere it has null, and the arrays
         NaN. A NaN that was recorded is present.
     metadata : dict
@@ -393,7 +393,7 @@ def trace_from_columns(
         See :class:`Trace`.
     truncated : bool
         See :class:`Trace`.
-    param_norms : dict of str to array (steps, P), optional
+    param_norms : dict of str to array, shape (steps, P), optional
         See :class:`Trace`.
     after_step : int
         The first step must be larger (the last one of the chunk before).

@@ -218,7 +218,7 @@ class TraceWriter:
         ----------
         columns : mapping of str to array, shape (rows,)
             One entry per column, (rows, P) for ``param_norms_``. A column that is absent is null.
-        valid : mapping of str to array of bool, optional
+        valid : mapping of str to array of bool, shape (rows,), optional
             False where a column is null; default everywhere valid.
 
         Raises

@@ -16,7 +16,8 @@ methods of its classes that do not begin with an underscore. The rules, in numpy
    ``__post_init__`` does, the class has it.
 5. A class names the arguments of ``__init__``, a data class its fields, under "Parameters" or
    "Attributes", and says something of each.
-6. A function that returns arrays, tensors, tuples or dicts has a "Returns" section.
+6. An argument or attribute that is an array or a tensor has its shape with its type.
+7. A function that returns arrays, tensors, tuples or dicts has a "Returns" section.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ NOT_RUN = {
 _HEADING = re.compile(r"(?m)^([A-Z][A-Za-z ]+)\n-{3,}$")
 _ENTRY = re.compile(r"^(\*{0,2}\w+(?:, ?\*{0,2}\w+)*)(?: :| *$)")
 _COMPOUND = re.compile(r"\b(NDArray|Array|Tensor|tuple|dict|Mapping|Any)\b")
+_ARRAY = re.compile(r" : (Tensor\b|.*\b(arrays?|array_like)\b)")
+_SHAPE = re.compile(r"shape|0-dimensional")
 _FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -63,6 +66,14 @@ def entries(section: str) -> set[str]:
         if match and below.startswith(" "):
             names |= {name.strip(" *") for name in match[1].split(",")}
     return names
+
+
+def shapeless(section: str) -> Iterator[str]:
+    """The names of arrays that have no shape."""
+    for line in section.splitlines():
+        match = _ENTRY.match(line)
+        if match and _ARRAY.search(line) and not _SHAPE.search(line):
+            yield match[1]
 
 
 def arguments(function: _FUNCTION, *, bound: bool) -> list[str]:
@@ -165,7 +176,9 @@ class Package:
         made = [methods[m] for m in ("__init__", "__post_init__") if m in methods]
         doc += "".join("\n\n" + (ast.get_docstring(m) or "") for m in made)
         explained = sections(doc)
-        known = entries(explained.get("Parameters", "") + explained.get("Attributes", ""))
+        section = explained.get("Parameters", "") + explained.get("Attributes", "")
+        yield from (f"{name}: {array} has no shape" for array in shapeless(section))
+        known = entries(section)
         for field in _fields(node):
             if field not in known:
                 yield f"{name}: does not explain {field}"
@@ -222,7 +235,9 @@ def _fields(node: ast.ClassDef) -> list[str]:
 
 
 def _parameters(name: str, doc: str, given: list[str]) -> Iterator[str]:
-    explained = entries(sections(doc).get("Parameters", ""))
+    section = sections(doc).get("Parameters", "")
+    yield from (f"{name}: {array} has no shape" for array in shapeless(section))
+    explained = entries(section)
     for argument in given:
         if argument not in explained:
             yield f"{name}: does not explain {argument}"
@@ -370,6 +385,8 @@ def test_what_is_documented_passes():
         ("x : float", "z : float", "m.act: does not explain x"),
         ("x : float", "z : float", "m.act: explains z, which is no argument"),
         ("slow=False", "fast=False", "m.act: does not explain fast"),
+        ("x : float", "x : array", "m.act: x has no shape"),
+        ("beta, floor : float", "beta, floor : arrays", "m.Settings: beta, floor has no shape"),
         ("        Slowly.\n", "", "m.act: does not explain slow"),
         ("        From 0 to 1.\n", "", "m.Settings: does not explain beta"),
         (

@@ -112,7 +112,7 @@ def task_gradients(
 
     Parameters
     ----------
-    loss : Tensor, one element
+    loss : Tensor, 0-dimensional or of one element
         A task's loss, with its graph.
     parameters : sequence of Tensor
         What to differentiate by.
@@ -221,7 +221,7 @@ def is_sharded(tensor: Tensor) -> bool:
 
     Parameters
     ----------
-    tensor : Tensor
+    tensor : Tensor, any shape
         A parameter or a gradient.
 
     Examples
