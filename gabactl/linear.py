@@ -138,7 +138,13 @@ class Loop(Result):
         return replace(self, sensor_delay=self.sensor_delay + steps)
 
     def to_control(self) -> Any:
-        """L as a ``control.TransferFunction`` with dt = interval."""
+        """L as a python-control system.
+
+        Returns
+        -------
+        control.TransferFunction
+            Per reading, with dt = interval.
+        """
         return self.rational.to_control(self.interval)
 
     @cached_property

@@ -216,6 +216,11 @@ class GabaSpec:
     def to_control(self) -> Any:
         """The moving average as a ``control.TransferFunction`` with feed-through, dt = interval.
 
+        Returns
+        -------
+        control.TransferFunction
+            See :func:`gabactl.filter.filter_system`.
+
         Examples
         --------
         >>> GabaSpec(beta=0.75).to_control().poles().real.tolist()

@@ -80,7 +80,13 @@ class CampaignResults(Result):
         return len(self.table["run"])
 
     def records(self) -> list[dict[str, Any]]:
-        """The table as one mapping per run."""
+        """The table as one mapping per run.
+
+        Returns
+        -------
+        list of dict
+            In the order of the plan, with the keys of :data:`COLUMNS`.
+        """
         return [
             dict(zip(self.table, cells, strict=True))
             for cells in zip(*self.table.values(), strict=True)
@@ -91,6 +97,12 @@ class CampaignResults(Result):
 
         Runs with a test score count, whether finished or stopped early. The standard deviation
         (n - 1) is None for fewer than two.
+
+        Returns
+        -------
+        list of dict
+            Keys ``subset``, ``method``, ``runs`` (that count), ``planned``, and ``rmse_capped`` (cycles),
+            ``nasa_capped`` and ``accuracy`` (0 to 1), each with its ``_sd``.
         """
         groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for record in self.records():

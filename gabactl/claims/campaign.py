@@ -162,6 +162,11 @@ class CampaignFigures:
             Which.
         subset : str, optional
             Only this one.
+
+        Returns
+        -------
+        dict of (str, int) to float
+            By subset and seed, in the order of the table.
         """
         return {
             (row["subset"], row["seed"]): float(row[metric])

@@ -116,7 +116,15 @@ class Engines:
         return [int(u) for u in np.unique(self.unit)]
 
     def slices(self) -> Iterator[tuple[int, slice]]:
-        """Each engine's number and its rows."""
+        """Each engine's number and its rows.
+
+        Yields
+        ------
+        unit : int
+            From 1.
+        rows : slice
+            Of every array here.
+        """
         starts = np.flatnonzero(np.diff(self.unit, prepend=self.unit[:1] - 1))
         for start, stop in zip(starts, [*starts[1:], len(self.unit)], strict=True):
             yield int(self.unit[start]), slice(int(start), int(stop))

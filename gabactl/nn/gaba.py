@@ -605,6 +605,11 @@ class GABALoss(BalancedLoss):
     def get_weights(self) -> dict[str, float]:
         """The stored average (not the applied weights), under ``<task>_weight``.
 
+        Returns
+        -------
+        dict of str to float
+            From 0 to 1 each; reading them waits for the device.
+
         Examples
         --------
         >>> GABALoss().get_weights()
@@ -617,6 +622,12 @@ class GABALoss(BalancedLoss):
 
     def get_gradient_stats(self) -> dict[str, float]:
         """The last reading: norms, raw weights and, for two tasks, the ratio of the norms.
+
+        Returns
+        -------
+        dict of str to float
+            ``grad_norm_<task>``, ``raw_weight_<task>`` and ``grad_ratio_<first>_over_<second>``; empty before
+            the first reading. Reading them waits for the device.
 
         Examples
         --------

@@ -87,6 +87,11 @@ class LogRatio:
     def to_control(self) -> Any:
         """P(z) as a ``control.TransferFunction`` with dt = 1 (per task, for K > 2).
 
+        Returns
+        -------
+        control.TransferFunction
+            From u to y, or from the log weight of a task less their mean to its log norm.
+
         Examples
         --------
         >>> float(LogRatio(rho=0.5, a=0.9, delay=2).to_control().dcgain())

@@ -89,6 +89,11 @@ class SweepResult(Result):
         ----------
         columns : sequence of str, optional
             Which; default all.
+
+        Returns
+        -------
+        pyarrow.Table
+            One row per loop.
         """
         import pyarrow as pa
 
@@ -130,7 +135,13 @@ class SweepResult(Result):
         }
 
     def summary(self) -> dict[str, dict[str, float | None]]:
-        """Least, mean and largest finite value of every column."""
+        """Least, mean and largest finite value of every column.
+
+        Returns
+        -------
+        dict of str to dict
+            By column, with "least", "mean" and "largest"; None where no value is finite.
+        """
         out: dict[str, dict[str, float | None]] = {}
         for name in COLUMNS:
             values = self.table([name])[name].to_numpy().astype(float)

@@ -23,9 +23,9 @@ class TraceInfo(Result):
     trace : Trace
         What is in it.
     format : str
-        Kind of file.
+        Kind of file, or "bundled".
     size_bytes : int or None
-        Of the file; None for a bundled run.
+        Of the file; None for a bundled run, and for a folder of event files.
     """
 
     trace: Trace

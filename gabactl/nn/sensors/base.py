@@ -77,6 +77,11 @@ class Context:
             Of this rank.
         averaged : bool
             These are norms of gradients that were averaged over the ranks already.
+
+        Returns
+        -------
+        Tensor, shape (K,)
+            ``norms`` itself in a single process, with ``reduce="local"`` and where they are averaged.
         """
         if self.reducer is None or self.reducer.reduce == "local":
             return norms

@@ -116,6 +116,11 @@ class SubsetSensor(Sensor):
             With a gradient scaler, gradients are taken of the scaled losses; the estimates are not
             scaled.
 
+        Returns
+        -------
+        Tensor, shape (K,)
+            Negative where chance has it so.
+
         Raises
         ------
         InputError
