@@ -65,15 +65,17 @@ def test_what_fails_in_the_middle_comes_out_and_the_record_stays(
 
 
 def test_a_last_checkpoint_that_cannot_be_written_leaves_the_record(
-    data: Cmapss, tmp_path: Path
+    data: Cmapss, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nowhere = tmp_path / "nowhere" / "run.ckpt"
-    with pytest.raises(InputError, match="cannot be written"):
-        train(data, QUICK, checkpoint=nowhere)
-    file = tmp_path / "run.parquet"
-    with pytest.raises(InputError, match="cannot be written"):
-        train(data, QUICK, checkpoint=nowhere, record=file)
-    assert read_trace(file.with_suffix(".arrows")).step.tolist() == [1, 2, 3]
+    def full(*_: Any) -> None:
+        raise InputError("run.ckpt: cannot be written (No space left on device)")
+
+    monkeypatch.setattr("gabactl.nn.training.save_checkpoint", full)
+    with pytest.raises(InputError, match="No space"):
+        train(data, QUICK, checkpoint=tmp_path / "run.ckpt")
+    with pytest.raises(InputError, match="No space"):
+        train(data, QUICK, checkpoint=tmp_path / "run.ckpt", record=tmp_path / "run.parquet")
+    assert read_trace(tmp_path / "run.arrows").step.tolist() == [1, 2, 3]
 
 
 def test_every_window_of_the_test_set_is_scored_where_there_are_more(tiny_cmapss: Path) -> None:
@@ -161,9 +163,16 @@ def test_how_cuda_rounds_is_put_back(name: str, rounds: bool) -> None:
         return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
 
     before = now()
-    with pytest.raises(ZeroDivisionError), use_precision(name, torch.device("cuda")):
-        assert now() == ("high" if rounds else "highest", rounds)
-        raise ZeroDivisionError
+    within = []
+
+    def fails() -> None:
+        with use_precision(name, torch.device("cuda")):
+            within.append(now())
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fails()
+    assert within == [("high" if rounds else "highest", rounds)]
     assert now() == before
     with use_precision(name, torch.device("cpu")):
         assert now() == before
