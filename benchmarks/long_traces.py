@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from gabactl.files import write_text
-from gabactl.traces import MOST_STEPS, MOST_STEPS_FORECAST
+from gabactl.traces import MOST_STEPS
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "simulations" / "results" / "long_traces.json"
@@ -35,7 +35,7 @@ JOBS = (
     ("saturation", None, ("command", "saturation")),
     ("validate --replay-only", None, ("command", "validate", "--replay-only")),
     ("report --last 100000", None, ("command", "report", "--last", "100000")),
-    ("validate", MOST_STEPS_FORECAST, ("command", "validate")),
+    ("validate", MOST_STEPS, ("command", "validate")),
     ("report", MOST_STEPS, ("command", "report")),
 )
 

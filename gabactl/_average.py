@@ -6,6 +6,7 @@ from 1/K, with p = beta^interval.
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -27,6 +28,9 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
+#: Simulated readings held at once: 8 MiB, a few times over.
+_HELD = 1 << 20
+
 
 def short_memory(x: Array) -> NoiseModel:
     """Noise model of the log odds of the raw weight (its short memory is what is used)."""
@@ -35,25 +39,47 @@ def short_memory(x: Array) -> NoiseModel:
 
 
 def simulated_averages(
-    x: Array, noise: NoiseModel, spec: GabaSpec, draws: int, seed: int, seen: int
-) -> Array:
+    x: Array,
+    noise: NoiseModel,
+    spec: GabaSpec,
+    draws: int,
+    seed: int,
+    seen: int,
+    shown: NDArray[np.intp],
+) -> tuple[dict[str, Array], Array]:
     """Averages that the first readings foretell: their level, noise as measured, exact filter.
 
     The level is uncertain by its standard error over the readings seen; drift is not foretold.
+    Only some draws are held at once. Returned are the :func:`step_statistics` of all, and their
+    averages at the readings ``shown``, shape (draws, shown).
     """
-    rng = np.random.default_rng(seed)
     safe = np.clip(x[:seen], 1e-12, 1 - 1e-12)
     level = float(np.mean(np.log(safe) - np.log1p(-safe)))
     denominator = np.concatenate(([1.0], -noise.ar))
     long_run = noise.innovation_std / abs(1.0 - float(noise.ar.sum()))
-    n = x.size
-    eps = noise.innovation_std * rng.standard_normal((draws, n + 50))
-    y = signal.lfilter([1.0], denominator, eps, axis=1)[:, 50:]
-    y += level + long_run / math.sqrt(seen) * rng.standard_normal((draws, 1))
+    length = x.size + 50
+    at_once = max(1, _HELD // length)
+    pieces = [min(at_once, draws - start) for start in range(0, draws, at_once)]
+    levels_rng = np.random.default_rng(seed)
+    # The levels are drawn after all innovations, which are then drawn a second time.
+    for count in pieces:
+        levels_rng.standard_normal((count, length))
+    levels = level + long_run / math.sqrt(seen) * levels_rng.standard_normal((draws, 1))
+    rng = np.random.default_rng(seed)
     pole = spec.beta**spec.interval
-    raw = 1.0 / (1.0 + np.exp(-y))
-    start = np.full((draws, 1), pole / spec.n_tasks)
-    return np.asarray(signal.lfilter([1.0 - pole], [1.0, -pole], raw, axis=1, zi=start)[0])
+    statistics: list[dict[str, Array]] = []
+    kept: list[Array] = []
+    for first, count in zip(itertools.accumulate(pieces, initial=0), pieces, strict=False):
+        eps = noise.innovation_std * rng.standard_normal((count, length))
+        y = signal.lfilter([1.0], denominator, eps, axis=1)[:, 50:]
+        y += levels[first : first + count]
+        raw = 1.0 / (1.0 + np.exp(-y))
+        start = np.full((count, 1), pole / spec.n_tasks)
+        ema = signal.lfilter([1.0 - pole], [1.0, -pole], raw, axis=1, zi=start)[0]
+        statistics.append(step_statistics(ema, spec))
+        kept.append(ema[:, shown])
+    found = {name: np.concatenate([s[name] for s in statistics]) for name in statistics[0]}
+    return found, np.concatenate(kept)
 
 
 def step_statistics(ema: Array, spec: GabaSpec) -> dict[str, Array]:

@@ -11,7 +11,10 @@ disturbance goes on, and the controller (where there is one) chooses the next we
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections import deque
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -280,7 +283,7 @@ def free_run(run: RunSignals, plant: LogRatio, *, seen: int = 20) -> dict[str, A
     for name, system in (("", plant), ("open_loop_", LogRatio(0.0))):
         level = _Loop(run, system, seen, constant=True)
         n = run.log_ratio.size - seen
-        ahead = level.forecast(n, tuple(range(1, n + 1)), only=seen - 1)
+        ahead = level.forecast(n, range(1, n + 1), only=seen - 1)
         for key in ("log_ratio", "log_ema"):
             found[name + key] = np.array([ahead[key][k][0] for k in range(1, n + 1)])
     return found
@@ -346,27 +349,27 @@ class _Loop:
         self.step_std = self.noise.step_std
 
     def forecast(
-        self, longest: int, keep: tuple[int, ...], only: int | None = None
+        self, longest: int, keep: Container[int], only: int | None = None
     ) -> dict[str, dict[int, Array]]:
         run, plant, n = self.run, self.plant, self.run.log_ratio.size
         origins = np.arange(self.first - 1, n - 1) if only is None else np.array([only])
         disturbance = self._disturbance(origins, longest)
         x = self.x[origins].copy()
         ema = None if run.ema is None else run.ema[origins].copy()
-        # u of the steps after the origin, as far as the loop has got.
-        chosen: list[Array] = []
+        # u of the last steps after the origin, as far as the plant has not answered to them.
+        chosen: deque[Array] = deque(maxlen=plant.delay + 1)
         pole = run.spec.beta
         found: dict[str, dict[int, Array]] = {"log_ratio": {}, "log_ema": {}}
-        for j in range(1, longest + 1):
+        for j, expected in enumerate(disturbance, 1):
             back = j - 1 - plant.delay
             if back <= 0 or run.ema is None:
                 # Excitations and constant weights are known in advance.
                 at = np.clip(origins + back, 0, n - 1)
                 u = self.u[at]
             else:
-                u = chosen[back - 1]
+                u = chosen[0]
             x = plant.a * x - (1.0 - plant.a) * u
-            y = plant.rho * x + disturbance[j - 1]
+            y = plant.rho * x + expected
             if ema is not None:
                 # The average takes in weights of noisy readings: their mean, not that of the mean.
                 # Drift is left out, so that the forecast is the middle one and not the mean.
@@ -383,10 +386,12 @@ class _Loop:
                     found["log_ema"][j] = _log_odds(ema)
         return found
 
-    def _disturbance(self, origins: NDArray[np.intp], longest: int) -> Array:
-        """Forecasts of the disturbance, shape (longest, origins)."""
+    def _disturbance(self, origins: NDArray[np.intp], longest: int) -> Iterator[Array]:
+        """Forecasts of the disturbance, a step ahead at a time, shape (origins,)."""
         if self.constant:
-            return np.full((longest, origins.size), float(self.d[: self.first].mean()))
+            level = np.full(origins.size, float(self.d[: self.first].mean()))
+            yield from itertools.repeat(level, longest)
+            return
         numerator, denominator = self.noise.whitener
         begin = self.first // 2
         d = self.d[begin:]
@@ -398,8 +403,7 @@ class _Loop:
         # numerator(z) d = denominator(z) eps, both monic: step the recursion with eps = 0 ahead.
         past_d = [d[np.maximum(origins - i, 0)] for i in range(numerator.size)]
         past_eps = [innovations[np.maximum(origins - i, 0)] for i in range(denominator.size)]
-        ahead = np.empty((longest, origins.size))
-        for j in range(longest):
+        for _ in range(longest):
             value = -sum(
                 (c * past_d[i] for i, c in enumerate(numerator[1:])), np.zeros(origins.size)
             ) + sum(
@@ -407,8 +411,7 @@ class _Loop:
             )
             past_d = [value, *past_d[:-1]]
             past_eps = [np.zeros(origins.size), *past_eps[:-1]]
-            ahead[j] = value + start
-        return ahead
+            yield value + start
 
 
 def _log_odds(ema: Array) -> Array:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import signal
 
-from gabactl import GabaSpec, InputError
+from gabactl import GabaSpec, InputError, _average
 from gabactl.cli import main
 from gabactl.forecast import RunSignals, block_bootstrap, score_forecasts
 from gabactl.identify.output_error import lag_response
@@ -271,3 +272,28 @@ def test_campaign_runs_replay_within_their_tolerance():
             assert error <= 5e-6, path.name
         compared += 1
     assert compared >= 4
+
+
+@pytest.mark.parametrize("held", [1, 3 * 550, 10**9])
+def test_simulated_averages_do_not_depend_on_how_many_are_held(
+    held: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pieces are those of one array of innovations, with the levels drawn after it."""
+    x = 1.0 / (1.0 + np.exp(-np.random.default_rng(2).normal(1.0, 0.5, 500)))
+    noise, spec, draws = _average.short_memory(x), GabaSpec(), 20
+    monkeypatch.setattr(_average, "_HELD", held)
+    shown = np.array([0, 7, 499])
+    found, kept = _average.simulated_averages(x, noise, spec, draws, 5, 20, shown)
+    rng = np.random.default_rng(5)
+    eps = noise.innovation_std * rng.standard_normal((draws, 550))
+    y = signal.lfilter([1.0], np.concatenate(([1.0], -noise.ar)), eps, axis=1)[:, 50:]
+    error = noise.innovation_std / abs(1.0 - noise.ar.sum()) / math.sqrt(20)
+    y += np.mean(np.log(x[:20]) - np.log1p(-x[:20])) + error * rng.standard_normal((draws, 1))
+    ema, expected = np.full(draws, 0.5), []
+    for raw in (1.0 / (1.0 + np.exp(-y))).T:
+        ema = 0.99 * ema + 0.01 * raw
+        expected.append(ema)
+    averages = np.array(expected).T
+    np.testing.assert_allclose(kept, averages[:, shown], rtol=1e-12)
+    for name, values in _average.step_statistics(averages, spec).items():
+        np.testing.assert_allclose(found[name], values, err_msg=name)

@@ -322,7 +322,6 @@ def test_commands_refuse_what_they_cannot_hold(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr("gabactl.traces.MOST_STEPS", 500)
-    monkeypatch.setattr("gabactl.traces.MOST_STEPS_FORECAST", 500)
     file = write_parquet(recording(GabaSpec(), 700), tmp_path / "run.parquet")
     page = tmp_path / "page.html"
     for words in (["report", str(file), "-o", str(page)], ["validate", str(file)]):

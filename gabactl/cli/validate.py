@@ -48,7 +48,7 @@ def validate(
             help="Compare with the replay, and no more: a run of any length, in bounded memory.",
         ),
     ] = False,
-    last: Annotated[int | None, last_option("100,000, unless --replay-only is given")] = None,
+    last: Annotated[int | None, last_option("a million")] = None,
     seed: SeedOption = 0,
     plot: Annotated[Path | None, plot_option("replay errors and step response")] = None,
     as_json: JsonFlag = False,
@@ -64,7 +64,7 @@ def validate(
     """
     from dataclasses import replace
 
-    from gabactl.traces import MOST_STEPS, MOST_STEPS_FORECAST, load_trace
+    from gabactl.traces import MOST_STEPS, load_trace
     from gabactl.validate import validate as check
 
     system, origin = (None, "given") if not plant else _plant(plant)
@@ -77,7 +77,7 @@ def validate(
             continue
         from gabactl.prediction import predict
 
-        trace = load_trace(path, last=last, most_steps=MOST_STEPS_FORECAST)
+        trace = load_trace(path, last=last, most_steps=MOST_STEPS)
         result = check(trace, settings, tolerance=tolerance)
         made = predict(trace, settings, plant=system, plant_from=origin, seed=seed)
         result = replace(result, prediction=made)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from gabactl.traces.library import (
     MOST_STEPS,
-    MOST_STEPS_FORECAST,
     bundled,
     load_bundled,
     load_trace,
@@ -25,7 +24,6 @@ from gabactl.traces.writer import TraceWriter, stream_path
 
 __all__ = [
     "MOST_STEPS",
-    "MOST_STEPS_FORECAST",
     "SCHEMA_VERSION",
     "Trace",
     "TraceWriter",

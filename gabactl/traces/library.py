@@ -15,17 +15,14 @@ from gabactl.traces.schema import Trace, joined, short_name
 
 __all__ = [
     "MOST_STEPS",
-    "MOST_STEPS_FORECAST",
     "bundled",
     "load_bundled",
     "load_trace",
     "trace_pieces",
 ]
 
-#: Steps of a run that a report holds at once: some 0.6 kB each.
+#: Steps of a run that a report (some 0.5 kB each) or forecasts (some 1 kB each) hold at once.
 MOST_STEPS = 1_000_000
-#: The same for forecasts, whose simulated intervals take some 13 kB each.
-MOST_STEPS_FORECAST = 100_000
 
 
 def bundled() -> tuple[str, ...]:
