@@ -279,3 +279,12 @@ def test_dust_is_judged_by_the_size_of_the_coefficients():
     for size in (1e-9, 1e-16):
         quiet = Rational.from_lti(control.ss([[0.5]], [[size]], [[1.0]], [[0.0]], 1))
         assert quiet.gain == size
+
+
+def test_what_is_exactly_on_a_limit_is_kept():
+    # Paired: of height 2e-9 in all for each root off the axis, and once more. Dust: below 1e-14.
+    assert _rational._paired(np.array([1.0, 0.5 + 4e-9j]))
+    pole = Rational.from_lti(control.ss([[1e-14]], [[1.0]], [[1.0]], [[0.0]], 1))
+    assert pole.poles.tolist() == [1e-14]
+    zero = Rational.from_lti(control.ss([[0.0]], [[1e-14]], [[1.0]], [[1.0]], 1))
+    assert zero.zeros.tolist() == [-1e-14]
