@@ -131,9 +131,19 @@ def test_a_loss_without_memory_of_its_own_yet_gets_it_later():
 
 
 def test_buffers_follow_the_gradients():
+    """To another device, for which the meta device stands, as it is everywhere."""
+    w = ones(device="meta")
     loss_fn = GABALoss()
-    loss_fn._follow(torch.device("meta"))
-    assert loss_fn.ema_weights.device.type == "meta"
+    loss_fn._follow(w.device)
+    assert loss_fn.ema_weights.is_meta
+    gradnorm = GradNormLoss()
+    gradnorm.forward_k(two_losses(w), [w])
+    assert gradnorm.task_weights.is_meta
+    sensor = LastLayerSensor([w], recalibrate_every=1)
+    sensor.check(GabaSpec())
+    sensor.due(1, GabaSpec(warmup=0), two_losses(w))
+    sensor.read(two_losses(w), [w], base.Context())
+    assert sensor.log_bias.is_meta
 
 
 def test_fixed_weights_in_evaluation_count_no_step():
