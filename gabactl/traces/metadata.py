@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import sys
+import zlib
 from collections.abc import Mapping
 from importlib import metadata as _distributions
 from typing import Any
@@ -29,6 +30,9 @@ METADATA_KEY = b"gabactl"
 MAX_TASKS = 1000
 #: Largest header (Arrow message metadata, Parquet footer) that is handed to a parser.
 MAX_HEADER_BYTES = 16 << 20
+
+#: Last key of the object: the checksum of the rest, absent from older files.
+_CRC = "crc32"
 
 _KNOWN_KEYS: dict[str, type | tuple[type, ...]] = {
     "schema_version": int,
@@ -95,11 +99,13 @@ def dump_metadata(metadata: Mapping[str, Any], source: str) -> bytes:
     Examples
     --------
     >>> dump_metadata({"schema_version": 1, "tasks": ["a", "b"]}, "run")
-    b'{"schema_version":1,"tasks":["a","b"]}'
+    b'{"schema_version":1,"tasks":["a","b"],"crc32":751534270}'
     """
     check_metadata(metadata, source)
+    value = {key: item for key, item in metadata.items() if key != _CRC}
     try:
-        text = json.dumps(dict(metadata), allow_nan=False, separators=(",", ":"))
+        value[_CRC] = _checksum(value)
+        text = _compact(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(
             f"{source}: the metadata is not plain JSON ({error}): use strings, finite numbers, "
@@ -153,8 +159,26 @@ def parse_metadata(data: bytes | None, source: str) -> dict[str, Any]:
         ) from None
     if not isinstance(value, dict):
         raise InputError(f"{source}: the trace metadata is no JSON object: the file is damaged")
+    try:
+        differs = _CRC in value and value.pop(_CRC) != _checksum(value)
+    except (ValueError, RecursionError):  # halves of characters, numbers beyond all floats
+        differs = True
+    if differs:
+        raise InputError(
+            f"{source}: the checksum of the trace metadata differs: the file is damaged; copy it "
+            "again (or, if the metadata was changed on purpose, leave crc32 out of it)"
+        )
     check_metadata(value, source)
     return value
+
+
+def _compact(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, allow_nan=False, separators=(",", ":"))
+
+
+def _checksum(value: Mapping[str, Any]) -> int:
+    """Of what it says, not of how it is spaced: another tool may have written it again."""
+    return zlib.crc32(_compact(value).encode())
 
 
 def _no_constant(name: str) -> Any:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from gabactl.errors import InputError
 from gabactl.traces.csv import CsvSource, CsvTable
 from gabactl.traces.metadata import MAX_HEADER_BYTES, METADATA_KEY, parse_metadata
+from gabactl.traces.pages import check_pages
 from gabactl.traces.schema import (
     MAX_CELLS,
     Columns,
@@ -391,6 +392,7 @@ def _open_parquet(file: BinaryIO, size: int, source: str) -> Any:
             f"{source}: the Parquet footer declares {footer} bytes (the file has {size}, a "
             f"trace at most {MAX_HEADER_BYTES}): the file is damaged"
         )
+    check_pages(file, size, footer, source)
     file.seek(0)
     return pq.ParquetFile(
         pa.PythonFile(file, mode="r"),

@@ -165,9 +165,11 @@ _LIMITS = """
   of another host it cannot be known, and the message says which file to delete.
 * Where memory ends inside a native library (OpenBLAS, C++ in pyarrow or LLVM), the library ends
   the process: no line of ours, and an exit code of its own. Files are kept as with kill -9.
-* The header of a stream and the footer of a Parquet file have no checksum: a flipped bit in a
-  setting that leaves it valid is read as that setting. Batches and pages have one.
-* A page of a Parquet file may declare up to 2 GiB, and pyarrow asks for as much before it looks.
+* Settings, tasks and the rest of the metadata carry a checksum, as batches and pages do. Recordings
+  of earlier releases have none there: a flipped bit in a setting that leaves it valid is read as that
+  setting.
+* A page of a Parquet file may declare up to 128 MiB, and pyarrow asks for as much before it looks;
+  a file with a larger one is refused.
 * After a power cut, what was flushed is there if the disk keeps its word on `fsync`. A recording
   made with `sync=False` promises only to survive the process.
 * kill -9 while a page, a picture or a part of a sweep is being written may leave a hidden
