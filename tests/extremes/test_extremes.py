@@ -11,13 +11,15 @@ import pytest
 from gabactl import controller as c
 from gabactl._kernels import controller as kernel
 from gabactl.authority import authority, residual_ratio, settled_weights, weight_range
+from gabactl.batch import run_batch
 from gabactl.errors import InputError
 from gabactl.filter import filter_facts
 from gabactl.linear import open_loop
 from gabactl.margins import margins
 from gabactl.noise import noise_gain, noise_report
 from gabactl.plants import LogRatio
-from gabactl.profiles import from_norms
+from gabactl.profiles import Profile, from_norms
+from gabactl.replay import replay
 from gabactl.responses import step_response
 from gabactl.simulate import simulate
 from gabactl.spec import GabaSpec
@@ -297,3 +299,58 @@ def test_a_pole_that_is_one_in_float32_is_refused():
         GABALoss(beta=beta, warmup_steps=0, interval=interval)._take(g)
     assert np.float32(1.0 - 2.0**-25) == 1.0
     assert np.float32(1.0 - 1e-7) < 1.0
+
+
+@pytest.mark.parametrize("device", [None, "cpu"])
+@pytest.mark.parametrize(
+    ("k", "law", "mode"),
+    [
+        (2, "complement", "renormalise"),
+        (3, "inverse", "project"),
+        pytest.param(64, "complement", "affine", marks=pytest.mark.slow),
+        pytest.param(64, "inverse", "clamp_state", marks=pytest.mark.slow),
+    ],
+)
+def test_batches_are_the_controller(k, law, mode, device):
+    """Both compiled kernels (a floor above 0 and no large ratio take the fast one), and torch's."""
+    pytest.importorskip("torch") if device else None
+    corners = [(b, f) for b in (0.0, 0.99, 1.0 - 1e-9) for f in floors(k)]
+    rows = {
+        "beta": [b for b, _ in corners],
+        "floor": [f for _, f in corners],
+        "warmup": [0] * len(corners),
+    }
+    rng = np.random.default_rng(k)
+    near = np.log(rng.choice([1e-3, 1.0, 50.0], size=(30, k)))
+    far = np.log(rng.choice([1e-300, 1e-12, 1.0, 1e300], size=(30, k)))
+    for logs in (near, far):
+        got = run_batch(
+            Profile(logs),
+            rows,
+            law=law,
+            floor_mode=mode,
+            device=device,
+            settling=False,
+            stability=False,
+        )
+        for n, (beta, floor) in enumerate(corners):
+            reference = c.Controller(GabaSpec(k, beta, floor, 0, law, mode))
+            want = np.array([reference.observe(row) for row in np.exp(logs)])
+            said = f"beta {beta}, floor {floor}"
+            close = {"rtol": 1e-9, "atol": 8 * k * np.finfo(float).eps, "err_msg": said}
+            np.testing.assert_allclose(got["final_weight"][n], want[-1, 0], **close)
+            np.testing.assert_allclose(got["worst_weight"][n], want.min(), **close)
+
+
+@pytest.mark.parametrize("k", [2, 64])
+def test_a_replay_is_the_controller(k):
+    g = readings(k, 40)
+    for number, (law, mode) in enumerate((a, b) for a in LAWS for b in MODES):
+        beta = (0.0, 0.99, 1.0 - 1e-9)[number % 3]
+        spec = GabaSpec(k, beta, floors(k)[number % 6], number % 3, law, mode)
+        reference = c.Controller(spec)
+        with np.errstate(all="ignore"):
+            want = np.array([reference.observe(row) for row in g])
+            got = replay(spec, g, np.ones(len(g), dtype=bool))
+        np.testing.assert_array_equal(got.weights, want)
+        np.testing.assert_array_equal(got.ema[-1], reference.ema_weights)
