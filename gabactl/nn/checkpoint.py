@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickletools
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from gabactl.files import whole_file
 __all__ = [
     "check_optimizer",
     "check_plain",
+    "check_schedule",
     "has_strange",
     "load_checkpoint",
     "load_tensors",
@@ -25,6 +28,10 @@ __all__ = [
 _FORMAT = "gabactl-training-checkpoint"
 _VERSION = 1
 _MAX_BYTES = 4 << 30
+#: More than all names and settings of any model.
+_MAX_PLAIN_BYTES = 64 << 20
+#: torch searches its own refusal, which quotes the file, in time that grows with the square of this.
+_MAX_TEXT = 8192
 
 
 def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
@@ -140,6 +147,7 @@ def load_tensors(path: str | Path, device: str | torch.device = "cpu") -> Any:
     try:
         if file.stat().st_size > _MAX_BYTES:
             raise InputError(f"{file}: larger than {_MAX_BYTES >> 30} GiB, which no checkpoint is")
+        _check_archive(file)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch muses about the format of a damaged file
             return torch.load(file, map_location=device, weights_only=True)
@@ -152,6 +160,20 @@ def load_tensors(path: str | Path, device: str | torch.device = "cpu") -> Any:
         raise InputError(
             f"{file}: not a readable checkpoint ({type(error).__name__}): delete it and start afresh"
         ) from None
+
+
+def _check_archive(file: Path) -> None:
+    """Refuse, before torch opens it, what would fill the memory or keep it busy for minutes."""
+    with zipfile.ZipFile(file) as archive:
+        for member in archive.infolist():
+            if member.compress_type != zipfile.ZIP_STORED:
+                raise ValueError("torch compresses nothing")
+            if member.filename.endswith(".pkl"):
+                if member.file_size > _MAX_PLAIN_BYTES:
+                    raise ValueError("too many plain values")
+                for _, value, _ in pickletools.genops(archive.read(member)):
+                    if isinstance(value, (str, bytes)) and len(value) > _MAX_TEXT:
+                        raise ValueError("too long a text")
 
 
 def check_plain(saved: Any, now: Any) -> None:
@@ -243,6 +265,9 @@ def check_optimizer(saved: Any, optimizer: torch.optim.Optimizer) -> dict[str, A
         if not {"params", "lr"} <= set(before) <= set(group):
             raise TypeError("other options")
         check_plain(before, {name: group[name] for name in before})
+        # Plateau and warm-up lower the rate; torch fails steps later at one beyond float32.
+        if not 0.0 <= before["lr"] <= optimizer.defaults["lr"]:
+            raise ValueError("a rate above that of the start")
         # Of all of them only the rate changes in the course of a run.
         if any(_listed(before[name]) != _listed(group[name]) for name in set(before) - {"lr"}):
             raise ValueError("other options")
@@ -262,6 +287,41 @@ def check_optimizer(saved: Any, optimizer: torch.optim.Optimizer) -> dict[str, A
                 raise ValueError("a state of another shape")
             own[index][name] = value.clone()
     return {"state": own, "param_groups": groups}
+
+
+#: What changes of a plateau scheduler in the course of a run; the rest are its options.
+_COURSE = {"best", "cooldown_counter", "last_epoch", "num_bad_epochs", "_last_lr"}
+
+
+def check_schedule(saved: Any, plateau: torch.optim.lr_scheduler.ReduceLROnPlateau) -> None:
+    """Hold the saved state of a plateau scheduler against the one that takes it over.
+
+    Parameters
+    ----------
+    saved : value
+        What should be a state dict.
+    plateau : torch.optim.lr_scheduler.ReduceLROnPlateau
+        Of the same options.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is none of a scheduler with these options.
+
+    Examples
+    --------
+    >>> sgd = torch.optim.SGD([torch.zeros(2, requires_grad=True)])
+    >>> plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(sgd)
+    >>> check_schedule({**plateau.state_dict(), "num_bad_epochs": 3}, plateau)
+    >>> check_schedule({**plateau.state_dict(), "factor": 1e99}, plateau)
+    Traceback (most recent call last):
+        ...
+    ValueError: other options
+    """
+    now = plateau.state_dict()
+    check_plain(saved, now)
+    if any(_listed(saved[name]) != _listed(now[name]) for name in set(now) - _COURSE):
+        raise ValueError("other options")
 
 
 def _listed(value: Any) -> Any:

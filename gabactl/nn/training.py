@@ -32,6 +32,7 @@ from gabactl.nn.base import BalancedLoss
 from gabactl.nn.checkpoint import (
     check_optimizer,
     check_plain,
+    check_schedule,
     has_strange,
     load_checkpoint,
     save_checkpoint,
@@ -519,7 +520,7 @@ class _Run:
             self.best_test_rmse = float(saved.get("best_test_rmse", math.nan))
             optimizer = check_optimizer(saved["optimizer"], self.optimizer)
             self.optimizer.load_state_dict(optimizer)
-            check_plain(saved["plateau"], self.plateau.state_dict())
+            check_schedule(saved["plateau"], self.plateau)
             self.plateau.load_state_dict(dict(saved["plateau"]))
             self.loss_fn.load_state_dict(saved["balancer"])
             torch.set_rng_state(saved["rng"].cpu())
@@ -582,9 +583,9 @@ def _metadata(run: _Run, command: str | None) -> dict[str, Any]:
     settings = run.settings.to_dict()
     settings.pop("spec")  # the recorder writes it, where there is one
     s = run.settings
-    optimiser = {"name": s.optimizer, "lr": s.lr, "weight_decay": s.weight_decay}
+    optimizer = {"name": s.optimizer, "lr": s.lr, "weight_decay": s.weight_decay}
     if s.optimizer == "sgd":
-        optimiser["momentum"] = s.momentum
+        optimizer["momentum"] = s.momentum
     found: dict[str, Any] = {
         "balancer": s.balancer,
         "model": {
@@ -599,7 +600,7 @@ def _metadata(run: _Run, command: str | None) -> dict[str, Any]:
             "training_windows": len(run.rul),
             "steps_per_epoch": run.steps_per_epoch,
         },
-        "optimiser": optimiser,
+        "optimizer": optimizer,
         "seed": s.seed,
         "training": settings,
     }
