@@ -269,7 +269,7 @@ def batch_of_loops(device):
     middle = time.perf_counter()
     there = run_batch(profile, table, **options, device=str(device))
     end = time.perf_counter()
-    for name in ("worst_weight", "mean_log_spread", "final_weight", "mean_weight", "weight_std"):
+    for name in ("smallest_weight", "mean_log_spread", "final_weight", "mean_weight", "weight_std"):
         np.testing.assert_allclose(there[name], compiled[name], rtol=1e-9, atol=1e-9, err_msg=name)
     print(f"      compiled {middle - start:.2f} s, device {end - middle:.2f} s for 2e8 loop-steps")
 

@@ -37,7 +37,7 @@ LOOP_PARAMETERS: dict[str, float] = {
 
 #: What comes back per loop, with its meaning.
 COLUMNS: dict[str, str] = {
-    "worst_weight": "smallest applied weight",
+    "smallest_weight": "smallest applied weight",
     "largest_weight": "largest applied weight",
     "saturated_fraction": "share of active steps with some ema below the floor",
     "mean_log_spread": "mean over the steps of ln(largest / smallest contribution)",
@@ -147,7 +147,7 @@ def run_batch(
     runner = Runner(*common, threads) if device is None else _on_device(*common, device)
     single, final_weights = _run(runner, profile, table)
     out: dict[str, NDArray[Any]] = {
-        "worst_weight": single["worst_weight"],
+        "smallest_weight": single["smallest_weight"],
         "largest_weight": single["largest_weight"],
         "saturated_fraction": single["saturated_steps"] / np.maximum(single["active_steps"], 1.0),
         "mean_log_spread": single["integrated_error"] / profile.steps,

@@ -142,7 +142,7 @@ def simulate(
         raw=raw,
         ema=ema,
         responses=responses,
-        worst_weight=float(np.min(weights[finite], initial=np.inf)),
+        smallest_weight=float(np.min(weights[finite], initial=np.inf)),
         largest_weight=float(np.max(weights[finite], initial=-np.inf)),
         saturated_fraction=None if below is None else _mean(below[active]),
         saturated_steps=None if below is None else int(below[active].sum()),

@@ -87,7 +87,7 @@ class SimulationResult(Result):
         The other stages, for GABA.
     responses : tuple of SegmentResponse
         One per level of the disturbance.
-    worst_weight, largest_weight : float
+    smallest_weight, largest_weight : float
         Extremes of the applied weights.
     saturated_fraction : float or None
         Share of active steps with some ema below the floor (GABA).
@@ -114,7 +114,7 @@ class SimulationResult(Result):
     raw: Array | None
     ema: Array | None
     responses: tuple[SegmentResponse, ...]
-    worst_weight: float
+    smallest_weight: float
     largest_weight: float
     saturated_fraction: float | None
     saturated_steps: int | None
@@ -166,7 +166,7 @@ class SimulationResult(Result):
             "steps": self.steps,
             "responses": [_with_reasons(asdict(r)) for r in self.responses],
             "integrated_error": self.integrated_error,
-            "worst_weight": self.worst_weight,
+            "smallest_weight": self.smallest_weight,
             "largest_weight": self.largest_weight,
             "saturated_fraction": self.saturated_fraction,
             "saturated_steps": self.saturated_steps,
@@ -209,7 +209,7 @@ class SimulationResult(Result):
                     "-" if r.saturated_fraction is None else f"{r.saturated_fraction:.0%}",
                 )
             )
-        table.append(("all", f"weights {self.worst_weight:.4g} to {self.largest_weight:.4g}"))
+        table.append(("all", f"weights {self.smallest_weight:.4g} to {self.largest_weight:.4g}"))
         table.append(("", f"integrated contribution error {self.integrated_error:.1f} steps"))
         if self.sign_changes:
             table.append(

@@ -40,7 +40,7 @@ def record(data: Path, file: Path) -> None:
     about = {
         "model": "small CNN-BiLSTM-attention",
         "data": "C-MAPSS FD001, batches of 256 windows drawn with replacement",
-        "optimiser": "AdamW, lr 1e-3",
+        "optimizer": "AdamW, lr 1e-3",
         "seed": SEED,
         "command": "python simulations/record_parameter_norms.py",
     }

@@ -65,7 +65,7 @@ def test_bounded_kernel_equals_the_general_one(monkeypatch, n_tasks, delay):
     slow = run_batch(profile, rows, **options)
     # The standard deviation of a weight that rests is a rounding error's square root.
     agree(quick, slow, rtol=1e-10, atol=3e-8)
-    for name in ("worst_weight", "final_weight", "mean_weight", "mean_log_spread"):
+    for name in ("smallest_weight", "final_weight", "mean_weight", "mean_log_spread"):
         np.testing.assert_allclose(quick[name], slow[name], rtol=1e-11, err_msg=name)
 
 

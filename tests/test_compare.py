@@ -47,14 +47,14 @@ def test_intervals_are_student_intervals_over_the_seeds():
     profile = published_disturbance((150, 150, 150))
     result = compare({"gaba": GabaSpec(warmup=0)}, profile, noise=0.4, seeds=range(6))
     values = [
-        figures(simulate(GabaSpec(warmup=0), profile, noise=0.4, seed=s))["worst_weight"]
+        figures(simulate(GabaSpec(warmup=0), profile, noise=0.4, seed=s))["smallest_weight"]
         for s in range(6)
     ]
-    estimate = result.estimates["gaba"]["worst_weight"]
+    estimate = result.estimates["gaba"]["smallest_weight"]
     assert estimate.mean == pytest.approx(np.mean(values))
     low, high = stats.t.interval(0.95, 5, np.mean(values), stats.sem(values))
     assert (estimate.low, estimate.high) == pytest.approx((low, high))
-    one = compare(["fixed"], profile).estimates["fixed"]["worst_weight"]
+    one = compare(["fixed"], profile).estimates["fixed"]["smallest_weight"]
     assert (one.low, one.high) == (None, None)
 
 

@@ -192,7 +192,7 @@ class TestBatch:
             signals = loop.advance(profile.log_norms, profile.lost)
             close = {"rtol": 1e-9, "atol": 1e-12}
             np.testing.assert_allclose(out["final_weight"][n], signals.weights[-1, 0], **close)
-            np.testing.assert_allclose(out["worst_weight"][n], signals.weights.min(), **close)
+            np.testing.assert_allclose(out["smallest_weight"][n], signals.weights.min(), **close)
             np.testing.assert_allclose(out["largest_weight"][n], signals.weights.max(), **close)
             np.testing.assert_allclose(
                 out["mean_weight"][n], signals.weights[240:, 0].mean(), **close
@@ -240,7 +240,7 @@ class TestBatch:
         rows = {"beta": [0.9, 0.99], "rho": [-0.5, 0.5]}
         double = run_batch(self.PROFILE, rows)
         single = run_batch(self.PROFILE, rows, dtype="float32")
-        for name in ("final_weight", "worst_weight", "mean_weight", "mean_log_spread"):
+        for name in ("final_weight", "smallest_weight", "mean_weight", "mean_log_spread"):
             np.testing.assert_allclose(single[name], double[name], rtol=2e-4, err_msg=name)
 
     def test_64_tasks(self):

@@ -37,7 +37,7 @@ def test_compiled_and_general_path_agree(floor_mode, law, plant):
             getattr(fast, name), getattr(slow, name), rtol=1e-10, err_msg=name
         )
     assert fast.saturated_steps == slow.saturated_steps
-    assert fast.worst_weight == pytest.approx(slow.worst_weight, rel=1e-10)
+    assert fast.smallest_weight == pytest.approx(slow.smallest_weight, rel=1e-10)
 
 
 class SlowGradNorm(GradNorm):
@@ -93,7 +93,7 @@ def test_published_disturbance_leaves_what_the_floor_leaves():
             response.settled_weights, settled_weights(spec, ratio), rtol=1e-6
         )
     assert result.responses[1].saturated_fraction == 1.0
-    assert result.worst_weight == pytest.approx(0.04764, abs=1e-5)
+    assert result.smallest_weight == pytest.approx(0.04764, abs=1e-5)
     assert result.diverged_at is None
     assert result.sign_changes == 0
 
@@ -156,7 +156,7 @@ def test_directions_run_on_bowls(method):
 def test_gradnorm_changes_sign_and_is_counted():
     result = simulate("gradnorm", profiles.published_disturbance((300, 300, 300)))
     assert result.sign_changes > 100
-    assert result.worst_weight < 0 < result.negative_fraction
+    assert result.smallest_weight < 0 < result.negative_fraction
     assert result.saturated_fraction is None
 
 

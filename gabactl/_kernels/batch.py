@@ -46,7 +46,7 @@ PARAMETERS = ("beta", "floor", "warmup", "interval", "rho", "a", "noise", "ampli
 
 #: What is kept per loop, in the order of the rows of ``statistics``.
 STATISTICS = (
-    "worst_weight",
+    "smallest_weight",
     "largest_weight",
     "saturated_steps",
     "active_steps",

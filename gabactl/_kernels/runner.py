@@ -25,7 +25,7 @@ __all__ = ["FIGURES", "SETTLING_FIGURES", "Figures", "Goals", "Runner", "constan
 
 #: What is measured of a loop.
 FIGURES = (
-    "worst_weight",
+    "smallest_weight",
     "largest_weight",
     "saturated_steps",
     "active_steps",
@@ -283,7 +283,7 @@ class Runner:
         mean = found["sum"] / window
         return Figures(
             {
-                "worst_weight": found["worst_before"],
+                "smallest_weight": found["worst_before"],
                 "largest_weight": found["largest_before"],
                 "saturated_steps": found["saturated"],
                 "active_steps": np.maximum(steps - table["warmup"], 0.0),

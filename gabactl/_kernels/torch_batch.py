@@ -166,7 +166,7 @@ class TorchRunner:
         mean = back(sums) / window
         return Figures(
             {
-                "worst_weight": back(worst),
+                "smallest_weight": back(worst),
                 "largest_weight": back(largest),
                 "saturated_steps": back(saturated),
                 "active_steps": np.maximum(steps - table["warmup"], 0.0),

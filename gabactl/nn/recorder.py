@@ -38,7 +38,7 @@ class TraceRecorder:
     loss_fn : GABALoss, GradNormLoss, FixedLoss or another loss of ``gabactl.nn``
         What combines the losses. Its settings, task names and dtype decide the columns.
     metadata : mapping, optional
-        Documented keys ``model``, ``data``, ``optimiser``, ``seed``, ``command``, and any others
+        Documented keys ``model``, ``data``, ``optimizer``, ``seed``, ``command``, and any others
         that are plain JSON. Spec, balancer, sensor, device, versions and start time are filled in.
     every : int, at least 1
         Steps between flushes.

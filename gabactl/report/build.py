@@ -79,7 +79,7 @@ class Report(Result):
     @property
     def run(self) -> dict[str, Any]:
         """What the record says of itself."""
-        kept = ("balancer", "model", "data", "optimiser", "seed", "device", "versions", "command")
+        kept = ("balancer", "model", "data", "optimizer", "seed", "device", "versions", "command")
         return {
             "source": self.trace.source,
             "tasks": list(self.trace.tasks),
@@ -135,7 +135,7 @@ class Report(Result):
             *(
                 (
                     f"{name} on these norms",
-                    f"weights in [{run.worst_weight:.4g}, {run.largest_weight:.4g}], contributions "
+                    f"weights in [{run.smallest_weight:.4g}, {run.largest_weight:.4g}], contributions "
                     f"end {run.contribution_ratios[-1]:.4g} to 1, negative in "
                     f"{run.negative_fraction:.0%} of steps",
                 )

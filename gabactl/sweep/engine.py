@@ -23,7 +23,7 @@ from gabactl.batch import COLUMNS, run_batch
 from gabactl.errors import InputError, Stopped, packages_for
 from gabactl.files import write_text
 from gabactl.sweep.description import Sweep
-from gabactl.sweep.result import SweepResult, open_sweep, part_file, read_manifest
+from gabactl.sweep.result import FORMER, SweepResult, open_sweep, part_file, read_manifest
 from gabactl.traces.lock import FileLock, lives
 
 __all__ = ["Engine", "run_sweep"]
@@ -299,6 +299,8 @@ def _prepare(sweep: Sweep, place: Path, resume: bool, stack: ExitStack) -> None:
                 f"{place}: already holds a sweep: give --resume to go on with it, or another folder"
             )
         wanted = json.loads(json.dumps(manifest))
+        if found.get("columns") == [FORMER.get(name, name) for name in COLUMNS]:
+            found["columns"] = wanted["columns"]
         if found != wanted:
             changed = next(
                 k for k in {**wanted, **found} if found.get(k, found) != wanted.get(k, wanted)

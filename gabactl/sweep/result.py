@@ -20,6 +20,8 @@ from gabactl.sweep.description import FORMAT, stretch
 __all__ = ["SweepResult", "open_sweep", "part_file", "read_manifest"]
 
 #: Largest manifest, and largest header of a part, that is handed to a parser.
+#: Columns that had another name in sweeps of earlier releases.
+FORMER = {"smallest_weight": "worst_weight"}
 _MAX_BYTES = 64 << 20
 
 
@@ -112,10 +114,13 @@ class SweepResult(Result):
             with pq.ParquetFile(
                 file, thrift_string_size_limit=_MAX_BYTES, thrift_container_size_limit=1 << 20
             ) as source:
-                flat = all(_is_number(source.schema_arrow.field(name).type) for name in wanted)
+                there = source.schema_arrow.names
+                stored = [FORMER.get(n, n) if n not in there else n for n in wanted]
+                flat = all(_is_number(source.schema_arrow.field(name).type) for name in stored)
                 if source.metadata.num_rows != rows or not flat:
                     raise ValueError(f"it does not hold {rows} loops of the columns")
-                table = source.read(columns=wanted, use_threads=False).select(wanted)
+                table = source.read(columns=stored, use_threads=False).select(stored)
+                table = table.rename_columns(wanted)
             table.validate(full=True)
             if table.num_rows != rows:
                 raise ValueError(f"it holds {table.num_rows} loops of {rows}")

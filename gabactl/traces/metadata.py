@@ -31,6 +31,8 @@ MAX_TASKS = 1000
 #: Largest header (Arrow message metadata, Parquet footer) that is handed to a parser.
 MAX_HEADER_BYTES = 16 << 20
 
+#: Keys that had another name in earlier releases.
+_FORMER = {"optimizer": "optimiser"}
 #: Last key of the object: the checksum of the rest, absent from older files.
 _CRC = "crc32"
 
@@ -43,7 +45,7 @@ _KNOWN_KEYS: dict[str, type | tuple[type, ...]] = {
     "normalise_to": (int, float, str),
     "model": (str, dict),
     "data": (str, dict),
-    "optimiser": (str, dict),
+    "optimizer": (str, dict),
     "seed": int,
     "device": str,
     "versions": dict,
@@ -168,6 +170,9 @@ def parse_metadata(data: bytes | None, source: str) -> dict[str, Any]:
             f"{source}: the checksum of the trace metadata differs: the file is damaged; copy it "
             "again (or, if the metadata was changed on purpose, leave crc32 out of it)"
         )
+    for name, former in _FORMER.items():
+        if former in value:
+            value.setdefault(name, value.pop(former))
     check_metadata(value, source)
     return value
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ SYNONYMS = {
     "rise_steps": "rise_time_steps", "timeout": "seconds", "minutes": "seconds",
     "name_of_trace": "source", "file": "source", "pvalue": "p_value", "p": "p_value",
     "threshold": "tolerance", "lambda_min": "floor", "warmup_step": "warmup",
+    "worst_weight": "smallest_weight", "optimiser": "optimizer",
 }  # fmt: skip
 
 
@@ -75,8 +77,38 @@ def test_the_page_has_every_command_that_can_be_run_here() -> None:
     assert set(_COMMANDS) - named == {"dashboard", "nichols", "nyquist", "data", "train", "watch"}
 
 
+def shared_words() -> list[str]:
+    """The words of the page's first table."""
+    table = PAGE.partition("<!-- keys -->")[0]
+    return re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`[^|]+) \|", table, re.M)))
+
+
+def test_the_words_are_those_of_the_code() -> None:
+    """Each is a key of a document, or an attribute of a result, somewhere in the package."""
+    known = set()
+    for file in (ROOT / "gabactl").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Dict):
+                known |= {k.value for k in node.keys if isinstance(k, ast.Constant)}
+            elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                known.add(node.target.id)
+            elif isinstance(node, ast.Tuple | ast.List):
+                known |= {e.value for e in node.elts if isinstance(e, ast.Constant)}
+    assert set(shared_words()) <= known
+
+
+def test_a_key_of_three_commands_is_explained() -> None:
+    """The tops of the documents, which are held to the code above."""
+    commands: dict[str, set[str]] = {}
+    for command, top in TABLE.items():
+        for key in re.findall(r"`(\w+)`", top):
+            commands.setdefault(key, set()).add(command.split()[0])
+    often = {key for key, where in commands.items() if len(where) >= 3}
+    assert len(often) > 5
+    assert often <= set(shared_words())
+
+
 def test_no_word_stands_twice() -> None:
-    words = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`[^|]+) \|", PAGE, re.M)))
-    words = [w for w in words if w != "gabactl"]
+    words = shared_words()
     twice = {w for w in words if words.count(w) > 1}
     assert not twice

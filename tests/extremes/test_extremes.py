@@ -339,7 +339,7 @@ def test_batches_are_the_controller(k, law, mode, device):
             said = f"beta {beta}, floor {floor}"
             close = {"rtol": 1e-9, "atol": 8 * k * np.finfo(float).eps, "err_msg": said}
             np.testing.assert_allclose(got["final_weight"][n], want[-1, 0], **close)
-            np.testing.assert_allclose(got["worst_weight"][n], want.min(), **close)
+            np.testing.assert_allclose(got["smallest_weight"][n], want.min(), **close)
 
 
 @pytest.mark.parametrize("k", [2, 64])

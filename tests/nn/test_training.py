@@ -129,7 +129,7 @@ def test_what_is_recorded_is_what_was_done(data: Cmapss, tmp_path: Path) -> None
     trace = read_trace(tmp_path / "a.parquet")
     assert trace.spec == QUICK.spec
     assert trace.balancer == "gaba"
-    for key in ("model", "data", "optimiser", "seed", "device", "versions", "command"):
+    for key in ("model", "data", "optimizer", "seed", "device", "versions", "command"):
         assert key in trace.metadata
     assert trace.metadata["training"]["batch_size"] == 30
     assert trace.measured.tolist() == [False] * 4 + [True] * 16

@@ -65,7 +65,7 @@ def test_each_is_complete(name: str) -> None:
     assert not trace.truncated
     assert trace.tasks == ("rul", "health")
     assert trace.step.tolist() == list(range(1, len(trace) + 1))
-    for key in ("model", "data", "optimiser", "seed", "device", "versions", "training"):
+    for key in ("model", "data", "optimizer", "seed", "device", "versions", "training"):
         assert key in trace.metadata
     assert trace.metadata["model"]["parameters"] == 76_709
     assert trace.metadata["complete"]

@@ -84,3 +84,10 @@ def test_another_checksum_is_refused_with_its_remedy(crc: object) -> None:
         InputError, match=r"checksum of the trace metadata differs.*leave crc32 out"
     ):
         parse_metadata(data, "run")
+
+
+def test_the_former_name_of_a_key_is_read_as_its_present_one() -> None:
+    old = {"schema_version": 1, "tasks": ["a", "b"], "optimiser": "AdamW"}
+    found = parse_metadata(json.dumps(old).encode(), "run")
+    assert found["optimizer"] == "AdamW"
+    assert "optimiser" not in found
