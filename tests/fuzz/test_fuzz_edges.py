@@ -11,7 +11,9 @@ import pytest
 
 from gabactl.controller import Controller
 from gabactl.errors import InputError
-from gabactl.fuzz import Case, Segment, corpus, engine, fuzz, lanes, resolve, step_function
+from gabactl.fuzz import (
+    Case, Segment, corpus, engine, fuzz, lanes, reachable, resolve, step_function, targets,
+)  # fmt: skip
 from gabactl.fuzz.properties import make_property
 from gabactl.fuzz.result import python_snippet
 from gabactl.fuzz.search import search
@@ -231,6 +233,26 @@ def test_what_is_skipped_is_told_with_its_reason_alone():
     assert result.message
     with pytest.raises(ValueError, match="no witness"):
         python_snippet(result)
+
+
+def test_a_report_is_a_row_a_property():
+    report = fuzz(half(), "all", steps=20)
+    assert [row[:2] for row in report.rows()] == [
+        (r.property_name, r.verdict) for r in report.results
+    ]
+    told = report.to_dict()
+    assert [r["property"] for r in told["results"]] == [r.property_name for r in report.results]
+    assert str(report).count(report.results[0].title) == 1
+    assert all(str(result) in str(report) for result in report.results)
+    ends = reachable(SPEC, 5)
+    assert [row[0] for row in ends.rows()]
+    assert str(float(ends.low))[:4] in str(ends)
+
+
+def test_a_factory_that_shows_no_signature_takes_no_tasks():
+    # Some built-in functions have none.
+    assert targets._parameters(map) == []
+    assert targets._parameters(lambda n_tasks: None) == ["n_tasks"]
 
 
 def test_the_picture_leaves_out_a_bound_that_is_infinite():

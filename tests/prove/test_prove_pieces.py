@@ -13,7 +13,19 @@ import pytest
 import sympy as sp
 
 from gabactl.errors import InputError
-from gabactl.prove import Outcome, certificate, library, load, replay, rounding, run, smt, symbolic
+from gabactl.prove import (
+    Outcome,
+    certificate,
+    engine,
+    library,
+    load,
+    replay,
+    rounding,
+    run,
+    select,
+    smt,
+    symbolic,
+)
 from gabactl.spec import GabaSpec
 
 FILE = """
@@ -59,6 +71,61 @@ def test_a_run_whose_only_process_dies_ends_and_tells_its_progress(tmp_path: Pat
     assert [(n, of, result.theorem.id) for n, of, result in seen] == [(1, 1, "YES")]
 
 
+class _Process:
+    """A proving process that answers what it is told to."""
+
+    def __init__(self, answer: str | None) -> None:
+        self.stdin = self
+        self._answer, self.killed = answer, False
+
+    def write(self, text: str) -> None:
+        if self._answer is None:
+            raise BrokenPipeError(32, "Broken pipe")
+
+    def flush(self) -> None:
+        pass
+
+    def kill(self) -> None:
+        self.killed = True
+
+    def wait(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (None, "the proving process ended ([Errno 32] Broken pipe)"),
+        ("{}", "the proving process answered no verdict ('verdict')"),
+        ("[]", "the proving process answered no verdict (no verdict)"),
+        ("hello", "the proving process answered no verdict (Expecting value"),
+        ("[" * 100_000, "the proving process answered no verdict ("),
+    ],
+)
+def test_a_process_that_ends_or_answers_something_else_is_stopped(
+    answer: str | None, reason: str
+) -> None:
+    worker, process = engine._Worker(), _Process(answer)
+    worker._process = process  # type: ignore[assignment]
+    worker._answers.put(answer or "")
+    item = select(["C05"]).found[0]
+    found = worker.ask(engine._Task(0, *item, None), 1.0)
+    assert found.verdict == "unknown"
+    assert found.reason.startswith(reason)
+    assert process.killed
+
+
+def test_a_file_of_theorems_run_by_itself_prints_its_table(tmp_path: Path, capsys) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(FILE)
+    assert engine.main(file) == 0
+    assert "1 proved, 0 refuted" in capsys.readouterr().out
+    file = tmp_path / "wrong.py"
+    file.write_text(FILE.replace("truth=True", "truth=False"))
+    assert engine.main(file) == 1
+    assert "refuted (not as expected)" in capsys.readouterr().out
+
+
 def test_a_checkout_without_theorems_says_so(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(library, "__file__", str(tmp_path / "gabactl" / "prove" / "library.py"))
     with pytest.raises(InputError, match=r"^no theorem files found: reinstall gabactl"):
@@ -89,7 +156,9 @@ def test_steps_of_each_kind_make_a_proof() -> None:
     proof.exact("by numbers", True)
     proof.include("a part with steps", Outcome("proved", ("inner",), ("wide", "large")))
     proof.include("a part without", Outcome("proved"))
+    proof.replayed(("float64: yes",))
     found = proof.done()
+    assert found.replays == ("float64: yes",)
     assert found.verdict == "proved"
     assert found.derivation == (
         "by the solver: SMT (large)",

@@ -92,7 +92,31 @@ def test_the_table_names_mutants_and_surprises() -> None:
     assert only.outcome("SUM").reason == "not run"
 
 
+def test_titles_and_plain_values() -> None:
+    proved = ProofResult(sum_, Outcome("proved", ("one",)), 0.25)
+    vain = ProofResult(sum_, Outcome("proved"), 1.5, "minus")
+    assert proved.title == "SUM: proved"
+    told = ProofTable((proved, vain), 2.0, 1).to_dict()
+    assert (told["as_expected"], told["seconds"], told["workers"]) == (False, 2.0, 1)
+    assert told["theorems"] == [proved.to_dict(), vain.to_dict()]
+    assert proved.to_dict() == {
+        "id": "SUM",
+        "family": "",
+        "statement": "a + b = b + a",
+        "given": ["a is a number", "b too"],
+        "method": "exact",
+        "source": "",
+        "expect": "proved",
+        "mutant": None,
+        "as_expected": True,
+        "seconds": 0.25,
+        **proved.outcome.to_dict(),
+    }
+    assert (vain.to_dict()["mutant"], vain.to_dict()["as_expected"]) == ("minus", False)
+
+
 def test_a_selection_is_told_undecided() -> None:
+    assert select(["C05"]).title == "1 theorems"
     rows = select(["C05"]).rows()
     assert rows[0] == ("id", "family", "method", "expected", "statement")
     assert [row[0] for row in rows[1:]] == ["C05"]
@@ -155,3 +179,9 @@ def test_a_mutant_that_is_not_there_and_a_check_without_an_outcome() -> None:
         return 3  # type: ignore[return-value]
 
     assert check.prove() == Outcome("unknown", reason="the check returned int")
+
+    @theorem("T", "s", method="exact", mutants={"m": {}})
+    def breaks() -> Outcome:
+        raise ZeroDivisionError("by zero")
+
+    assert breaks.prove() == Outcome("unknown", reason="ZeroDivisionError: by zero")
