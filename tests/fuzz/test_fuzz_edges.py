@@ -12,7 +12,16 @@ import pytest
 from gabactl.controller import Controller
 from gabactl.errors import InputError
 from gabactl.fuzz import (
-    Case, Segment, corpus, engine, fuzz, lanes, reachable, resolve, step_function, targets,
+    Case,
+    Segment,
+    corpus,
+    engine,
+    fuzz,
+    lanes,
+    reachable,
+    resolve,
+    step_function,
+    targets,
 )  # fmt: skip
 from gabactl.fuzz.properties import make_property
 from gabactl.fuzz.result import python_snippet
