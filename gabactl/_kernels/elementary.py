@@ -157,6 +157,15 @@ def exp(x: float) -> float:
 
 
 @compiled
+def _reduced(x: float) -> tuple[float, float, float]:
+    """n, f and s = f/(2 + f) with x = 2^n (1 + f) and sqrt(1/2) <= 1 + f < sqrt(2)."""
+    bits = _bits(x)
+    k = (bits - SQRT_HALF_BITS) >> 52
+    f = _float(bits - (k << 52)) - 1.0
+    return _float(k + SHIFTER_BITS) - SHIFTER, f, f / (f + 2.0)
+
+
+@compiled
 def log(x: float) -> float:
     """Natural logarithm in float64 of a positive normal number, within 1 ulp.
 
@@ -168,11 +177,7 @@ def log(x: float) -> float:
     >>> round(log(10.0), 14)
     2.30258509299405
     """
-    bits = _bits(x)
-    k = (bits - SQRT_HALF_BITS) >> 52
-    f = _float(bits - (k << 52)) - 1.0
-    n = _float(k + SHIFTER_BITS) - SHIFTER
-    s = f / (f + 2.0)
+    n, f, s = _reduced(x)
     z = s * s
     p = LOG[0]
     p = fma(p, z, LOG[1])
@@ -221,11 +226,7 @@ def quick_log(x: float) -> float:
     >>> round(quick_log(10.0), 14)
     2.30258509299405
     """
-    bits = _bits(x)
-    k = (bits - SQRT_HALF_BITS) >> 52
-    f = _float(bits - (k << 52)) - 1.0
-    n = _float(k + SHIFTER_BITS) - SHIFTER
-    s = f / (f + 2.0)
+    n, f, s = _reduced(x)
     z = s * s
     z2 = z * z
     low = fma(fma(z, LOG[3], LOG[4]), z2, fma(z, LOG[5], LOG[6]))
