@@ -94,8 +94,14 @@ def _read_again(name: str, entry: dict[str, Any]) -> None:
             number = finding["input"]
             verdict = "finding"
             if number is not None:
-                data = child.inputs(reader, entry["seed"], number)
-                verdict, what = child.one(reader, guard, data)
+                if _ended(finding["what"]):  # not in this process
+                    part = watch.run(name, entry["seed"], number, number + 1)
+                    verdict = "accepted" if part["accepted"] else "refused"
+                    what = "".join(found["what"] for found in part["found"])
+                    verdict = "finding" if what else verdict
+                else:
+                    data = child.inputs(reader, entry["seed"], number)
+                    verdict, what = child.one(reader, guard, data)
                 print(f"{name}: input {number} again: {verdict} {what}", flush=True)
             if verdict == "finding":
                 left.append(finding)
@@ -123,8 +129,7 @@ def main() -> int:
         if entry["seed"] != given.seed:
             entry = record["readers"][name] = _empty(name, given.seed)
         entry.setdefault("mended", 0)
-        # What hung or died is not read in this process.
-        if entry["findings"] and not any(_ended(f["what"]) for f in entry["findings"]):
+        if entry["findings"]:
             _read_again(name, entry)
             _save(record)
         while entry["inputs"] < given.inputs:

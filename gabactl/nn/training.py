@@ -510,6 +510,12 @@ class _Run:
             check_plain(counts, (0, 0))
             if min(counts) < 0 or any(isinstance(count, float) for count in counts):
                 raise ValueError("steps")
+            # It was written on the way through the epochs that it names.
+            check_plain(before["epochs"], 0)
+            if not self.steps_per_epoch * before["epochs"] >= counts[0] < 1 << 53:
+                raise ValueError("more steps than there were")
+            if counts[1] * self.steps_per_epoch > counts[0]:
+                raise ValueError("the best epoch is still to come")
             self.step, self.best_epoch = counts
             self.best = saved["best"]
             if self.best is not None:  # what is not asked for until the end must fit now

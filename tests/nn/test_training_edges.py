@@ -282,6 +282,9 @@ def test_the_state_of_another_optimizer_is_refused(spoil: Any, message: str) -> 
         {"step": -1},
         {"best_epoch": 0.5},
         {"step": "2"},
+        {"step": 1 << 62},
+        {"step": 11},  # of one epoch of ten steps
+        {"best_epoch": 1},  # before the first step
         {"plateau": {}},
     ],
 )
