@@ -22,7 +22,7 @@ from gabactl.fuzz import (
     resolve,
     step_function,
     targets,
-)  # fmt: skip
+)
 from gabactl.fuzz.properties import make_property
 from gabactl.fuzz.result import python_snippet
 from gabactl.fuzz.search import search

@@ -11,8 +11,11 @@ import torch
 
 from gabactl.errors import InputError
 from gabactl.nn import FixedLoss, GABALoss, GradNormLoss, TraceRecorder
+from gabactl.nn.base import BalancedLoss
 from gabactl.nn.calibration import calibrate
 from gabactl.nn.checkpoint import load_tensors
+from gabactl.nn.excitation import Excitation
+from gabactl.nn.excited import ExcitedLoss
 from gabactl.nn.gradnorm import _are_all_shared
 from gabactl.nn.integrations.accelerate import backward
 from gabactl.nn.monitor import BoardMonitor
@@ -22,6 +25,7 @@ from gabactl.nn.sensors import (
     LastLayerSensor,
     base,
     compute_task_grad_norm,
+    proxy,
     reuse,
     sharded,
 )
@@ -362,6 +366,81 @@ class TestPeers:
         loss_fn.scalarizer = torch.nn.Identity()  # of a torchjd that keeps it elsewhere
         with pytest.raises(InputError, match="keeps the history of dwa elsewhere"):
             loss_fn.get_extra_state()
+
+    def test_an_optimizer_of_something_else_is_no_history_of_famo(self):
+        from gabactl.nn.peers import ScalarizedLoss
+
+        state = ScalarizedLoss("famo").get_extra_state()
+        assert state["_optimizer"] is None
+        with pytest.raises(InputError, match="the saved optimizer is none of famo"):
+            ScalarizedLoss("famo").set_extra_state({**state, "_optimizer": {"state": {}}})
+
+
+def test_parts_to_be_filled_in_say_so():
+    class Bare(BalancedLoss):
+        pass
+
+    loss_fn = Bare(2)
+    assert loss_fn.describe_sensor() is None
+    with pytest.raises(NotImplementedError):
+        loss_fn.forward_k([])
+    with pytest.raises(NotImplementedError):
+        _ = loss_fn.applied_weights
+    for sensor, ask in ((base.Sensor(), "read"), (proxy.ProxySensor(), "cheap_norms")):
+        with pytest.raises(NotImplementedError):
+            getattr(sensor, ask)([], [], base.Context())
+
+
+def test_weights_before_the_first_call_are_those_of_the_state():
+    assert GradNormLoss().applied_weights.tolist() == [1.0, 1.0]
+    excited = ExcitedLoss(FixedLoss([0.25, 0.75]), Excitation())
+    assert excited.applied_weights.tolist() == [0.25, 0.75]
+
+
+def test_what_is_printed_of_a_loss_and_its_sensor():
+    told = repr(GABALoss(task_names=["a", "b"], sensor=EventSensor(budget=0.05)))
+    assert "floor=0.05" in told
+    assert "tasks=['a', 'b']" in told
+    assert "EventSensor(budget=0.05, tolerance=0.02)" in told
+    assert "recalibrate_every=7" in repr(LastLayerSensor([ones()], recalibrate_every=7))
+
+
+def test_what_a_budget_of_readings_promises():
+    sensor = EventSensor(budget=0.1, reading_cost=0.6)
+    GABALoss(sensor=sensor)
+    told = sensor.bound(0.002).to_dict()
+    assert told["budget"] == 0.1
+    assert told == EventTrigger(2, 0.1, 0.6).bound(0.002).to_dict()
+
+
+def test_a_recorder_that_cannot_end_adds_that_to_the_error(tmp_path, monkeypatch):
+    def recorder(name):
+        return TraceRecorder(tmp_path / name, GABALoss())
+
+    def full(*_, **__):
+        raise InputError("run.arrows: cannot be written (No space left on device)")
+
+    def fails(run):
+        with run:
+            monkeypatch.setattr(run, "flush", full)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        fails(recorder("a.parquet"))
+    assert caught.value.__notes__ == [
+        "and the recording: run.arrows: cannot be written (No space left on device)"
+    ]
+    run = recorder("b.parquet")
+    monkeypatch.setattr(run, "flush", full)
+    with pytest.raises(InputError, match="No space"):
+        run.close()
+    # What was flushed before stays, for a resume.
+    assert (tmp_path / "b.arrows").exists()
+
+
+def test_a_state_that_cannot_be_read_is_one_line(tmp_path):
+    with pytest.raises(InputError, match=r"cannot be read \(No such file or directory\)"):
+        load_tensors(tmp_path / "none.pt")
 
 
 def test_norms_are_those_of_numpy():
