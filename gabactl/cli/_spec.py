@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gabactl.cli._complete import SETTINGS
 from gabactl.spec import GabaSpec
 
 __all__ = ["SpecOptions", "spec_options"]
@@ -77,6 +78,7 @@ def spec_options(command: Callable[..., Any]) -> Callable[..., Any]:
                     help=text,
                     show_default=str(GabaSpec.__dataclass_fields__[name].default),
                     rich_help_panel="GABA",
+                    autocompletion=SETTINGS.get(name),
                 ),
             ],
         )

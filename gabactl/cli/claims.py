@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from gabactl.cli._complete import claim_ids
 from gabactl.cli._options import workers_option
 from gabactl.cli._output import JsonFlag, show
 from gabactl.cli._progress import counter
@@ -21,7 +22,10 @@ def register(app: typer.Typer) -> None:
         ids: Annotated[
             list[str] | None,
             typer.Argument(
-                metavar="[ID...]", help="Which claims, such as C13.", show_default="all"
+                metavar="[ID...]",
+                help="Which claims, such as C13.",
+                autocompletion=claim_ids,
+                show_default="all",
             ),
         ] = None,
         details: Annotated[

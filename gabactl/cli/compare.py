@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from gabactl.cli._complete import scenario_names
 from gabactl.cli._options import plot_option
 from gabactl.cli._output import JsonFlag, show
 
@@ -18,7 +19,12 @@ def register(app: typer.Typer) -> None:
 
 def compare(
     scenario: Annotated[
-        str, typer.Argument(metavar="SCENARIO", help="A .toml file or a bundled name.")
+        str,
+        typer.Argument(
+            metavar="SCENARIO",
+            help="A .toml file or a bundled name.",
+            autocompletion=scenario_names,
+        ),
     ],
     balancers: Annotated[
         str | None,

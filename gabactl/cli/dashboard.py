@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from gabactl.cli._complete import trace_names
 from gabactl.cli._options import TRACE
 from gabactl.cli._spec import SpecOptions, spec_options
 
@@ -20,7 +21,7 @@ def register(app: typer.Typer) -> None:
 def dashboard(
     trace: Annotated[
         str | None,
-        typer.Argument(metavar="[TRACE]", help=TRACE),
+        typer.Argument(metavar="[TRACE]", help=TRACE, autocompletion=trace_names),
     ] = None,
     port: Annotated[
         int, typer.Option(metavar="N", help="Port on 127.0.0.1; 0 takes a free one.")

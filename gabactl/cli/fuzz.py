@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gabactl.cli._complete import words
 from gabactl.cli._options import SeedOption, time_option, workers_option
 from gabactl.cli._output import JsonFlag, show
 from gabactl.cli._spec import SpecOptions, spec_options
@@ -42,6 +43,16 @@ def register(app: typer.Typer) -> None:
                 "--property",
                 metavar="NAME",
                 help="bounds, simplex, finite, equivariance, scale, checkpoint, reference or all.",
+                autocompletion=words(
+                    "bounds",
+                    "simplex",
+                    "finite",
+                    "equivariance",
+                    "scale",
+                    "checkpoint",
+                    "reference",
+                    "all",
+                ),
             ),
         ] = "bounds",
         bound: Annotated[

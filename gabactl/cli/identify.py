@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gabactl.cli._complete import trace_names
 from gabactl.cli._options import TRACES, SeedOption, plot_option
 from gabactl.cli._output import JsonFlag, show
 from gabactl.cli._spec import SpecOptions, spec_options
@@ -19,7 +20,9 @@ def register(app: typer.Typer) -> None:
 
 @spec_options
 def identify(
-    traces: Annotated[list[Path], typer.Argument(metavar="TRACE...", help=TRACES)],
+    traces: Annotated[
+        list[Path], typer.Argument(metavar="TRACE...", help=TRACES, autocompletion=trace_names)
+    ],
     paired: Annotated[
         bool,
         typer.Option(

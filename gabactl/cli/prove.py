@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gabactl.cli._complete import theorem_families
 from gabactl.cli._options import time_option, workers_option
 from gabactl.cli._output import JsonFlag, show
 from gabactl.cli._progress import counter
@@ -27,6 +28,7 @@ def register(app: typer.Typer) -> None:
                 metavar="[ID...] [FILE.py...]",
                 help="Ids (C13), families (floor_ranges), or your own theorem files. "
                 "A file is Python code and is run.",
+                autocompletion=theorem_families,
                 show_default="all",
             ),
         ] = None,

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from gabactl.cli._complete import trace_names
 from gabactl.cli._options import TRACE, SeedOption, last_option, output_option
 from gabactl.cli._output import JsonFlag, show
 from gabactl.cli._spec import SpecOptions, spec_options
@@ -25,7 +26,9 @@ def register(app: typer.Typer) -> None:
 def report(
     trace: Annotated[
         str | None,
-        typer.Argument(metavar="[TRACE]", help=TRACE, show_default=DEFAULT_TRACE),
+        typer.Argument(
+            metavar="[TRACE]", help=TRACE, autocompletion=trace_names, show_default=DEFAULT_TRACE
+        ),
     ] = None,
     fuzz_steps: Annotated[
         int, typer.Option(metavar="STEPS", help="Controller steps of the fuzz, 100,000 or more.")

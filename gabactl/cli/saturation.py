@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from gabactl.cli._complete import trace_names
 from gabactl.cli._options import TRACE, plot_option
 from gabactl.cli._output import JsonFlag, show
 from gabactl.cli._spec import SpecOptions, spec_options
@@ -19,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 @spec_options
 def saturation(
-    trace: Annotated[Path, typer.Argument(metavar="TRACE", help=TRACE)],
+    trace: Annotated[Path, typer.Argument(metavar="TRACE", help=TRACE, autocompletion=trace_names)],
     plot: Annotated[Path | None, plot_option("what the floor leaves of an imbalance")] = None,
     as_json: JsonFlag = False,
     *,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from gabactl.cli._complete import scenario_names
 from gabactl.cli._options import output_option, plot_option
 from gabactl.cli._output import JsonFlag, show
 from gabactl.cli._spec import SpecOptions, spec_options
@@ -20,7 +21,12 @@ def register(app: typer.Typer) -> None:
 def simulate(
     spec: SpecOptions,
     scenario: Annotated[
-        str | None, typer.Argument(metavar="[SCENARIO]", help="A .toml file or a bundled name.")
+        str | None,
+        typer.Argument(
+            metavar="[SCENARIO]",
+            help="A .toml file or a bundled name.",
+            autocompletion=scenario_names,
+        ),
     ] = None,
     balancer: Annotated[
         str | None,

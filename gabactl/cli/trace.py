@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from gabactl.cli._complete import trace_names
 from gabactl.cli._options import TRACE, output_option
 from gabactl.cli._output import JsonFlag, show
 
@@ -24,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 
 def info(
-    trace: Annotated[Path, typer.Argument(metavar="TRACE", help=TRACE)],
+    trace: Annotated[Path, typer.Argument(metavar="TRACE", help=TRACE, autocompletion=trace_names)],
     as_json: JsonFlag = False,
 ) -> None:
     """What a trace holds."""

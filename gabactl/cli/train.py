@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gabactl.cli._complete import words
 from gabactl.cli._options import ForceFlag, ResumeFlag, SeedOption
 from gabactl.cli._output import JsonFlag, show
 from gabactl.cli._progress import bars, epoch_words, quality_words
@@ -40,19 +41,32 @@ def register(app: typer.Typer) -> None:
             ),
         ],
         subset: Annotated[
-            str, typer.Option(metavar="NAME", help="FD001, FD002, FD003 or FD004.")
+            str,
+            typer.Option(
+                metavar="NAME",
+                help="FD001, FD002, FD003 or FD004.",
+                autocompletion=words("FD001", "FD002", "FD003", "FD004"),
+            ),
         ] = "FD001",
         channels: Annotated[
             int, typer.Option(metavar="N", help="14: sensors; 17: operating settings too.")
         ] = 14,
         model: Annotated[
-            str, typer.Option(metavar="NAME", help="small, or paper (3.5 million parameters).")
+            str,
+            typer.Option(
+                metavar="NAME",
+                help="small, or paper (3.5 million parameters).",
+                autocompletion=words("small", "paper"),
+            ),
         ] = "small",
         balancer: Annotated[
             str,
             typer.Option(
                 metavar="NAME",
                 help="gaba, gradnorm, fixed, uncertainty, dwa, pcgrad or cagrad.",
+                autocompletion=words(
+                    "gaba", "gradnorm", "fixed", "uncertainty", "dwa", "pcgrad", "cagrad"
+                ),
             ),
         ] = "gaba",
         weights: Annotated[
@@ -70,7 +84,12 @@ def register(app: typer.Typer) -> None:
             str, typer.Option(metavar="SUM", help="Of gaba: what the weights sum to, 1 or n_tasks.")
         ] = "1",
         gradnorm: Annotated[
-            str, typer.Option(metavar="NAME", help="Of gradnorm: chen2018 or textbook.")
+            str,
+            typer.Option(
+                metavar="NAME",
+                help="Of gradnorm: chen2018 or textbook.",
+                autocompletion=words("chen2018", "textbook"),
+            ),
         ] = "chen2018",
         alpha: Annotated[
             float, typer.Option(metavar="X", help="Of gradnorm: restoring force, 0 or more.")
@@ -83,7 +102,12 @@ def register(app: typer.Typer) -> None:
             typer.Option(metavar="X", help="Of cagrad: how far to leave the average, in [0, 1)."),
         ] = 0.4,
         sample_weights: Annotated[
-            str, typer.Option(metavar="NAME", help="none or amnl; amnl with gaba is GRACE.")
+            str,
+            typer.Option(
+                metavar="NAME",
+                help="none or amnl; amnl with gaba is GRACE.",
+                autocompletion=words("none", "amnl"),
+            ),
         ] = "none",
         epochs: Annotated[
             int, typer.Option(metavar="N", help="At most so many epochs, 1 or more.")
@@ -107,7 +131,12 @@ def register(app: typer.Typer) -> None:
         batch_size: Annotated[
             int, typer.Option(metavar="N", help="Windows per step, 1 or more.")
         ] = 256,
-        optimizer: Annotated[str, typer.Option(metavar="NAME", help="adamw or sgd.")] = "adamw",
+        optimizer: Annotated[
+            str,
+            typer.Option(
+                metavar="NAME", help="adamw or sgd.", autocompletion=words("adamw", "sgd")
+            ),
+        ] = "adamw",
         lr: Annotated[float, typer.Option(metavar="X", help="Learning rate, above 0.")] = 1e-3,
         weight_decay: Annotated[
             float, typer.Option(metavar="X", help="Weight decay, 0 or more.")
@@ -144,7 +173,12 @@ def register(app: typer.Typer) -> None:
             ),
         ] = 1.0,
         precision: Annotated[
-            str, typer.Option(metavar="NAME", help="float32, tf32 or bf16.")
+            str,
+            typer.Option(
+                metavar="NAME",
+                help="float32, tf32 or bf16.",
+                autocompletion=words("float32", "tf32", "bf16"),
+            ),
         ] = "float32",
         excite: Annotated[
             str | None,
@@ -154,7 +188,12 @@ def register(app: typer.Typer) -> None:
             ),
         ] = None,
         device: Annotated[
-            str, typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.")
+            str,
+            typer.Option(
+                metavar="NAME",
+                help="auto, cpu, cuda or mps.",
+                autocompletion=words("auto", "cpu", "cuda", "mps"),
+            ),
         ] = "auto",
         threads: Annotated[
             int | None,

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gabactl.cli._complete import trace_names
 from gabactl.cli._options import TRACE, SeedOption, output_option, plot_option
 from gabactl.cli._output import JsonFlag, show
 
@@ -19,7 +20,7 @@ def register(app: typer.Typer) -> None:
 def tune(
     trace: Annotated[
         Path | None,
-        typer.Argument(metavar="[TRACE]", help=TRACE),
+        typer.Argument(metavar="[TRACE]", help=TRACE, autocompletion=trace_names),
     ] = None,
     ratio_range: Annotated[
         str | None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gabactl.cli._complete import trace_names
 from gabactl.cli._options import TRACES, SeedOption, last_option, plot_option
 from gabactl.cli._output import JsonFlag, show
 from gabactl.cli._spec import SpecOptions, spec_options
@@ -22,7 +23,9 @@ def register(app: typer.Typer) -> None:
 
 @spec_options
 def validate(
-    traces: Annotated[list[Path], typer.Argument(metavar="TRACE...", help=TRACES)],
+    traces: Annotated[
+        list[Path], typer.Argument(metavar="TRACE...", help=TRACES, autocompletion=trace_names)
+    ],
     tolerance: Annotated[
         float | None,
         typer.Option(
