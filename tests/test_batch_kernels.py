@@ -9,6 +9,7 @@ from numba.extending import intrinsic
 
 from gabactl._kernels import runner, vectors
 from gabactl._kernels.controller import codes
+from gabactl._kernels.cost import operations
 from gabactl._kernels.loop import run_loop
 from gabactl._kernels.rows import LIMITS, MAX_TASKS
 from gabactl.batch import complete_parameters, run_batch
@@ -16,7 +17,7 @@ from gabactl.controller import Controller
 from gabactl.errors import InputError
 from gabactl.plants import LogRatio
 from gabactl.profiles import Profile, constant, levels
-from gabactl.simulate import CompiledLoop
+from gabactl.simulate import CompiledLoop, simulate
 from gabactl.spec import GabaSpec
 
 LOOPS = 70
@@ -88,6 +89,34 @@ def test_extremes_within_the_bounds_stay_finite():
     out = run_batch(constant(ratio, 4000), {"warmup": 0}, settling=False, stability=False)
     np.testing.assert_allclose(out["final_log_spread"], np.log(0.05 * (1 + ratio)), rtol=1e-9)
     np.testing.assert_allclose(out["worst_log_spread"], np.log(ratio), rtol=0.05)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_products_of_the_largest_ratios_do_not_overflow(dtype, sign):
+    """So many steps share a product as the bounds allow: its logarithm is the sum, up or down."""
+    spec = GabaSpec(warmup=0)
+    limit = LIMITS[dtype][0] - 3.1
+    profile = Profile(np.array([[sign * limit, 0.0]] * 200))
+    out = run_batch(profile, {"warmup": 0}, settling=False, stability=False, dtype=dtype)
+    assert fast(profile, {"warmup": 0}, dtype).all()
+    want = simulate(spec, profile).integrated_error / profile.steps
+    np.testing.assert_allclose(
+        out["mean_log_spread"], want, rtol=1e-12 if dtype == "float64" else 1e-5
+    )
+
+
+def test_the_cost_of_a_step_is_what_is_written():
+    """Counted by hand for two tasks without feedback, under a disturbance that stays."""
+    smooth = 2 * 2 + 1 + 1  # an average each, their sum, one division
+    account = 1 + 1 + 1  # smallest and largest weight, saturated steps
+    contribute = 1 + 2 + 2  # one product, the worst ratio so far, products for the mean
+    watch = 3 + 2  # in the last quarter: weight, difference, sum, square
+    for dtype, together in (("float64", 8), ("float32", 2)):
+        found = operations(2, False, False, dtype, moving=False)
+        assert found["flop"] == smooth + account + contribute + watch / 4 + 1 / together
+        assert found["divisions"] == 1
+        assert found["instructions"] > found["divisions"]
 
 
 def applied(name, bits, features):
