@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -205,6 +206,28 @@ def test_a_file_that_is_too_large_is_not_read(
         load_tensors(file)
 
 
+def test_an_archive_that_would_fill_the_memory_is_not_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "state.pt"
+    torch.save({"name": "abcdefgh", "a": torch.zeros(3)}, file)
+    assert load_tensors(file)["name"] == "abcdefgh"
+    for limit in ("_MAX_TEXT", "_MAX_PLAIN_BYTES"):
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoints, limit, 7)
+            with pytest.raises(InputError, match=r"not a readable checkpoint \(ValueError\)"):
+                load_tensors(file)
+    packed = tmp_path / "packed.pt"
+    with (
+        zipfile.ZipFile(file) as plain,
+        zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        for name in plain.namelist():
+            archive.writestr(name, plain.read(name))
+    with pytest.raises(InputError, match=r"not a readable checkpoint \(ValueError\)"):
+        load_tensors(packed)
+
+
 @pytest.mark.parametrize(
     ("saved", "now", "message"),
     [
@@ -257,6 +280,7 @@ def test_the_state_of_an_optimizer_comes_back_in_tensors_of_its_own() -> None:
         (lambda s: s["param_groups"][0].pop("lr"), "other options"),
         (lambda s: s["param_groups"][0].update(weight_decay=0.5), "other options"),
         (lambda s: s["param_groups"][0].update(lr="fast"), "str for float"),
+        (lambda s: s["param_groups"][0].update(lr=0.2), "a rate above that of the start"),
         (lambda s: s["state"].update({-1: s["state"][0]}), "no state of a parameter"),
         (lambda s: s["state"].update({"0": {}}), "no state of a parameter"),
         (lambda s: s["state"].update({1: {"step": 1}}), "no state of a parameter"),
