@@ -196,6 +196,18 @@ def test_a_disturbance_that_stays_equals_one_that_is_worked_out_anew():
     agree(one, other, rtol=1e-13, atol=1e-15)
 
 
+@pytest.mark.parametrize("task", [0, 1, 2])
+def test_a_change_of_one_task_alone_is_noticed(task):
+    logs = np.zeros((60, 3))
+    logs[20:40, task] = 2.0
+    profile = Profile(logs)
+    assert fast(profile, {"warmup": 0}).all()
+    out = run_batch(profile, {"warmup": 0}, settling=False, stability=False)
+    want = simulate(GabaSpec(3, warmup=0), profile)
+    np.testing.assert_allclose(out["final_weight"], want.weights[-1, 0], rtol=1e-12)
+    np.testing.assert_allclose(out["mean_log_spread"], want.integrated_error / 60, rtol=1e-12)
+
+
 def test_a_batch_of_all_kinds_gives_each_loop_what_it_gets_alone():
     profile, rows = some_loops(3, seed=4)
     rows["rho"] = np.where(np.arange(LOOPS) % 3 == 0, 0.0, rows["rho"])
