@@ -147,9 +147,9 @@ def load_tensors(path: str | Path, device: str | torch.device = "cpu") -> Any:
     try:
         if file.stat().st_size > _MAX_BYTES:
             raise InputError(f"{file}: larger than {_MAX_BYTES >> 30} GiB, which no checkpoint is")
-        _check_archive(file)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch muses about the format of a damaged file
+            warnings.simplefilter("ignore")  # Python and torch muse about what a damaged file says
+            _check_archive(file)
             return torch.load(file, map_location=device, weights_only=True)
     except InputError:
         raise

@@ -53,6 +53,14 @@ def test_torch_does_not_see_traps(
     assert seen
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_strange_escape_is_no_warning(tmp_path: Path) -> None:
+    file = tmp_path / "run.ckpt"
+    file.write_bytes(_rewritten(b"\x80\x02S'\\J'\n."))
+    with pytest.raises(InputError, match="not a readable checkpoint"):
+        load_tensors(file)
+
+
 def test_what_torch_wrote_is_read(tmp_path: Path) -> None:
     file = tmp_path / "state.pt"
     state = {"name": "x" * 8000, "values": torch.arange(100_000), "list": [1, 2.5, None, True]}
