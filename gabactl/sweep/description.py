@@ -405,6 +405,8 @@ def stretch(unit: NDArray[np.float64], low: float, high: float, scale: str) -> N
         return _log_spaced(unit, low, high)
     if scale == "log1m":
         return np.asarray(1.0 - _log_spaced(unit, 1 - low, 1 - high))
+    if not np.isfinite(high - low):  # ends as far apart as floats go
+        return np.asarray(low * (1.0 - unit) + high * unit)
     return np.asarray(low + unit * (high - low))
 
 

@@ -325,7 +325,12 @@ class TraceWriter:
             for batch in stream.batches():
                 self._rows += batch.num_rows
                 if batch.num_rows:
-                    self._last_step = int(batch.column("step")[-1].as_py())
+                    last_step = batch.column("step")[-1].as_py()
+                    if last_step is None:
+                        raise InputError(
+                            f"{source}: row {self._rows} has no step: give every row its step"
+                        )
+                    self._last_step = last_step
                     if "wall_time" in schema.names:  # others may write streams without it
                         last = batch.column("wall_time")[-1].as_py()
                         self._last_wall_time = float(last or 0.0)

@@ -11,12 +11,14 @@ import textwrap
 import time
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers_traces import TASKS, assert_rows_are_true, some_columns, trace_or_complaint, write_some
 
 from gabactl.errors import InputError
 from gabactl.traces import TraceWriter, finish, iter_trace, read_trace, write_parquet
+from gabactl.traces.reader import open_stream
 from gabactl.traces.stream import END, StreamReader
 
 
@@ -206,6 +208,29 @@ def test_resume_after_a_clean_end(tmp_path):
     assert_rows_are_true(read_trace(path), 15)
     assert not read_trace(path).truncated
     assert os.listdir(tmp_path) == ["run.parquet"]
+
+
+def test_a_recording_of_another_writer_without_its_last_step_is_not_resumed(stream):
+    with open_stream(stream) as source:
+        schema, columns = source.schema, next(iter(source.batches())).columns
+    columns[schema.get_field_index("step")] = pa.array([1, 2, 3, None], pa.int64())
+    unsealed = {k: v for k, v in schema.metadata.items() if k != b"gabactl.checksum"}
+    schema = schema.with_metadata(unsealed)
+    with pa.OSFile(str(stream), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+        writer.write_batch(pa.record_batch(columns, schema))
+    with pytest.raises(InputError, match="row 4 has no step"):
+        TraceWriter.resume(stream)
+    with pytest.raises(InputError, match="row 4 has no step"):
+        read_trace(stream)
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe", b"\xd0a"])
+def test_a_column_whose_name_is_no_text(stream, name):
+    data = stream.read_bytes()
+    stream.write_bytes(data.replace(b"wall_time"[:2], name, 1))
+    for read in (read_trace, TraceWriter.resume, finish):
+        with pytest.raises(InputError, match="not UTF-8"):
+            read(stream)
 
 
 def test_an_earlier_recording_is_not_overwritten(tmp_path):

@@ -120,7 +120,7 @@ class SweepFolder(Reader):
     def read(self, data: bytes) -> Any:
         from gabactl.sweep import open_sweep
 
-        size = struct.unpack("<I", data[:4])[0]
+        size = int.from_bytes(data[:4], "little")
         place = self.folder / "sweep"
         (place / "parts").mkdir(parents=True, exist_ok=True)
         (place / "manifest.json").write_bytes(data[4 : 4 + size])
