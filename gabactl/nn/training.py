@@ -28,7 +28,7 @@ with packages_for(__name__):
 
 from gabactl.interrupts import stop_asked
 from gabactl.nn._weight_average import WeightAverage
-from gabactl.nn.base import BalancedLoss
+from gabactl.nn.build import build_loss, build_optimizer
 from gabactl.nn.checkpoint import (
     check_optimizer,
     check_plain,
@@ -38,67 +38,19 @@ from gabactl.nn.checkpoint import (
     save_checkpoint,
 )
 from gabactl.nn.devices import choose_device, use_precision
-from gabactl.nn.excited import ExcitedLoss
-from gabactl.nn.fixed import FixedLoss
-from gabactl.nn.gaba import GABALoss
-from gabactl.nn.gradnorm import GradNormLoss
 from gabactl.nn.models import build_model
-from gabactl.nn.peers import ScalarizedLoss, amnl_loss, peer_loss
+from gabactl.nn.peers import amnl_loss
 from gabactl.nn.recorder import TraceRecorder
 from gabactl.nn.sensors import get_shared_params
 from gabactl.nn.settings import TrainingSettings
 from gabactl.nn.training_result import Progress, Score, TrainingResult
 from gabactl.traces.lock import FileLock
 
-__all__ = ["Progress", "Score", "TrainingResult", "build_loss", "train"]
+__all__ = ["Progress", "Score", "TrainingResult", "train"]
 
 _EVALUATION_BATCH = 4096
 #: Plateau of the learning rate: halve after 30 epochs without improvement, down to 5e-6.
 _PLATEAU = {"mode": "min", "factor": 0.5, "patience": 30, "min_lr": 5e-6}
-
-
-def build_loss(settings: TrainingSettings, device: torch.device) -> BalancedLoss:
-    """The balancer of a run, excited if the settings say so.
-
-    Parameters
-    ----------
-    settings : TrainingSettings
-        Which balancer, and its own settings.
-    device : torch.device
-        Where it lives; on CUDA GradNorm uses its closed form.
-
-    Returns
-    -------
-    BalancedLoss
-
-    Examples
-    --------
-    >>> build_loss(TrainingSettings(balancer="fixed"), torch.device("cpu"))
-    FixedLoss()
-    """
-    loss: BalancedLoss
-    if settings.balancer == "gaba":
-        normalise_to: Any = settings.normalise_to
-        loss = GABALoss.from_spec(settings.spec, normalise_to=normalise_to)
-    elif settings.balancer == "fixed":
-        loss = FixedLoss(settings.weights, measure_every=settings.measure_every)
-    elif settings.balancer in ("uncertainty", "dwa"):
-        loss = peer_loss(settings.balancer, measure_every=settings.measure_every)
-    elif settings.balancer in ("pcgrad", "cagrad"):
-        options: dict[str, Any] = {"c": settings.cagrad_c} if settings.balancer == "cagrad" else {}
-        loss = peer_loss(settings.balancer, **options)
-    else:
-        variant: Any = settings.gradnorm_variant
-        loss = GradNormLoss(
-            variant,
-            alpha=settings.gradnorm_alpha,
-            lr=settings.gradnorm_lr,
-            # cuDNN's recurrent layers have no second derivative; the closed form gives the same.
-            create_graph=device.type != "cuda",
-        )
-    if settings.excite is not None:
-        loss = ExcitedLoss(loss, settings.excite)
-    return loss.to(device)
 
 
 def train(
@@ -294,7 +246,7 @@ class _Run:
         self.loss_fn = build_loss(settings, self.device)
         self.shared = get_shared_params(self.model)
         self.average = WeightAverage(self.model, settings.average)
-        self.optimizer = _optimizer(self.model, self.loss_fn, settings)
+        self.optimizer = build_optimizer(self.model, self.loss_fn, settings)
         self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(self.optimizer, **_PLATEAU)  # type: ignore[arg-type]
         self.inputs, self.rul, self.health = self._on_device(data.train)
         self.validation = data.validation
@@ -545,24 +497,6 @@ class _Run:
             raise InputError(
                 f"{source}: damaged checkpoint ({type(error).__name__}): delete it and start afresh"
             ) from None
-
-
-def _optimizer(
-    model: nn.Module, loss_fn: BalancedLoss, settings: TrainingSettings
-) -> torch.optim.Optimizer:
-    groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
-    inner = getattr(loss_fn, "inner", loss_fn)
-    if isinstance(inner, ScalarizedLoss) and (learned := list(inner.parameters())):
-        # Decay would pull the log-variances of uncertainty weighting towards equal weights.
-        groups.append({"params": learned, "weight_decay": 0.0})
-    if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay)
-    return torch.optim.SGD(
-        groups,
-        lr=settings.lr,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-    )
 
 
 def _last_of_each(windows: Windows) -> Windows:

@@ -19,12 +19,13 @@ from gabactl import cmapss
 from gabactl.cmapss import Cmapss
 from gabactl.errors import InputError
 from gabactl.nn import FixedLoss, GABALoss, GradNormLoss
+from gabactl.nn.build import build_loss
 from gabactl.nn.checkpoint import load_checkpoint, save_checkpoint
 from gabactl.nn.devices import choose_device
 from gabactl.nn.excitation import Excitation
 from gabactl.nn.excited import ExcitedLoss
 from gabactl.nn.settings import TrainingSettings
-from gabactl.nn.training import Progress, Score, build_loss, train
+from gabactl.nn.training import Progress, Score, train
 from gabactl.spec import GabaSpec
 from gabactl.traces import Trace, read_trace
 

@@ -16,6 +16,7 @@ from gabactl import cmapss
 from gabactl.cmapss import Cmapss
 from gabactl.errors import InputError
 from gabactl.nn import checkpoint as checkpoints
+from gabactl.nn.build import build_loss
 from gabactl.nn.checkpoint import (
     check_optimizer,
     check_plain,
@@ -26,7 +27,7 @@ from gabactl.nn.checkpoint import (
 from gabactl.nn.devices import choose_device, use_precision
 from gabactl.nn.excitation import Excitation
 from gabactl.nn.settings import TrainingSettings
-from gabactl.nn.training import Progress, _Run, build_loss, train
+from gabactl.nn.training import Progress, _Run, train
 from gabactl.spec import GabaSpec
 from gabactl.traces import read_trace
 

@@ -1,0 +1,105 @@
+"""What the settings of a run name, built: the balancer and the optimizer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gabactl.errors import packages_for
+
+with packages_for(__name__):
+    import torch
+    from torch import nn
+
+from gabactl.nn.base import BalancedLoss
+from gabactl.nn.excited import ExcitedLoss
+from gabactl.nn.fixed import FixedLoss
+from gabactl.nn.gaba import GABALoss
+from gabactl.nn.gradnorm import GradNormLoss
+from gabactl.nn.peers import ScalarizedLoss, peer_loss
+from gabactl.nn.settings import TrainingSettings
+
+__all__ = ["build_loss", "build_optimizer"]
+
+
+def build_loss(settings: TrainingSettings, device: torch.device) -> BalancedLoss:
+    """The balancer of a run, excited if the settings say so.
+
+    Parameters
+    ----------
+    settings : TrainingSettings
+        Which balancer, and its own settings.
+    device : torch.device
+        Where it lives; on CUDA GradNorm uses its closed form.
+
+    Returns
+    -------
+    BalancedLoss
+
+    Examples
+    --------
+    >>> build_loss(TrainingSettings(balancer="fixed"), torch.device("cpu"))
+    FixedLoss()
+    """
+    loss: BalancedLoss
+    if settings.balancer == "gaba":
+        normalise_to: Any = settings.normalise_to
+        loss = GABALoss.from_spec(settings.spec, normalise_to=normalise_to)
+    elif settings.balancer == "fixed":
+        loss = FixedLoss(settings.weights, measure_every=settings.measure_every)
+    elif settings.balancer in ("uncertainty", "dwa"):
+        loss = peer_loss(settings.balancer, measure_every=settings.measure_every)
+    elif settings.balancer in ("pcgrad", "cagrad"):
+        options: dict[str, Any] = {"c": settings.cagrad_c} if settings.balancer == "cagrad" else {}
+        loss = peer_loss(settings.balancer, **options)
+    else:
+        variant: Any = settings.gradnorm_variant
+        loss = GradNormLoss(
+            variant,
+            alpha=settings.gradnorm_alpha,
+            lr=settings.gradnorm_lr,
+            # cuDNN's recurrent layers have no second derivative; the closed form gives the same.
+            create_graph=device.type != "cuda",
+        )
+    if settings.excite is not None:
+        loss = ExcitedLoss(loss, settings.excite)
+    return loss.to(device)
+
+
+def build_optimizer(
+    model: nn.Module, loss_fn: BalancedLoss, settings: TrainingSettings
+) -> torch.optim.Optimizer:
+    """The optimizer of a run, with what the balancer itself learns in a group of its own.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Whose parameters are trained.
+    loss_fn : BalancedLoss
+        From :func:`build_loss`; uncertainty weighting learns its log-variances.
+    settings : TrainingSettings
+        AdamW or SGD, learning rate, decay and momentum.
+
+    Returns
+    -------
+    torch.optim.Optimizer
+
+    Examples
+    --------
+    >>> settings = TrainingSettings(optimizer="sgd", lr=0.1)
+    >>> loss = build_loss(settings, torch.device("cpu"))
+    >>> build_optimizer(nn.Linear(3, 2), loss, settings).defaults["lr"]
+    0.1
+    """
+    groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
+    inner = getattr(loss_fn, "inner", loss_fn)
+    if isinstance(inner, ScalarizedLoss) and (learned := list(inner.parameters())):
+        # Decay would pull the log-variances of uncertainty weighting towards equal weights.
+        groups.append({"params": learned, "weight_decay": 0.0})
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay)
+    return torch.optim.SGD(
+        groups,
+        lr=settings.lr,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+    )
