@@ -139,7 +139,7 @@ def _weights(report: Report, narrow: bool) -> Any:
             label="warm-up",
         )
     ax.set(ylabel="weight under these settings", xlabel="step", ylim=(-0.02, 1.02))
-    ax.legend(ncols=2 if narrow else 3, loc="upper center", bbox_to_anchor=(0.5, -0.18))
+    _legend_below(ax, 2 if narrow else 3)
     return figure
 
 
@@ -160,7 +160,13 @@ def _comparison(report: Report, narrow: bool) -> Any:
     report.comparison.plot(bottom, "contributions")
     top.set(xlabel="", ylabel=f"share of {report.units.loud}")
     top.get_legend().remove()
+    _legend_below(bottom, 2 if narrow else 4)
     return figure
+
+
+def _legend_below(ax: Any, columns: int) -> None:
+    """Where no line can run through its words."""
+    ax.legend(ncols=columns, loc="upper center", bbox_to_anchor=(0.5, -0.18))
 
 
 def _line(ax: Any, x: NDArray[Any], y: NDArray[Any], **style: Any) -> None:
