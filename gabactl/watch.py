@@ -433,9 +433,11 @@ class _Sums:
 
     def _rate(self) -> float:
         """Readings a second, over the last seconds of the run."""
-        if len(self.history) < 2:
-            return math.nan
         walls = self.history[:, 2]
+        walls = walls[np.isfinite(walls)]
+        if len(walls) < 2:
+            return math.nan
         recent = walls[walls >= walls[-1] - _RATE_SECONDS]
-        span = walls[-1] - recent[0] if len(recent) else math.nan
+        with np.errstate(over="ignore"):  # a clock may have said anything
+            span = walls[-1] - recent[0] if len(recent) else math.nan
         return float((len(recent) - 1) / span) if span > 0 else math.nan

@@ -20,6 +20,7 @@ from gabactl.errors import InputError
 from gabactl.traces import TraceWriter, finish, iter_trace, read_trace, write_parquet
 from gabactl.traces.reader import open_stream
 from gabactl.traces.stream import END, StreamReader
+from gabactl.watch import Watcher
 
 
 @pytest.fixture
@@ -228,7 +229,7 @@ def test_a_recording_of_another_writer_without_its_last_step_is_not_resumed(stre
 def test_a_column_whose_name_is_no_text(stream, name):
     data = stream.read_bytes()
     stream.write_bytes(data.replace(b"wall_time"[:2], name, 1))
-    for read in (read_trace, TraceWriter.resume, finish):
+    for read in (read_trace, lambda path: Watcher(path).look(), TraceWriter.resume, finish):
         with pytest.raises(InputError, match="not UTF-8"):
             read(stream)
 
