@@ -309,6 +309,8 @@ class TraceWriter:
         self._framer = Framer(schema)
 
     def _reopen(self, after_step: int | None) -> None:
+        import pyarrow as pa
+
         from gabactl.traces.reader import open_stream
         from gabactl.traces.rewrite import rewrite_stream
 
@@ -322,6 +324,12 @@ class TraceWriter:
             rewrite_stream(self._stream, self._stream, after_step)
         with open_stream(self._stream) as stream:
             schema = stream.schema
+            # One made here has the byte order of this machine, in which the rest would be written.
+            if not pa.schema(list(schema)).equals(schema):
+                raise InputError(
+                    f"{source}: is in another byte order than this machine writes: finish it, and "
+                    "record elsewhere"
+                )
             for batch in stream.batches():
                 self._rows += batch.num_rows
                 if batch.num_rows:
