@@ -20,7 +20,7 @@ from gabactl.authority import saturation_ratio, weight_bounds
 from gabactl.errors import InputError
 from gabactl.results import Result
 from gabactl.spec import GabaSpec
-from gabactl.traces.reader import StreamSource, iter_trace
+from gabactl.traces.reader import StreamSource, iter_trace, one_line
 from gabactl.traces.schema import Trace, short_name, trace_from_columns
 from gabactl.traces.writer import stream_path
 
@@ -264,7 +264,7 @@ class Watcher:
         raise AssertionError("unreachable")
 
     def _look(self) -> WatchState | None:
-        with open(self.stream, "rb") as file:
+        with open(self.stream, "rb") as file, one_line(short_name(self.stream)):
             seen = os.fstat(file.fileno())
             identity = (seen.st_dev, seen.st_ino)
             if self._source is not None and (

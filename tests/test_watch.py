@@ -216,6 +216,20 @@ class TestCommand:
         writer.close(finish=False)
 
 
+def test_what_arrow_raises_is_one_line(tmp_path, monkeypatch):
+    import pyarrow as pa
+
+    from gabactl.traces.reader import StreamSource
+
+    def broken(self):
+        raise pa.ArrowInvalid("no such buffer")
+
+    record(tmp_path / "run.arrows", 3.0, finish=False)
+    monkeypatch.setattr(StreamSource, "chunks", broken)
+    with pytest.raises(InputError, match=r"run.arrows: the file is damaged \(no such buffer\)"):
+        Watcher(tmp_path / "run.arrows").look()
+
+
 def test_the_bundled_run_alarms():
     from gabactl.watch import _Sums
 

@@ -40,7 +40,7 @@ from gabactl.traces.wandb import (
     read_table,
 )
 
-__all__ = ["Source", "iter_trace", "open_source", "open_stream", "read_trace"]
+__all__ = ["Source", "iter_trace", "one_line", "open_source", "open_stream", "read_trace"]
 
 #: Columns of some rows, and the per-parameter norms by task.
 Chunk = tuple[Columns, dict[str, NDArray[np.float64]]]
@@ -215,10 +215,10 @@ def open_source(
     """
     source = short_name(path)
     if os.path.isdir(path):
-        with _one_line(source):
+        with one_line(source):
             yield read_events(path, columns)
         return
-    with _open(path) as file, _one_line(source):
+    with _open(path) as file, one_line(source):
         size = os.fstat(file.fileno()).st_size
         start = file.read(64)
         if size == 0:
@@ -301,7 +301,7 @@ def open_stream(path: str | Path, *, salvage: bool = False) -> Iterator[StreamSo
     [1]
     """
     source = short_name(path)
-    with _open(path) as file, _one_line(source):
+    with _open(path) as file, one_line(source):
         size = os.fstat(file.fileno()).st_size
         yield StreamSource(file, size, source, salvage)
 
@@ -530,8 +530,27 @@ def _open(path: str | Path) -> BinaryIO:
 
 
 @contextlib.contextmanager
-def _one_line(source: str) -> Iterator[None]:
-    """Whatever the parsers raise on damaged bytes, as one line."""
+def one_line(source: str) -> Iterator[None]:
+    """Whatever the parsers raise on damaged bytes, as one line.
+
+    Parameters
+    ----------
+    source : str
+        The file, for the message.
+
+    Raises
+    ------
+    InputError
+        A parser failed in the ``with`` block.
+
+    Examples
+    --------
+    >>> with one_line("run.arrows"):
+    ...     raise UnicodeError("no text")
+    Traceback (most recent call last):
+        ...
+    gabactl.errors.InputError: run.arrows: the file is damaged (no text): copy or record it again
+    """
     try:
         yield
     except InputError:
