@@ -100,21 +100,13 @@ def simulate(
             _hold(rule.spec, profile, stop, plant)  # type: ignore[attr-defined, arg-type]
             for _, stop in profile.segments
         ]
-    elif _is_record(rule, profile, plant):
-        rule.reset()
-        grad_norms = np.exp(profile.log_norms)
-        readings = grad_norms
-        if noise > 0:
-            from gabactl._kernels.random import normals
-
-            readings = grad_norms * np.exp(noise * normals(seed, 0, *grad_norms.shape))
-        with np.errstate(all="ignore"):
-            weights = rule.run(readings, profile.losses)  # type: ignore[attr-defined]
-        settled = [_tail(weights[a:b], grad_norms[a:b]) for a, b in profile.segments]
     else:
-        grad_norms, readings, weights, stages = _run_python(rule, profile, plant, noise, seed)
-        if stages is not None:
-            raw, ema = stages
+        if _is_record(rule, profile, plant):
+            grad_norms, readings, weights = _run_record(rule, profile, noise, seed)
+        else:
+            grad_norms, readings, weights, stages = _run_python(rule, profile, plant, noise, seed)
+            if stages is not None:
+                raw, ema = stages
         settled = [_tail(weights[a:b], grad_norms[a:b]) for a, b in profile.segments]
     below: NDArray[np.bool_] | None = None
     active: NDArray[np.bool_] = np.ones(profile.steps, dtype=bool)
@@ -231,13 +223,29 @@ def _tail(weights: Array, grad_norms: Array) -> _Settled:
     return w.mean(axis=0), _centred(c).mean(axis=0), float(spread(c).mean())
 
 
+def _run_record(
+    rule: Balancer, profile: Profile, noise: float, seed: int
+) -> tuple[Array, Array, Array]:
+    rule.reset()
+    grad_norms = np.exp(profile.log_norms)
+    readings = grad_norms * np.exp(_draws(profile, noise, seed)) if noise > 0 else grad_norms
+    with np.errstate(all="ignore"):
+        weights = rule.run(readings, profile.losses)  # type: ignore[attr-defined]
+    return grad_norms, readings, weights
+
+
+def _draws(profile: Profile, noise: float, seed: int) -> Array:
+    from gabactl._kernels.random import normals
+
+    shape = profile.steps, profile.n_tasks
+    return noise * normals(seed, 0, *shape) if noise > 0 else np.zeros(shape)
+
+
 def _run_python(
     rule: Balancer, profile: Profile, plant: Plant | None, noise: float, seed: int
 ) -> tuple[Array, Array, Array, tuple[Array, Array] | None]:
-    from gabactl._kernels.random import normals
-
     steps, k = profile.steps, profile.n_tasks
-    draws = noise * normals(seed, 0, steps, k) if noise > 0 else np.zeros((steps, k))
+    draws = _draws(profile, noise, seed)
     state = None if plant is None else plant.start(seed)
     rule.reset()
     grad_norms, weights = np.empty((steps, k)), np.empty((steps, k))
