@@ -25,9 +25,10 @@ _LAZY = {
     "Controller": "gabactl.law.controller",
     "GabaSpec": "gabactl.law.spec",
     "InputError": "gabactl.base.errors",
+    "LogRatio": "gabactl.plants",
 }
 
-__all__ = ["Controller", "GabaSpec", "InputError", "__version__"]
+__all__ = ["Controller", "GabaSpec", "InputError", "LogRatio", "__version__"]
 
 if TYPE_CHECKING:
     from gabactl.base.errors import InputError

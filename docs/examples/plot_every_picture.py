@@ -76,18 +76,18 @@ show(frequency_response(loop), margins(loop))
 
 # %%
 
-show(loop, root_locus(spec, LogRatio(rho=-2.0, delay=5), "rho"))
+show(loop, root_locus(spec, LogRatio(rho=-2.0, delay=5)))
 
 # %%
 
-show(step_response(loop), noise_report(open_loop(spec, LogRatio(rho=-0.2)), 0.5))
+show(step_response(loop), noise_report(open_loop(spec, LogRatio(rho=-0.2)), noise_std=0.5))
 
 # %%
 # Where it rests, and what leads there
 # ------------------------------------
 
 low = GabaSpec(floor=0.01, beta=0.9, warmup=0)
-show(equilibria(low, LogRatio(rho=1.1), 0.0), region_of_attraction(low, LogRatio(rho=1.1), 0.0))
+show(equilibria(low, LogRatio(rho=1.1)), region_of_attraction(low, LogRatio(rho=1.1)))
 
 # %%
 # Simulation, comparison, search

@@ -64,7 +64,7 @@ class ClaimResult(Result):
         rows.append(("reproduce", claim.reproduce))
         return rows
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Plain values."""
         claim = self.claim
         return {
@@ -124,7 +124,7 @@ class ClaimTable(Result):
             )
         return rows
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Plain values."""
         return {
             "as_expected": not self.surprises,

@@ -60,6 +60,13 @@ def register(app: typer.Typer) -> None:
             base = GabaSpec(n_tasks=model.n_tasks, floor=min(0.05, 0.5 / model.n_tasks))
         settings = spec.resolve(base)
         result = analyse(
-            settings, model, ratio, sensor_delay, disturbance, noise, skew, certify=certify
+            settings,
+            model,
+            ratio=ratio,
+            sensor_delay=sensor_delay,
+            disturbance=disturbance,
+            noise_std=noise,
+            skew=skew,
+            certify=certify,
         )
         show(result, as_json)

@@ -44,11 +44,9 @@ def register(app: typer.Typer) -> None:
 
         from gabactl.base.errors import InputError
         from gabactl.control.frequency import root_locus
-        from gabactl.plants import LogRatio, parse_plant
+        from gabactl.plants import parse_plant
 
         model = parse_plant(plant)
-        if not isinstance(model, LogRatio):
-            raise InputError(f"plant {plant!r}: the root locus takes log-ratio plants")
         if (low is None) != (high is None):
             raise InputError("give both --from and --to, or neither")
         values = None
@@ -58,5 +56,12 @@ def register(app: typer.Typer) -> None:
             values = np.linspace(low, high, 300)
             if over == "interval":
                 values = np.unique(np.maximum(1, values.round()))
-        result = root_locus(spec.resolve(), model, over, values, ratio, sensor_delay)
+        result = root_locus(
+            spec.resolve(),
+            model,
+            ratio=ratio,
+            sensor_delay=sensor_delay,
+            parameter=over,
+            values=values,
+        )
         picture(result, result.plot, output, as_json)

@@ -52,7 +52,7 @@ def register(app: typer.Typer) -> None:
 
         loop = open_loop(spec.resolve(), parse_plant(plant), ratio, sensor_delay)
         if ramp:
-            result = ramp_response(loop, size / 1000.0, steps)
+            result = ramp_response(loop, slope_per_step=size / 1000.0, steps=steps)
         else:
-            result = step_response(loop, size, steps)
+            result = step_response(loop, size=size, steps=steps)
         picture(result, result.plot, output, as_json)

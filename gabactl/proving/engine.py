@@ -76,7 +76,7 @@ class ProofResult(Result):
             rows.append(("reason", found.reason))
         return rows
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Plain values."""
         return {
             "id": self.theorem.id,
@@ -181,7 +181,7 @@ class ProofTable(Result):
             )
         return rows
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Plain values."""
         return {
             "as_expected": not self.surprises,

@@ -61,7 +61,7 @@ class Report(Result):
         """What the floor leaves of the run's imbalance; returns the axes."""
         return self.saturation.plot(ax)
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """One key per section."""
         return {
             "trace": self.run,

@@ -107,7 +107,7 @@ class Validation(Result):
         compared = [error for error in errors if error is not None]
         return all(error <= self.tolerance for error in compared) if compared else None
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Plain values; an infinite error is None, with its reason beside it."""
         values: dict[str, Any] = {
             name: getattr(self, name)
