@@ -57,7 +57,7 @@ def report(
     from rich.console import Console
     from rich.status import Status
 
-    from gabactl.reports import build_report, write_html, write_pdf
+    from gabactl.reports import report, write_html, write_pdf
     from gabactl.reports.pdf import find_browser
     from gabactl.traces import MOST_STEPS, load_trace
 
@@ -65,7 +65,7 @@ def report(
         find_browser()  # before the work, not after it
     with Status("reading", console=Console(file=sys.stderr)) as status:
         run = load_trace(trace or DEFAULT_TRACE, last=last, most_steps=MOST_STEPS)
-        result = build_report(
+        result = report(
             run,
             spec.resolve(run.spec),
             seed=seed,

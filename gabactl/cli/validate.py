@@ -68,7 +68,7 @@ def validate(
     from dataclasses import replace
 
     from gabactl.traces import MOST_STEPS, load_trace
-    from gabactl.validation.check import validate as check
+    from gabactl.validation.check import check
 
     system, origin = (None, "given") if not plant else _plant(plant)
     results = []

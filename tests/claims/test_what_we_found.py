@@ -17,9 +17,9 @@ import pytest
 from campaign_claims import METRICS, campaign_records, read_campaign
 
 from gabactl import GabaSpec, InputError
-from gabactl.claims import check as check_claims
 from gabactl.claims import ledger
 from gabactl.claims import records as record_module
+from gabactl.claims import settle_claims as check_claims
 from gabactl.claims.check import _settle
 from gabactl.claims.evidence import Evidence, Finding
 from gabactl.claims.records import from_records, read_record

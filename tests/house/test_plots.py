@@ -58,9 +58,9 @@ def make(name):
 
         return unit_advice(trace.grad_norms, spec, trace.tasks)
     if name == "validate":
-        from gabactl.validation.check import validate
+        from gabactl.validation.check import check
 
-        return validate(trace)
+        return check(trace)
     if name == "info":
         from gabactl.traces.info import trace_info
 
