@@ -49,12 +49,17 @@ def test_a_link_is_replaced_and_what_it_points_to_is_left_alone(tmp_path: Path) 
     assert not (tmp_path / "a.txt").is_symlink()
 
 
+def _write_half(file: Path) -> None:
+    with whole_file(file) as stream:
+        stream.write(b"half")
+        raise KeyboardInterrupt
+
+
 def test_nothing_is_left_where_the_writing_fails(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     file.write_text("old")
-    with pytest.raises(KeyboardInterrupt), whole_file(file) as stream:
-        stream.write(b"half")
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        _write_half(file)
     assert [(f.name, f.read_text()) for f in tmp_path.iterdir()] == [("a.txt", "old")]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "house.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "house.py"
 RUN = "    a = f(1)\n    b = f(2)\n    c = f(3)\n    d = f(4)\n    e = f(5)\n    g = f(6)\n"
 FILES = {
     "gabactl/__init__.py": '"""The door."""\n\nfrom gabactl.law.stages import smooth\n',
@@ -92,12 +92,6 @@ def test_circles_are_found_through_functions_and_over_several_modules(measure):
     )
     assert found["circles of modules"] == ["gabactl.base.b <-> gabactl.base.c <-> gabactl.law.a"]
     assert found["circles of rooms"] == ["base <-> law"]
-
-
-def test_the_order_is_that_of_the_test_of_the_layout(measure):
-    order = 'ORDER = ("law", "base")\n'
-    found = measure({**FILES, "tests/test_layout.py": order})
-    assert found["imports that go up"] == []
 
 
 @pytest.mark.skipif(not (SCRIPT.parents[1] / ".git").exists(), reason="no checkout")

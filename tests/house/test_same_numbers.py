@@ -11,7 +11,7 @@ import pytest
 
 from gabactl.cli import main
 
-ORACLES = Path(__file__).parent / "oracles"
+ORACLES = Path(__file__).parents[1] / "oracles"
 BEFORE = json.loads((ORACLES / "numbers_before.json").read_text())
 NOW = tomllib.loads((ORACLES / "numbers_now.toml").read_text())
 
