@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -112,7 +113,7 @@ class TraceRecorder:
         else:
             self._writer = self._new_writer(path, metadata or {}, overwrite)
         self._started = time.monotonic() - self._writer.last_wall_time
-        self._last_step = loss_fn._steps()
+        self._began_after = loss_fn._steps()
         tasks = loss_fn.task_names
         self._pending = PendingRows(
             self._writer,
@@ -212,7 +213,7 @@ class TraceRecorder:
         """
         loss_fn = self._loss_fn
         step = loss_fn._steps()
-        if step <= self._last_step:
+        if step <= max(self._began_after, self._pending.last_step):
             if loss_fn.training and torch.is_grad_enabled():
                 raise InputError(
                     f"step {step} is recorded already: call log once after each forward in training"
@@ -226,8 +227,7 @@ class TraceRecorder:
         row = self._row(losses, measured)
         norms = self._param_norms(losses) if self._parameters and measured else None
         now = float(getattr(loss_fn, "excitation_now", 0.0) if excitation is None else excitation)
-        # Nothing below can fail: a step is recorded whole, or not at all.
-        self._last_step = step
+        # A step is recorded whole, or not at all.
         wall = time.monotonic() - self._started
         self._pending.add(Row(step, measured, wall, row, now, norms))
         if len(self._pending) >= self._every:
@@ -293,13 +293,18 @@ class TraceRecorder:
         finish : bool
             True: the Parquet file that was asked for. False: leave the stream open for a resume.
         """
-        self._finalizer.detach()
         try:
             self.flush()
-        except BaseException:
-            self._writer.close(finish=False)
+        except BaseException as error:
+            if not isinstance(error, InputError):  # Ctrl-C in the middle of it: once more
+                with contextlib.suppress(InputError):
+                    self.flush()
+            finish = False
             raise
-        return self._writer.close(finish)
+        finally:
+            self._finalizer.detach()
+            done = self._writer.close(finish)
+        return done
 
     def __enter__(self) -> TraceRecorder:
         return self
