@@ -134,11 +134,16 @@ class TraceWriter:
         schema = _arrow_schema(names, header, dtypes or {}, short_name(path))
         self._prepare(path, sync)
         try:
+            if self._stream.is_symlink():
+                raise InputError(
+                    f"{short_name(self._stream)}: is a link, and nothing is written through links: "
+                    "delete it, or record under the name it leads to"
+                )
             if not overwrite:
                 _refuse_existing(self._stream, self._target)
             with _io_errors(self._stream, "is not started"):
-                # "xb" has no use here: the lock is ours, and the check above named the remedy.
-                self._file = open(self._stream, "wb", buffering=0)  # noqa: SIM115
+                # Made, or found to be nobody's, before what is in it goes.
+                self._open(os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0))
             self._start(schema)
             self._put(self._framer.header)
         except BaseException:
@@ -278,6 +283,8 @@ class TraceWriter:
         if self._file is None:
             return self._target if self._target.exists() else self._stream
         try:
+            if os.getpid() != self._process:  # a fork: the recording is the parent's to end
+                return self._stream
             if finish:
                 self._put(END)
             self._close_file()
@@ -309,10 +316,17 @@ class TraceWriter:
         self._target = Path(path)
         self._stream = stream_path(path)
         self._sync = sync
+        self._process = os.getpid()
         self._written = _Written(0, 0, 0, 0.0)
         self._file = None
         self._lock = FileLock(self._stream)
         self._lock.acquire()
+
+    def _open(self, flags: int) -> io.FileIO:
+        descriptor = os.open(self._stream, flags | getattr(os, "O_BINARY", 0), 0o666)
+        self._file = open(descriptor, "r+b", buffering=0)  # noqa: SIM115
+        self._lock.cover(descriptor)
+        return self._file
 
     def _start(self, schema: Any) -> None:
         self._schema = schema
@@ -353,8 +367,7 @@ class TraceWriter:
                         wall_time = float(batch.column("wall_time")[-1].as_py() or 0.0)
             end = stream.reader.good_end
         with _io_errors(self._stream, "cannot be resumed"):
-            self._file = open(self._stream, "r+b", buffering=0)  # noqa: SIM115
-            self._file.truncate(end)
+            self._open(os.O_RDWR).truncate(end)
         self._written = _Written(end, rows, last_step, wall_time)
         self._start(schema)
 
@@ -365,6 +378,11 @@ class TraceWriter:
         begins where this one began: rows that are given again are not written twice.
         """
         assert self._file is not None
+        if os.getpid() != self._process:
+            raise InputError(
+                f"{short_name(self._stream)}: this is a fork of the process that records: record "
+                "there, or elsewhere"
+            )
         if not same_file(self._file.fileno(), self._stream):
             # Deleted or replaced: what is appended now, nobody would ever find.
             raise InputError(
@@ -393,6 +411,7 @@ class TraceWriter:
     def _close_file(self) -> None:
         if self._file is not None:
             file, self._file = self._file, None
+            self._lock.uncover()
             file.close()
 
     def _abandon(self) -> None:
