@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gabactl.base.errors import InputError
+from gabactl.base.errors import Absent, InputError
 from gabactl.nn.base import BalancedLoss
 from gabactl.nn.pending import PendingRows, Row
 from gabactl.nn.sensors import norm_of
 from gabactl.traces.metadata import describe_environment
-from gabactl.traces.writer import TraceWriter, stream_path
+from gabactl.traces.writer import TraceWriter
 
 __all__ = ["TraceRecorder"]
 
@@ -102,16 +102,20 @@ class TraceRecorder:
         self._excited = excitation
         self._has_ema = _ema(loss_fn) is not None
         self._double = _buffer(loss_fn).dtype == torch.float64
-        if resume and (stream_path(path).exists() or Path(path).exists()):
-            self._writer = TraceWriter.resume(path, after_step=loss_fn._steps())
-            self._refuse_other_run()
-        elif resume and loss_fn._steps():
+        writer = None
+        if resume:
+            with contextlib.suppress(Absent):  # killed before anything was recorded: a start
+                writer = TraceWriter.resume(path, after_step=loss_fn._steps())
+        if writer is None and resume and loss_fn._steps():
             raise InputError(
                 f"{path}: there is no recording to resume at step {loss_fn._steps()}: start "
                 "without resume"
             )
-        else:
-            self._writer = self._new_writer(path, metadata or {}, overwrite)
+        self._writer = (
+            self._new_writer(path, metadata or {}, overwrite) if writer is None else writer
+        )
+        if writer is not None:
+            self._refuse_other_run()
         self._started = time.monotonic() - self._writer.last_wall_time
         self._began_after = loss_fn._steps()
         tasks = loss_fn.task_names

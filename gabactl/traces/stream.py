@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from gabactl.base.errors import InputError
+from gabactl.base.errors import Absent, InputError
 from gabactl.traces.metadata import MAX_HEADER_BYTES
 from gabactl.traces.schema import MAX_CELLS
 
@@ -83,9 +83,9 @@ class StreamReader:
         try:
             message = self._message()
             if message is None:
-                raise InputError(
+                raise Absent(
                     f"{source}: the recording stops inside its header: nothing was recorded, "
-                    "delete it"
+                    "start it again"
                 )
             try:
                 self.schema = pa.ipc.read_schema(pa.py_buffer(message))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gabactl.base.errors import InputError
+from gabactl.base.errors import Absent, InputError
 from gabactl.base.lock import FileLock, same_file
 from gabactl.traces.metadata import (
     METADATA_KEY,
@@ -176,7 +176,7 @@ class TraceWriter:
         >>> TraceWriter.resume("nowhere.arrows")
         Traceback (most recent call last):
             ...
-        gabactl.base.errors.InputError: nowhere.arrows: there is no recording to resume: start a new one
+        gabactl.base.errors.Absent: nowhere.arrows: there is no recording to resume: start a new one
         """
         self = cls.__new__(cls)
         self._prepare(path, sync)
@@ -341,7 +341,7 @@ class TraceWriter:
         source = short_name(self._stream)
         if not self._stream.exists():
             if not self._target.exists():
-                raise InputError(f"{source}: there is no recording to resume: start a new one")
+                raise Absent(f"{source}: there is no recording to resume: start a new one")
             # Finished already: go on in a stream again.
             rewrite_stream(self._target, self._stream, after_step)
         elif after_step is not None:
@@ -430,9 +430,22 @@ def _io_errors(path: Path, what: str) -> Iterator[None]:
         ) from None
 
 
+def _nothing_recorded(stream: Path) -> bool:
+    """Whether the recorder was killed before the header was whole."""
+    from gabactl.traces.reader import open_stream
+
+    try:
+        with open_stream(stream):
+            return False
+    except Absent:
+        return True
+    except InputError:
+        return False
+
+
 def _refuse_existing(stream: Path, target: Path) -> None:
     for file in (stream, target):
-        if file.exists():
+        if file.exists() and not (file == stream and _nothing_recorded(stream)):
             raise InputError(
                 f"{short_name(file)}: there is a recording already: resume it, choose another "
                 "name, or delete it"

@@ -115,3 +115,15 @@ def test_a_recording_with_rows_written_twice_is_read(tmp_path: Path, rows: tuple
     target = tmp_path / "run.parquet"
     finish(file, target)
     assert np.array_equal(read_trace(target).grad_norms, norms[: max(rows)], equal_nan=True)
+
+
+@pytest.mark.parametrize("resume", [True, False])
+@pytest.mark.parametrize("size", [0, 5, 100])
+def test_a_job_killed_before_its_first_header_starts_by_itself(
+    tmp_path: Path, resume: bool, size: int
+) -> None:
+    file = tmp_path / "run.arrows"
+    record(file, 1, InterruptAfter(0))
+    file.write_bytes(file.read_bytes()[:size])
+    with TraceRecorder(file, GABALoss(), resume=resume) as recorder:
+        assert recorder.last_step == 0
