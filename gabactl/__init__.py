@@ -23,7 +23,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from gabactl.base.version import __version__
 
 #: Where each name is loaded from.
 _HOMES = {
