@@ -65,7 +65,9 @@ _HOMES = {
     "gabactl.identification": ("identify", "identify_paired", "judge_loop"),
     "gabactl.synthesis": ("Workload", "tune", "workload_of"),
     "gabactl.fuzzing": ("check_case", "fuzz", "fuzz_bounds", "guarantees", "reachable"),
-    "gabactl.proving": ("prove", "theorem", "theorems"),
+    "gabactl.proving.engine": ("prove",),
+    "gabactl.proving.library": ("theorems",),
+    "gabactl.proving.theorem": ("theorem",),
     "gabactl.claims": ("ledger", "settle_claims"),
     "gabactl.reports": ("report", "write_html"),
     "gabactl.app": ("dashboard",),
@@ -131,9 +133,9 @@ if TYPE_CHECKING:
     from gabactl.plants import LtiPlant as LtiPlant
     from gabactl.plants import QuadraticBowls as QuadraticBowls
     from gabactl.plants import parse_plant as parse_plant
-    from gabactl.proving import prove as prove
-    from gabactl.proving import theorem as theorem
-    from gabactl.proving import theorems as theorems
+    from gabactl.proving.engine import prove as prove
+    from gabactl.proving.library import theorems as theorems
+    from gabactl.proving.theorem import theorem as theorem
     from gabactl.reports import report as report
     from gabactl.reports import write_html as write_html
     from gabactl.runs.saturation import saturation as saturation

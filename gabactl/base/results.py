@@ -106,7 +106,9 @@ class Result:
         return pd.json_normalize(lists[0] if len(lists) == 1 else facts)
 
     def _fields(self) -> dict[str, Any]:
-        fields = dataclasses.fields(self) if dataclasses.is_dataclass(self) else ()
+        fields: tuple[dataclasses.Field[Any], ...] = ()
+        if dataclasses.is_dataclass(self):
+            fields = dataclasses.fields(self)
         return {f.name: getattr(self, f.name) for f in fields if not f.name.startswith("_")}
 
     def rows(self) -> Sequence[Sequence[str]]:

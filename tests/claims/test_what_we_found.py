@@ -225,7 +225,7 @@ def test_the_page_is_written_and_found_stale(
     script: Any, folder: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
     real = script.predict
-    monkeypatch.setattr(script, "check", lambda ids: check_claims(["C35"]))
+    monkeypatch.setattr(script, "settle_claims", lambda ids: check_claims(["C35"]))
     monkeypatch.setattr(script, "predict", lambda *a, **k: real(*a, **k, draws=20))
     (tmp_path / "records").mkdir()
     places = script.Places(
