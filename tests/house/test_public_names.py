@@ -98,7 +98,6 @@ def test_every_name_on_the_page_is_there_and_shows_its_use(name: str) -> None:
 SHOWN_ELSEWHERE = {
     "gabactl.balancers.Balancer",
     "gabactl.base.results.Result",
-    "gabactl.control.margins.Witness",
     "gabactl.fuzzing.Target",
     "gabactl.nn.BalancedLoss",
     "gabactl.nn.integrations.transformers.BalancedTrainerMixin",
