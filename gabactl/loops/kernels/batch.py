@@ -186,24 +186,24 @@ def _gate(many: Any, c: Any, loop: Any, now: Any, guarded: bool) -> None:
         usable = ((total > c.zero) & (total < c.infinity)) | (not guarded)
         loop[_NEXT + n] = now + loop[_INTERVAL + n] if due else coming
         loop[_DUE + n] = c.one if due & usable else c.zero
-        loop[_SCALE + n] = c.one / total
+        loop[_SCALE + n] = loop[_KEEP + n] / total
 
 
 @compiled
-def _drive(many: Any, task: Any, loop: Any, b: Any, law: int) -> None:
-    """(1 - pole) times the raw weight of one task."""
-    if law == COMPLEMENT:
-        for n in range(many):
-            others = loop[_NORMS + n] - task[b + _NORM + n]
-            task[b + _DRIVE + n] = others * loop[_SCALE + n] * loop[_KEEP + n]
-    else:
-        for n in range(many):
-            task[b + _DRIVE + n] = task[b + _NORM + n] * loop[_SCALE + n] * loop[_KEEP + n]
+def _take(many: Any, c: Any, task: Any, loop: Any, b: Any, law: int) -> None:
+    """A reading of one task: (1 - pole) times the raw weight, average, that lifted to the floor."""
+    for n in range(many):
+        g, e, m = task[b + _NORM + n], task[b + _EMA + n], loop[_FLOOR + n]
+        drive = (loop[_NORMS + n] - g if law == COMPLEMENT else g) * loop[_SCALE + n]
+        new = fma(loop[_POLE + n], e, drive)
+        e = new if loop[_DUE + n] > c.zero else e
+        task[b + _DRIVE + n], task[b + _EMA + n] = drive, e
+        task[b + _VALUE + n] = m if e < m else e
 
 
 @compiled
-def _smooth(many: Any, c: Any, task: Any, loop: Any, b: Any) -> None:
-    """The average of one task where a reading is due, and that lifted to the floor."""
+def _take_again(many: Any, c: Any, task: Any, loop: Any, b: Any) -> None:
+    """The same where the reading has not changed."""
     for n in range(many):
         e, m = task[b + _EMA + n], loop[_FLOOR + n]
         new = fma(loop[_POLE + n], e, task[b + _DRIVE + n])
@@ -214,13 +214,13 @@ def _smooth(many: Any, c: Any, task: Any, loop: Any, b: Any) -> None:
 
 @compiled
 def _affine(many: Any, c: Any, task: Any, loop: Any, k: int) -> None:
+    _fill(many, loop, _TOTAL, c.zero)
     for i in range(k):
         b = np.uint64(i) * _SPAN
         for n in range(many):
             loop[_TOTAL + n] += task[b + _EMA + n]
     for n in range(many):
         loop[_SCALE + n] = (c.one - c.count * loop[_FLOOR + n]) / loop[_TOTAL + n]
-        loop[_TOTAL + n] = c.zero
     for i in range(k):
         b = np.uint64(i) * _SPAN
         for n in range(many):
@@ -257,6 +257,16 @@ def _weigh(many: Any, task: Any, loop: Any, b: Any) -> None:
 
 
 @compiled
+def _begin(many: Any, task: Any, loop: Any) -> None:
+    """:func:`_weigh` for task 0, of whose numbers sum and extremes begin."""
+    for n in range(many):
+        e, v = task[_EMA + n], task[_VALUE + n]
+        x = v * task[_CLEAN + n]
+        loop[_TOTAL + n], loop[_LEAST + n], loop[_BOTTOM + n], loop[_TOP + n] = v, e, v, v
+        loop[_LOW + n], loop[_HIGH + n] = x, x
+
+
+@compiled
 def _tell(many: Any, c: Any, task: Any, loop: Any, b: Any) -> None:
     """The log weight of one task, for the plant, and the sum of them."""
     for n in range(many):
@@ -267,15 +277,13 @@ def _tell(many: Any, c: Any, task: Any, loop: Any, b: Any) -> None:
 
 @compiled
 def _account(many: Any, c: Any, loop: Any) -> None:
-    """Statistics of one step, from the sum and the extremes, which begin anew."""
+    """Statistics of one step, from the sum and the extremes."""
     for n in range(many):
         scale = c.one / loop[_TOTAL + n]
         loop[_SCALE + n] = scale
         loop[_SATURATED + n] += c.one if loop[_LEAST + n] < loop[_FLOOR + n] else c.zero
         loop[_W_SMALLEST + n] = _least(loop[_BOTTOM + n] * scale, loop[_W_SMALLEST + n])
         loop[_W_LARGEST + n] = _most(loop[_TOP + n] * scale, loop[_W_LARGEST + n])
-        loop[_TOTAL + n] = c.zero
-        loop[_LEAST + n], loop[_BOTTOM + n], loop[_TOP + n] = c.infinity, c.infinity, -c.infinity
     for n in range(many):
         # The sum of the logarithms is that of a product: exponents and mantissas apart.
         ratio = loop[_HIGH + n] / loop[_LOW + n]
@@ -284,7 +292,6 @@ def _account(many: Any, c: Any, loop: Any) -> None:
         loop[_ERROR + n] += octaves if ratio < c.infinity else ratio
         loop[_PRODUCT + n] *= mantissa
         loop[_WORST + n] = _most(ratio, loop[_WORST + n])
-        loop[_HIGH + n], loop[_LOW + n] = -c.infinity, c.infinity
 
 
 @compiled
@@ -459,15 +466,19 @@ def run_blocks(
             for i in range(k):
                 b = np.uint64(i) * _SPAN
                 if moved or noisy:
-                    _drive(many, task, loop, b, law)
-                _smooth(many, c, task, loop, b)
+                    _take(many, c, task, loop, b, law)
+                else:
+                    _take_again(many, c, task, loop, b)
             if floor_mode == AFFINE:
                 _affine(many, c, task, loop, k)
             elif floor_mode != RENORMALISE:
                 _project(many, c, task, loop, k, floor_mode == CLAMP_STATE)
             for i in range(k):
                 b = np.uint64(i) * _SPAN
-                _weigh(many, task, loop, b)
+                if i == 0:
+                    _begin(many, task, loop)
+                else:
+                    _weigh(many, task, loop, b)
                 if feedback:
                     _tell(many, c, task, loop, b)
             _account(many, c, loop)

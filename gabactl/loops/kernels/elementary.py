@@ -140,22 +140,22 @@ def exp(x: float) -> float:
     t = fma(x, LOG2E, SHIFTER)
     n = t - SHIFTER
     r = fma(n, -LN2_LOW, fma(n, -LN2_HIGH, x))
-    p = EXP[0]
-    p = fma(p, r, EXP[1])
-    p = fma(p, r, EXP[2])
-    p = fma(p, r, EXP[3])
-    p = fma(p, r, EXP[4])
-    p = fma(p, r, EXP[5])
-    p = fma(p, r, EXP[6])
-    p = fma(p, r, EXP[7])
-    p = fma(p, r, EXP[8])
-    p = fma(p, r, EXP[9])
     # Near 1, and below it where n is 1024: n goes straight into its exponent.
-    y = as_float(_bits(fma(r * r, p, r) + 1.0) + (_bits(t) << 52))
+    y = as_float(_bits(fma(r * r, _exp_series(r), r) + 1.0) + (_bits(t) << 52))
     if x < EXP_RANGE[0]:
         y = 0.0
     # Too large, or not a number, whose bits are of no use.
     return y if x <= EXP_RANGE[1] else x + _INF
+
+
+@inlined
+def _exp_series(r: float) -> float:
+    """(e^r - 1 - r)/r^2 in pairs of terms, so that no term waits long for another."""
+    r2 = r * r
+    r4 = r2 * r2
+    low = fma(fma(r, EXP[6], EXP[7]), r2, fma(r, EXP[8], EXP[9]))
+    high = fma(fma(r, EXP[2], EXP[3]), r2, fma(r, EXP[4], EXP[5]))
+    return fma(fma(fma(r, EXP[0], EXP[1]), r4, high), r4, low)
 
 
 @inlined
@@ -165,6 +165,14 @@ def _reduced(x: float) -> tuple[float, float, float]:
     k = (bits - SQRT_HALF_BITS) >> 52
     f = as_float(bits - (k << 52)) - 1.0
     return as_float(k + SHIFTER_BITS) - SHIFTER, f, f / (f + 2.0)
+
+
+@inlined
+def _log_series(z: float) -> float:
+    """(2 atanh(s)/s - 2)/z with z = s^2, likewise."""
+    z2 = z * z
+    low = fma(fma(z, LOG[3], LOG[4]), z2, fma(z, LOG[5], LOG[6]))
+    return fma(fma(LOG[0], z2, fma(z, LOG[1], LOG[2])), z2 * z2, low)
 
 
 @inlined
@@ -179,19 +187,17 @@ def log(x: float) -> float:
     >>> round(log(10.0), 14)
     2.30258509299405
     """
+    return _log(x) if x < _INF else x
+
+
+@inlined
+def _log(x: float) -> float:
     n, f, s = _reduced(x)
     z = s * s
-    p = LOG[0]
-    p = fma(p, z, LOG[1])
-    p = fma(p, z, LOG[2])
-    p = fma(p, z, LOG[3])
-    p = fma(p, z, LOG[4])
-    p = fma(p, z, LOG[5])
-    p = fma(p, z, LOG[6])
+    p = _log_series(z)
     # log(1+f) = f - s (f - z p): f carries the leading digits exactly.
     tail = fma(n, LN2_LOW, -s * fma(-z, p, f))
-    y = fma(n, LN2_HIGH, f) + tail
-    return y if x < _INF else x
+    return fma(n, LN2_HIGH, f) + tail
 
 
 @compiled
@@ -208,13 +214,8 @@ def quick_exp(x: float) -> float:
     t = fma(x, LOG2E, SHIFTER)
     n = t - SHIFTER
     r = fma(n, -LN2_LOW, fma(n, -LN2_HIGH, x))
-    r2 = r * r
-    r4 = r2 * r2
-    low = fma(fma(r, EXP[6], EXP[7]), r2, fma(r, EXP[8], EXP[9]))
-    high = fma(fma(r, EXP[2], EXP[3]), r2, fma(r, EXP[4], EXP[5]))
-    p = fma(fma(fma(r, EXP[0], EXP[1]), r4, high), r4, low)
     # Near 1, so that 2^n goes straight into its exponent.
-    return as_float(_bits(fma(r2, p, r + 1.0)) + (_bits(t) << 52))
+    return as_float(_bits(fma(r * r, _exp_series(r), r + 1.0)) + (_bits(t) << 52))
 
 
 @compiled
@@ -230,10 +231,7 @@ def quick_log(x: float) -> float:
     """
     n, f, s = _reduced(x)
     z = s * s
-    z2 = z * z
-    low = fma(fma(z, LOG[3], LOG[4]), z2, fma(z, LOG[5], LOG[6]))
-    p = fma(fma(LOG[0], z2, fma(z, LOG[1], LOG[2])), z2 * z2, low)
-    return fma(-s, fma(-z, p, f), fma(n, LN2, f))
+    return fma(-s, fma(-z, _log_series(z), f), fma(n, LN2, f))
 
 
 @inlined
@@ -270,6 +268,11 @@ def log32(x: Any) -> Any:
     >>> float(log32(np.float32(1.0)))
     0.0
     """
+    return _log32(x) if x < np.float32(_INF) else x
+
+
+@inlined
+def _log32(x: Any) -> Any:
     bits = _bits32(x)
     k = np.int32(np.int32(bits - np.int32(SQRT_HALF_BITS_32)) >> np.int32(23))
     f = _float32(np.int32(bits - np.int32(k << np.int32(23)))) - np.float32(1.0)
@@ -280,8 +283,7 @@ def log32(x: Any) -> Any:
     p = fma(p, z, LOG_32[1])
     p = fma(p, z, LOG_32[2])
     tail = fma(n, np.float32(LN2_LOW_32), -s * fma(-z, p, f))
-    y = fma(n, np.float32(LN2_HIGH_32), f) + tail
-    return y if x < np.float32(_INF) else x
+    return fma(n, np.float32(LN2_HIGH_32), f) + tail
 
 
 @inlined
@@ -325,7 +327,7 @@ def exp_of_type(x: Any) -> Any:
 
 
 def log_of_type(x: Any) -> Any:
-    """:func:`log` or :func:`log32`, in compiled code, by the type of ``x``."""
+    """:func:`log` or :func:`log32` of a finite number, in compiled code, by the type of ``x``."""
     return np.log(x)
 
 
@@ -348,8 +350,8 @@ def _exp_of_type(x: Any) -> Any:
 @overload(log_of_type, **_INLINE)
 def _log_of_type(x: Any) -> Any:
     if x == types.float32:
-        return lambda x: log32(x)
-    return lambda x: log(x)
+        return lambda x: _log32(x)
+    return lambda x: _log(x)
 
 
 @inlined

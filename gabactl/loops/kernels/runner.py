@@ -257,9 +257,9 @@ class Runner:
 def _initial(name: str, n_tasks: int) -> float:
     """What a row holds before the first step."""
     name = name.split()[0]
-    if name in ("smallest", "window_smallest", "least", "bottom", "low"):
+    if name in ("smallest", "window_smallest"):
         return math.inf
-    if name in ("largest", "window_largest", "top", "high"):
+    if name in ("largest", "window_largest"):
         return -math.inf
     return {
         "ema": 1.0 / n_tasks,
