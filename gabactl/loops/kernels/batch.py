@@ -56,7 +56,7 @@ LOOP_ROWS = (
 
 #: Rows of a task.
 TASK_ROWS = (
-    *("ema", "lag", "level", "clean", "norm", "draw", "drive", "value", "told"),
+    *("ema", "lag", "level", "clean", "norm", "draw", "drive", "value", "state"),
     *("weight_above", "weight_below"),
 )
 
@@ -96,7 +96,7 @@ _ABOVE, _BELOW, _SATURATED, _SMALLEST, _LARGEST, _EARLY, _LATE = _rows(LOOP_ROWS
 _START, _SUM, _SQUARE, _ERROR, _PRODUCT, _WORST, _SPREAD = _rows(LOOP_ROWS)[16:23]
 _LAST_WEIGHTS, _LAST_SPREAD, _NORMS, _DUE, _SCALE, _TOTAL, _LEAST = _rows(LOOP_ROWS)[23:30]
 _BOTTOM, _TOP, _HIGH, _LOW, _MEAN, _W_SMALLEST, _W_LARGEST = _rows(LOOP_ROWS)[30:]
-_EMA, _LAG, _LEVEL, _CLEAN, _NORM, _DRAW, _DRIVE, _VALUE, _TOLD = _rows(TASK_ROWS)[:9]
+_EMA, _LAG, _LEVEL, _CLEAN, _NORM, _DRAW, _DRIVE, _VALUE, _STATE = _rows(TASK_ROWS)[:9]
 _W_ABOVE, _W_BELOW = _rows(TASK_ROWS)[9:]
 #: From one task to the next.
 _SPAN = np.uint64(len(TASK_ROWS) * _STRIDE)
@@ -140,7 +140,8 @@ def _draw(many: Any, task: Any, words: Any, numbers: Any, k: int, t: int, key: A
 def _sense(many: Any, task: Any, loop: Any, b: Any, d: Any) -> None:
     """Plant and sensor of one task: log norm, norm, reading, sum of the readings."""
     for n in range(many):
-        x = fma(-loop[_RHO + n], task[b + _LAG + n], loop[_AMPLITUDE + n] * d)
+        lag = task[b + _LAG + n] - loop[_MEAN + n]
+        x = fma(-loop[_RHO + n], lag, loop[_AMPLITUDE + n] * d)
         g = exp_of_type(x)
         task[b + _LEVEL + n], task[b + _CLEAN + n], task[b + _NORM + n] = x, g, g
         loop[_NORMS + n] += g
@@ -148,7 +149,7 @@ def _sense(many: Any, task: Any, loop: Any, b: Any, d: Any) -> None:
 
 @compiled
 def _disturb(many: Any, task: Any, loop: Any, b: Any) -> None:
-    """The reading of one task with noise."""
+    """The reading of one task with noise, sum of the readings."""
     for n in range(many):
         g = exp_of_type(fma(loop[_NOISE + n], task[b + _DRAW + n], task[b + _LEVEL + n]))
         task[b + _NORM + n] = g
@@ -267,12 +268,13 @@ def _begin(many: Any, task: Any, loop: Any) -> None:
 
 
 @compiled
-def _tell(many: Any, c: Any, task: Any, loop: Any, b: Any) -> None:
-    """The log weight of one task, for the plant, and the sum of them."""
+def _answer(many: Any, c: Any, task: Any, loop: Any, b: Any) -> None:
+    """The plant takes the log weight of one task; how it answers is centred when it is used."""
     for n in range(many):
-        u = log_of_type(_most(task[b + _VALUE + n], c.tiny))
-        task[b + _TOLD + n] = u
-        loop[_MEAN + n] += u
+        a, u = loop[_A + n], log_of_type(_most(task[b + _VALUE + n], c.tiny))
+        x = fma(a, task[b + _STATE + n], (c.one - a) * u)
+        task[b + _STATE + n], task[b + _LAG + n] = x, x
+        loop[_MEAN + n] += x * c.uniform
 
 
 @compiled
@@ -306,14 +308,6 @@ def _wait(many: Any, rows: Any, row: Any, queue: Any, q: Any) -> None:
     """A row goes into the queue, and what has waited long enough comes out."""
     for n in range(many):
         rows[row + n], queue[q + n] = queue[q + n], rows[row + n]
-
-
-@compiled
-def _answer(many: Any, c: Any, task: Any, loop: Any, b: Any) -> None:
-    """The plant takes the centred log weight of one task."""
-    for n in range(many):
-        a, u = loop[_A + n], task[b + _TOLD + n] - loop[_MEAN + n] * c.uniform
-        task[b + _LAG + n] = fma(a, task[b + _LAG + n], (c.one - a) * u)
 
 
 @compiled
@@ -385,8 +379,8 @@ def run_blocks(
         Disturbance, multiplied by each loop's amplitude.
     fresh : array of bool, shape (steps,)
         Where it differs from the step before, or what the sensor loses does.
-    lost : array of bool, shape (steps, K)
-        Sensor failures.
+    lost : array of bool, shape (steps,)
+        Steps without a reading of some task: they have no sum.
     codes : tuple (law, floor_mode, guard)
         Common to all loops.
     kind : tuple of bool (feedback, noisy, settling)
@@ -410,7 +404,6 @@ def run_blocks(
     (steps, k), loops = log_norms.shape, settings.shape[1]
     law, floor_mode, guard = codes
     feedback, noisy, settling = kind
-    nan = c.infinity - c.infinity
     key = (seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF)
     size = _BYTES // settings.itemsize
     many = np.uint64(size)
@@ -455,10 +448,8 @@ def run_blocks(
                     _fill(many, loop, _NORMS, total)
                     for i in range(k):
                         _disturb(many, task, loop, np.uint64(i) * _SPAN)
-                for i in range(k):
-                    if lost[t, i]:
-                        _fill(many, task, np.uint64(i) * _SPAN + _NORM, nan)
-                        _fill(many, loop, _NORMS, nan)
+                if lost[t]:
+                    _fill(many, loop, _NORMS, c.infinity - c.infinity)
                 if law == INVERSE:
                     _reciprocals(many, c, task, loop, k)
             if moved or noisy or now <= steady:
@@ -473,6 +464,7 @@ def run_blocks(
                 _affine(many, c, task, loop, k)
             elif floor_mode != RENORMALISE:
                 _project(many, c, task, loop, k, floor_mode == CLAMP_STATE)
+            _fill(many, loop, _MEAN, c.zero)
             for i in range(k):
                 b = np.uint64(i) * _SPAN
                 if i == 0:
@@ -480,19 +472,15 @@ def run_blocks(
                 else:
                     _weigh(many, task, loop, b)
                 if feedback:
-                    _tell(many, c, task, loop, b)
+                    _answer(many, c, task, loop, b)
             _account(many, c, loop)
-            if feedback:
-                if delay:
-                    q = np.uint64(slot * (k + 1) * _STRIDE)
-                    _wait(many, loop, _MEAN, queue, q)
-                    for i in range(k):
-                        q += np.uint64(_STRIDE)
-                        _wait(many, task, np.uint64(i) * _SPAN + _TOLD, queue, q)
-                    slot = (slot + 1) % delay
+            if feedback and delay:
+                q = np.uint64(slot * (k + 1) * _STRIDE)
+                _wait(many, loop, _MEAN, queue, q)
                 for i in range(k):
-                    _answer(many, c, task, loop, np.uint64(i) * _SPAN)
-                _fill(many, loop, _MEAN, c.zero)
+                    q += np.uint64(_STRIDE)
+                    _wait(many, task, np.uint64(i) * _SPAN + _LAG, queue, q)
+                slot = (slot + 1) % delay
             if t % _SHARING == _SHARING - 1:
                 _fold(many, loop)
             if t >= late:

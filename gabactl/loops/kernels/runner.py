@@ -205,7 +205,7 @@ class Runner:
         run_blocks(
             logs,
             fresh,
-            np.ascontiguousarray(lost),
+            gone,
             self._codes,
             (feedback, noisy, goals is not None),
             self._delay,
