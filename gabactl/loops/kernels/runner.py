@@ -199,8 +199,9 @@ class Runner:
         wanted += [] if goals else [f"value {i}" for i in range(k)]
         out = np.empty((len(wanted), loops), dtype=self._dtype)
         logs = np.ascontiguousarray(log_norms, self._dtype)
-        gone = lost.any(axis=1)
-        fresh = gone | np.append(True, (logs[1:] != logs[:-1]).any(axis=1))
+        gone = np.asarray(lost.any(axis=1))
+        fresh: NDArray[np.bool_] = np.ones(steps, dtype=bool)
+        fresh[1:] = (logs[1:] != logs[:-1]).any(axis=1) | gone[1:]
         fresh[1:] |= gone[:-1]
         run_blocks(
             logs,
