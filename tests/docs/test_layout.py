@@ -54,7 +54,8 @@ def test_no_module_is_longer_than_it_can_be_read() -> None:
     """550 lines of code, what documents it not counted: half of some modules is docstrings."""
     for folder in ("gabactl", "proofs", "simulations", "benchmarks", "tests", "docs"):
         for file in (ROOT / folder).rglob("*.py"):
-            if {"_build", "auto_examples", "generated", "cases"} & set(file.parts):
+            inside = set(file.relative_to(ROOT).parts)
+            if {"_build", "auto_examples", "generated", "cases"} & inside:
                 continue
             text = file.read_text(encoding="utf-8")
             if text.count("\n") <= 550:
