@@ -19,12 +19,12 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
-from gabactl.batch import run_batch
+from gabactl.loops.batch import run_batch
+from gabactl.loops.profiles import constant
 from gabactl.nn import GABALoss, GradNormLoss, get_shared_params
 from gabactl.nn.models import CnnBiLstmAttention
 from gabactl.nn.sensors import EventSensor, LastLayerSensor, RepresentationSensor
 from gabactl.nn.sensors.norms import fused_norm_of, norm_of
-from gabactl.profiles import constant
 
 
 def problem(device, batch=256, seed=0):

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from gabactl.controller import Controller
-from gabactl.fuzz.lanes import LaneSearch, survey
-from gabactl.fuzz.properties import Bounds
-from gabactl.fuzz.strategies import cases
-from gabactl.spec import GabaSpec
+from gabactl.fuzzing.lanes import LaneSearch, survey
+from gabactl.fuzzing.properties import Bounds
+from gabactl.fuzzing.strategies import cases
+from gabactl.law.controller import Controller
+from gabactl.law.spec import GabaSpec
 
 SPEC = GabaSpec.published(warmup=0)
 BOUND = Bounds(1 / 21, 20 / 21)

@@ -40,7 +40,7 @@ DRAWS = 399
 
 def batch(plant: tuple[float, float, int], steps: int, runs: int, seed: int) -> list[list[float]]:
     """Estimates and intervals of a batch of runs: rho, low, high, a covered, delay covered, p."""
-    from gabactl.identify import Profile, fit_output_error, simulate_excited
+    from gabactl.identification import Profile, fit_output_error, simulate_excited
 
     rho, a, delay = plant
     records = simulate_excited(rho, a, delay, steps=steps, runs=runs, seed=seed)

@@ -22,7 +22,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from gabactl.files import write_text
+from gabactl.base.files import write_text
 from gabactl.traces import MOST_STEPS
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -17,7 +17,7 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.extending import intrinsic
 
-from gabactl._kernels.vectors import Lanes, Vector, use_wide_vectors
+from gabactl.loops.kernels.vectors import Lanes, Vector, use_wide_vectors
 
 #: Vectors at work at the same time: enough that none waits for itself.
 _CHAINS = 10

@@ -40,15 +40,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from machine import best, measure
 
-from gabactl._kernels.cost import operations
-from gabactl._kernels.rows import row_names
-from gabactl.batch import run_batch
-from gabactl.controller import Controller
-from gabactl.files import write_text
+from gabactl.base.files import write_text
+from gabactl.law.controller import Controller
+from gabactl.law.spec import GabaSpec
+from gabactl.loops.batch import run_batch
+from gabactl.loops.kernels.cost import operations
+from gabactl.loops.kernels.rows import row_names
+from gabactl.loops.profiles import Profile, constant, levels
+from gabactl.loops.simulate import CompiledLoop
 from gabactl.plants import LogRatio
-from gabactl.profiles import Profile, constant, levels
-from gabactl.simulate import CompiledLoop
-from gabactl.spec import GabaSpec
 
 SPEC = GabaSpec(warmup=0)
 PLANT = LogRatio(rho=0.5, a=0.9)

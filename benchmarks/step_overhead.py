@@ -27,7 +27,7 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from gabactl.files import write_text
+from gabactl.base.files import write_text
 from gabactl.nn import FixedLoss, GABALoss, GradNormLoss, get_shared_params
 from gabactl.nn.models import CnnBiLstmAttention
 from gabactl.nn.peers import peer_loss

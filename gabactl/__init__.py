@@ -22,17 +22,17 @@ __version__ = "0.1.0"
 
 #: Public names and the module each is loaded from, on first use.
 _LAZY = {
-    "Controller": "gabactl.controller",
-    "GabaSpec": "gabactl.spec",
-    "InputError": "gabactl.errors",
+    "Controller": "gabactl.law.controller",
+    "GabaSpec": "gabactl.law.spec",
+    "InputError": "gabactl.base.errors",
 }
 
 __all__ = ["Controller", "GabaSpec", "InputError", "__version__"]
 
 if TYPE_CHECKING:
-    from gabactl.controller import Controller
-    from gabactl.errors import InputError
-    from gabactl.spec import GabaSpec
+    from gabactl.base.errors import InputError
+    from gabactl.law.controller import Controller
+    from gabactl.law.spec import GabaSpec
 
 
 def __getattr__(name: str) -> Any:

@@ -9,11 +9,11 @@ import numpy as np
 import sympy as sp
 import z3
 
-from gabactl.controller import Controller, smooth
-from gabactl.prove import Outcome, main, replay, smt, theorem
-from gabactl.prove.rounding import enclose
-from gabactl.prove.symbolic import Derivation, sum_over
-from gabactl.spec import GabaSpec
+from gabactl.law.controller import Controller, smooth
+from gabactl.law.spec import GabaSpec
+from gabactl.proving import Outcome, main, replay, smt, theorem
+from gabactl.proving.rounding import enclose
+from gabactl.proving.symbolic import Derivation, sum_over
 
 INDEX, K = sp.symbols("i K", integer=True, positive=True)
 N = sp.Symbol("n", integer=True, nonnegative=True)

@@ -1,7 +1,7 @@
 """The counterexamples of the other families, in every implementation."""
 
-from gabactl.prove import Outcome, main, theorem, theorems
-from gabactl.prove.symbolic import Derivation
+from gabactl.proving import Outcome, main, theorem, theorems
+from gabactl.proving.symbolic import Derivation
 
 #: Theorems refuted by readings that can be fed to a controller.
 REFUTED = ("C09", "C13", "C14", "C15", "C21")
@@ -13,7 +13,7 @@ REFUTED = ("C09", "C13", "C14", "C15", "C21")
     "Controller and, where torch is installed, in GABALoss.",
     given=["each is run anew in each implementation"],
     method="exact",
-    source="gabactl.controller, gabactl.nn",
+    source="gabactl.law.controller, gabactl.nn",
     budget=240.0,
     mutants={
         "C13 with the floor project": {"changes": {"C13": {"floor_mode": "project"}}},

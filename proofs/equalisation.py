@@ -5,11 +5,11 @@ from fractions import Fraction
 import numpy as np
 import sympy as sp
 
-from gabactl.controller import raw_weights, saturate
-from gabactl.prove import main, smt, theorem
-from gabactl.prove.replay import confirm
-from gabactl.prove.symbolic import Derivation, sum_over
-from gabactl.spec import GabaSpec
+from gabactl.law.controller import raw_weights, saturate
+from gabactl.law.spec import GabaSpec
+from gabactl.proving import main, smt, theorem
+from gabactl.proving.replay import confirm
+from gabactl.proving.symbolic import Derivation, sum_over
 
 G1, G2 = sp.symbols("g_1 g_2", positive=True)
 

@@ -9,11 +9,11 @@ from fractions import Fraction
 import numpy as np
 import z3
 
-from gabactl.controller import Controller
-from gabactl.prove import main, smt, theorem
-from gabactl.prove.rounding import UNIT_ROUNDOFF, enclose, monotone, ulp
-from gabactl.prove.symbolic import Derivation
-from gabactl.spec import GabaSpec
+from gabactl.law.controller import Controller
+from gabactl.law.spec import GabaSpec
+from gabactl.proving import main, smt, theorem
+from gabactl.proving.rounding import UNIT_ROUNDOFF, enclose, monotone, ulp
+from gabactl.proving.symbolic import Derivation
 
 #: Bound on what underflow adds to one step.
 UNDERFLOW = {"float32": Fraction(1, 2**140), "float64": Fraction(1, 2**1000)}

@@ -11,10 +11,10 @@ from fractions import Fraction
 import numpy as np
 import z3
 
-from gabactl.controller import saturate
-from gabactl.prove import Outcome, main, replay, smt, theorem
-from gabactl.prove.symbolic import Derivation
-from gabactl.spec import GabaSpec
+from gabactl.law.controller import saturate
+from gabactl.law.spec import GabaSpec
+from gabactl.proving import Outcome, main, replay, smt, theorem
+from gabactl.proving.symbolic import Derivation
 
 SOURCE = "derivation; the promise [m, 1-m] is GABA textbook, section 17.2"
 FORMULAS = {
@@ -449,7 +449,7 @@ def lower_bound_fails_for_every_k(project=False):
     "and the nearest point of {w >= m, sum w = 1}.",
     given=["K = 2..5", "all averages on the simplex with denominator 12", "m = 1/(2K), 1/20"],
     method="exact",
-    source="gabactl.controller",
+    source="gabactl.law.controller",
     mutants={
         "floor lifted by 1/100": {"lift": Fraction(1, 100)},
         "no renormalisation": {"renormalise": False},

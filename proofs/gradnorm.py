@@ -10,9 +10,9 @@ import numpy as np
 import sympy as sp
 import z3
 
-from gabactl.controller import raw_weights
-from gabactl.prove import main, smt, theorem
-from gabactl.prove.symbolic import Derivation
+from gabactl.law.controller import raw_weights
+from gabactl.proving import main, smt, theorem
+from gabactl.proving.symbolic import Derivation
 
 SOURCE = "Chen et al., GradNorm (2018); GABA textbook, chapter 19"
 #: Gradient norms of the 480-parameter toy, as printed there.
@@ -66,7 +66,7 @@ def gradnorm_and_three_tasks(law="complement"):
     mutants={"alpha = 1": {"alpha": 1}},
 )
 def gradnorm_rests_at_inverse(alpha=0):
-    from gabactl.prove.symbolic import sum_over
+    from gabactl.proving.symbolic import sum_over
 
     i, k = sp.symbols("i K", integer=True, positive=True)
     c, h, g_i, r_i = sp.symbols("c H g_i r_i", positive=True)

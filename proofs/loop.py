@@ -10,10 +10,10 @@ from fractions import Fraction
 import sympy as sp
 import z3
 
-from gabactl.prove import Outcome, certificate, main, replay, smt, theorem
-from gabactl.prove.rounding import enclose
-from gabactl.prove.symbolic import Derivation
-from gabactl.spec import GabaSpec
+from gabactl.law.spec import GabaSpec
+from gabactl.proving import Outcome, certificate, main, replay, smt, theorem
+from gabactl.proving.rounding import enclose
+from gabactl.proving.symbolic import Derivation
 
 A, B, Z = sp.symbols("a beta z")
 RHO = sp.Symbol("rho", real=True)

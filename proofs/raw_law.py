@@ -8,9 +8,9 @@ from fractions import Fraction
 import numpy as np
 import sympy as sp
 
-from gabactl.controller import error, raw_weights, saturate, share, smooth
-from gabactl.prove import main, smt, theorem
-from gabactl.prove.symbolic import Derivation, sum_over
+from gabactl.law.controller import error, raw_weights, saturate, share, smooth
+from gabactl.proving import main, smt, theorem
+from gabactl.proving.symbolic import Derivation, sum_over
 
 LAW = "GABA textbook, sections 17.2 and 17.4"
 INDEX, K = sp.symbols("i K", integer=True, positive=True)
@@ -203,7 +203,7 @@ def law_is_a_p_controller(gain=lambda k: 1 / (k - 1)):
     "LINK-law",
     "The shipped stage functions compute these formulas, for all positive g at K = 2..6.",
     given=["g_i > 0", "inverse law: g sorted, which C03 allows"],
-    source="gabactl.controller",
+    source="gabactl.law.controller",
     mutants={
         "K in place of K - 1": {"law": over_k},
         "swapped sign": {"law": swapped},

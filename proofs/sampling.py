@@ -5,10 +5,10 @@ from fractions import Fraction
 import numpy as np
 import sympy as sp
 
-from gabactl.controller import Controller, smooth
-from gabactl.prove import main, theorem
-from gabactl.prove.symbolic import Derivation
-from gabactl.spec import GabaSpec
+from gabactl.law.controller import Controller, smooth
+from gabactl.law.spec import GabaSpec
+from gabactl.proving import main, theorem
+from gabactl.proving.symbolic import Derivation
 
 BETA = sp.Symbol("beta", positive=True)
 N, J = sp.symbols("N j", integer=True, positive=True)

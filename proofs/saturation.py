@@ -8,10 +8,10 @@ from fractions import Fraction
 import sympy as sp
 import z3
 
-from gabactl.prove import main, replay, smt, theorem
-from gabactl.prove.rounding import enclose
-from gabactl.prove.symbolic import Derivation
-from gabactl.spec import GabaSpec
+from gabactl.law.spec import GabaSpec
+from gabactl.proving import main, replay, smt, theorem
+from gabactl.proving.rounding import enclose
+from gabactl.proving.symbolic import Derivation
 
 M = Fraction(1, 20)
 BETA = Fraction(99, 100)

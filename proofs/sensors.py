@@ -7,11 +7,11 @@ from fractions import Fraction
 import numpy as np
 import z3
 
-from gabactl.controller import Controller, raw_weights, usable
-from gabactl.prove import Outcome, main, replay, smt, theorem
-from gabactl.prove.rounding import UNIT_ROUNDOFF, monotone
-from gabactl.prove.symbolic import Derivation
-from gabactl.spec import GabaSpec
+from gabactl.law.controller import Controller, raw_weights, usable
+from gabactl.law.spec import GabaSpec
+from gabactl.proving import Outcome, main, replay, smt, theorem
+from gabactl.proving.rounding import UNIT_ROUNDOFF, monotone
+from gabactl.proving.symbolic import Derivation
 
 #: Floats at the edges: zero, the smallest and largest, the published 1e-12, and no numbers.
 EDGES = (0.0, 5e-324, 1e-300, 1e-12, 1.0, 1e154, 1e300, 1.7e308, math.inf, math.nan)
@@ -155,7 +155,7 @@ def held_average_is_finite(stale=False, least=0):
     "(inverse law: and no zero), and then the raw weights are finite and in [0, 1].",
     given=["all readings of edge values, K = 2, 3"],
     method="exact",
-    source="gabactl.controller",
+    source="gabactl.law.controller",
     mutants={"guard none": {"guard": "none"}},
 )
 def guard_lets_through(guard="hold"):

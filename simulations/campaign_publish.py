@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gabactl.campaign import CampaignResults, collect_results, save_results
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
+from gabactl.nn.campaigns import CampaignResults, collect_results, save_results
 from gabactl.traces import Trace, read_trace, write_parquet
 
 DONE = ("finished", "stopped early", "diverged")

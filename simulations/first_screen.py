@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from gabactl import plots
-from gabactl.replay import replay_trace
-from gabactl.saturation import saturation
-from gabactl.spec import GabaSpec
+from gabactl.base import plots
+from gabactl.law.spec import GabaSpec
+from gabactl.runs.replay import replay_trace
+from gabactl.runs.saturation import saturation
 from gabactl.traces import load_bundled
 
 OUTPUT = Path(__file__).resolve().parent.parent / "docs" / "_static" / "first-screen.svg"

@@ -12,9 +12,9 @@ import json
 import os
 from pathlib import Path
 
-from gabactl.fuzz import fuzz
-from gabactl.results import to_jsonable
-from gabactl.spec import GabaSpec
+from gabactl.base.results import to_jsonable
+from gabactl.fuzzing import fuzz
+from gabactl.law.spec import GabaSpec
 
 RESULTS = Path(__file__).resolve().parent / "results" / "fuzz_billion_steps.json"
 

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from gabactl.controller import Controller, raw_weights, saturate, smooth, usable
-from gabactl.fuzz import PROPERTIES, FuzzResult, Target, fuzz
-from gabactl.fuzz.targets import controller_target, step_function
-from gabactl.spec import GabaSpec
+from gabactl.fuzzing import PROPERTIES, FuzzResult, Target, fuzz
+from gabactl.fuzzing.targets import controller_target, step_function
+from gabactl.law.controller import Controller, raw_weights, saturate, smooth, usable
+from gabactl.law.spec import GabaSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 

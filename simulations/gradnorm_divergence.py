@@ -25,7 +25,7 @@ import torch
 from torch import nn
 
 import gabactl
-from gabactl.files import write_text
+from gabactl.base.files import write_text
 from gabactl.nn import FixedLoss, GABALoss, GradNormLoss, get_shared_params
 
 _STEPS = 1000

@@ -28,7 +28,7 @@ from faults import matrix  # noqa: E402
 from hostile import child, guided, watch  # noqa: E402
 from hostile.readers import READERS  # noqa: E402
 
-from gabactl.files import write_text  # noqa: E402
+from gabactl.base.files import write_text  # noqa: E402
 
 _CHUNK = 25_000
 

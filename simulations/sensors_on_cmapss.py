@@ -25,8 +25,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from gabactl.base.files import write_text
 from gabactl.cmapss import load
-from gabactl.files import write_text
 from gabactl.nn import GABALoss, calibrate, get_shared_params
 from gabactl.nn.models import build_model
 from gabactl.nn.sensors import EventSensor, LastLayerSensor, RepresentationSensor, Sensor

@@ -20,25 +20,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from what_we_found_pictures import PICTURES, PUBLISHED, USUAL
-
-from gabactl import plots
-from gabactl.claims import check
-from gabactl.claims.campaign import (
+from campaign_claims import (
     METRICS,
     CampaignFigures,
     campaign_records,
     read_campaign,
 )
-from gabactl.files import write_text
-from gabactl.identify import identify_paired
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from run_statistics import PairedDifference
+from what_we_found_pictures import PICTURES, PUBLISHED, USUAL
+
+from gabactl.base import plots
+from gabactl.base.files import write_text
+from gabactl.base.results import to_jsonable
+from gabactl.claims import check
+from gabactl.identification import identify_paired
 from gabactl.plants import LogRatio
-from gabactl.prediction import Prediction, predict
-from gabactl.results import to_jsonable
-from gabactl.statistics import PairedDifference
 from gabactl.traces import load_bundled
-from gabactl.validate import validate
+from gabactl.validation.check import validate
+from gabactl.validation.prediction import Prediction, predict
 
 ROOT = Path(__file__).resolve().parent.parent
 ANSWERS = (

@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 import numpy as np
+from campaign_claims import CampaignFigures, applied_weights
 from matplotlib.figure import Figure
 
-from gabactl import plots
-from gabactl.claims.campaign import CampaignFigures, applied_weights
+from gabactl.base import plots
 
 __all__ = ["PICTURES", "PUBLISHED", "USUAL"]
 

@@ -10,8 +10,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from gabactl import GabaSpec
-from gabactl.profiles import levels, published_disturbance, ramp
-from gabactl.simulate import simulate
+from gabactl.loops.profiles import levels, published_disturbance, ramp
+from gabactl.loops.simulate import simulate
 
 # %%
 # The published setting

@@ -3,33 +3,34 @@ Every kind of picture
 =====================
 
 Each result object has ``plot(ax=None)``: it draws on your axes, or on new ones, and returns them.
-``gabactl.plots.style(dark=True)`` around it is for dark pages; ``gabactl.plots.save`` writes SVG
+``gabactl.base.plots.style(dark=True)`` around it is for dark pages; ``gabactl.base.plots.save`` writes SVG
 and PDF. A result that is words and figures draws its table.
 """
 
 import matplotlib.pyplot as plt
 
-from gabactl import GabaSpec, plots
-from gabactl.authority import authority, weight_bounds
-from gabactl.compare import compare
-from gabactl.filter import filter_facts
-from gabactl.frequency import frequency_response, root_locus
-from gabactl.fuzz import fuzz_bounds
-from gabactl.linear import open_loop
-from gabactl.margins import margins
-from gabactl.noise import noise_report
-from gabactl.nonlinear import equilibria, region_of_attraction
+from gabactl import GabaSpec
+from gabactl.base import plots
+from gabactl.control.frequency import frequency_response, root_locus
+from gabactl.control.linear import open_loop
+from gabactl.control.margins import margins
+from gabactl.control.noise import noise_report
+from gabactl.control.nonlinear import equilibria, region_of_attraction
+from gabactl.control.responses import step_response
+from gabactl.control.sampling import sampling_trade
+from gabactl.fuzzing import fuzz_bounds
+from gabactl.law.authority import authority, weight_bounds
+from gabactl.law.filter import filter_facts
+from gabactl.loops.compare import compare
+from gabactl.loops.profiles import levels, published_disturbance
+from gabactl.loops.simulate import simulate
 from gabactl.plants import LogRatio
-from gabactl.profiles import levels, published_disturbance
-from gabactl.responses import step_response
-from gabactl.sampling import sampling_trade
-from gabactl.saturation import saturation
-from gabactl.simulate import simulate
+from gabactl.runs.saturation import saturation
+from gabactl.runs.units import unit_advice
+from gabactl.synthesis import Workload, tune
 from gabactl.traces import load_bundled
 from gabactl.traces.info import trace_info
-from gabactl.tune import Workload, tune
-from gabactl.units import unit_advice
-from gabactl.validate import validate
+from gabactl.validation.check import validate
 
 spec = GabaSpec()
 trace = load_bundled("fd001-gaba")

@@ -10,8 +10,8 @@ import matplotlib.pyplot as plt
 
 from gabactl import GabaSpec
 from gabactl.balancers import GradNorm
-from gabactl.compare import compare
-from gabactl.profiles import levels, published_disturbance
+from gabactl.loops.compare import compare
+from gabactl.loops.profiles import levels, published_disturbance
 
 # %%
 # A mild imbalance

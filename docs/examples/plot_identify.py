@@ -25,8 +25,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 import gabactl
-from gabactl import InputError, plots
-from gabactl.identify import identify, identify_paired, simulate_excited
+from gabactl import InputError
+from gabactl.base import plots
+from gabactl.identification import identify, identify_paired, simulate_excited
 from gabactl.traces import load_bundled
 
 # %%

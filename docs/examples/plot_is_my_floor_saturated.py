@@ -9,8 +9,15 @@ knee at :math:`(1-m)/m` the loop is open: the weights stand still whatever the g
 import matplotlib.pyplot as plt
 import numpy as np
 
-from gabactl import Controller, GabaSpec, plots
-from gabactl.authority import authority, dead_time, required_floor, residual_ratio, weight_bounds
+from gabactl import Controller, GabaSpec
+from gabactl.base import plots
+from gabactl.law.authority import (
+    authority,
+    dead_time,
+    required_floor,
+    residual_ratio,
+    weight_bounds,
+)
 
 # %%
 # The published setting in its own regime

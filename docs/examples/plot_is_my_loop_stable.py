@@ -15,13 +15,14 @@ negative feedback. Never assume it: identify it from your own training.
 import matplotlib.pyplot as plt
 import numpy as np
 
-from gabactl import GabaSpec, plots
-from gabactl.frequency import frequency_response, root_locus
-from gabactl.linear import open_loop
-from gabactl.margins import confirm_witnesses, margins
-from gabactl.nonlinear import equilibria, simulate_log_ratio
+from gabactl import GabaSpec
+from gabactl.base import plots
+from gabactl.control.frequency import frequency_response, root_locus
+from gabactl.control.linear import open_loop
+from gabactl.control.margins import confirm_witnesses, margins
+from gabactl.control.nonlinear import equilibria, simulate_log_ratio
+from gabactl.control.responses import step_response
 from gabactl.plants import LogRatio
-from gabactl.responses import step_response
 
 spec = GabaSpec()
 

@@ -10,12 +10,13 @@ away, at the price of a lag.
 import matplotlib.pyplot as plt
 import numpy as np
 
-from gabactl import Controller, GabaSpec, plots
-from gabactl.filter import filter_facts
-from gabactl.linear import open_loop
-from gabactl.noise import jensen_bias, noise_gain, noise_report
+from gabactl import Controller, GabaSpec
+from gabactl.base import plots
+from gabactl.control.linear import open_loop
+from gabactl.control.noise import jensen_bias, noise_gain, noise_report
+from gabactl.control.sampling import sampling_trade
+from gabactl.law.filter import filter_facts
 from gabactl.plants import LogRatio
-from gabactl.sampling import sampling_trade
 
 # %%
 # The filter alone

@@ -10,9 +10,9 @@ constant factor on the loud loss would do, since that is worth more than any set
 
 import matplotlib.pyplot as plt
 
-from gabactl import plots
+from gabactl.base import plots
+from gabactl.synthesis import Workload, tune, workload_of
 from gabactl.traces import load_bundled
-from gabactl.tune import Workload, tune, workload_of
 
 # %%
 # From a range of ratios

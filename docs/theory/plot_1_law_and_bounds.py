@@ -13,8 +13,8 @@ import matplotlib.pyplot as plt
 import sympy as sp
 
 from gabactl import GabaSpec
-from gabactl.authority import weight_bounds
-from gabactl.controller import raw_weights
+from gabactl.law.authority import weight_bounds
+from gabactl.law.controller import raw_weights
 
 # %%
 # A proportional controller

@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import sympy as sp
 
 from gabactl import GabaSpec
-from gabactl.filter import filter_facts
+from gabactl.law.filter import filter_facts
 
 # %%
 # From the recurrence to the step response

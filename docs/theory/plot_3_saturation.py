@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import sympy as sp
 
 from gabactl import GabaSpec
-from gabactl.authority import authority, dead_time, required_floor, settled_weights
+from gabactl.law.authority import authority, dead_time, required_floor, settled_weights
 
 # %%
 # Without a floor the settled weights undo the imbalance exactly, :math:`u=-y`. With it they cannot

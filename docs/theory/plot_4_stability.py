@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 import sympy as sp
 
 from gabactl import GabaSpec
-from gabactl.linear import open_loop
+from gabactl.control.linear import open_loop
 from gabactl.plants import LogRatio
 
 z, a, b, rho = sp.symbols("z a beta rho", real=True)

@@ -10,8 +10,8 @@ import numpy as np
 import sympy as sp
 
 from gabactl import GabaSpec
-from gabactl.linear import open_loop
-from gabactl.noise import jensen_bias, noise_gain
+from gabactl.control.linear import open_loop
+from gabactl.control.noise import jensen_bias, noise_gain
 from gabactl.plants import LogRatio
 
 # %%

@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import sympy as sp
 
 from gabactl import GabaSpec
-from gabactl.sampling import sampling_trade
+from gabactl.control.sampling import sampling_trade
 
 b, N = sp.symbols("beta N", positive=True)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from gabactl.errors import packages_for
+from gabactl.base.errors import packages_for
 
 __all__ = ["dashboard", "serve"]
 

@@ -8,7 +8,7 @@ import panel as pn
 from gabactl.app.figures import COLOURS, MUTED, Board, plain_powers
 from gabactl.app.session import Session
 from gabactl.app.text import number, pane, paragraph, table
-from gabactl.authority import residual_ratio, saturation_ratio, weight_bounds
+from gabactl.law.authority import residual_ratio, saturation_ratio, weight_bounds
 
 __all__ = ["CrossingTab"]
 

@@ -10,7 +10,7 @@ import panel as pn
 
 from gabactl.app.session import Session, Stages
 from gabactl.app.text import number, pane, paragraph
-from gabactl.authority import residual_ratio, saturation_ratio
+from gabactl.law.authority import residual_ratio, saturation_ratio
 
 __all__ = ["PRESETS", "DiagramTab", "svg"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gabactl.spec import GabaSpec
+from gabactl.law.spec import GabaSpec
 
 __all__ = ["python_source"]
 

@@ -23,7 +23,7 @@ from bokeh.models import (
 from bokeh.plotting import figure as bokeh_figure
 from numpy.typing import ArrayLike, NDArray
 
-from gabactl.plots import PALETTE, thin
+from gabactl.base.plots import PALETTE, thin
 
 __all__ = ["COLOURS", "MUTED", "Board", "Line"]
 

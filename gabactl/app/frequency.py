@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from gabactl.app.figures import COLOURS, MUTED, Board, plain_powers
 from gabactl.app.session import Session
 from gabactl.app.text import pane, paragraph, table
-from gabactl.filter import filter_facts
-from gabactl.frequency import frequency_response
-from gabactl.linear import floor_slope, open_loop
-from gabactl.margins import margins
+from gabactl.control.frequency import frequency_response
+from gabactl.control.linear import floor_slope, open_loop
+from gabactl.control.margins import margins
+from gabactl.law.filter import filter_facts
+from gabactl.law.spec import GabaSpec
 from gabactl.plants import LogRatio
-from gabactl.spec import GabaSpec
 
 __all__ = ["FrequencyTab", "locus_points", "stable_rho"]
 
@@ -59,7 +59,7 @@ def stable_rho(
 
     The loop is linear in rho and stable at rho = 0, so that the range ends where rho L, L that of
     rho = 1, first is -1 somewhere on the unit circle: where L is real, rho = -1/L.
-    :func:`gabactl.margins.stabilising_gains` finds the same for any loop, one at a time.
+    :func:`gabactl.control.margins.stabilising_gains` finds the same for any loop, one at a time.
 
     Parameters
     ----------

@@ -14,9 +14,9 @@ from gabactl.app.session import Session
 from gabactl.app.text import number, pane, paragraph, table
 from gabactl.balancers import GradNorm
 from gabactl.balancers.gradnorm import target_weights
-from gabactl.profiles import Profile, published_disturbance
-from gabactl.replay import replay
-from gabactl.spec import GabaSpec
+from gabactl.law.spec import GabaSpec
+from gabactl.loops.profiles import Profile, published_disturbance
+from gabactl.runs.replay import replay
 
 __all__ = ["GradNormTab", "disturbance"]
 
@@ -172,7 +172,7 @@ class GradNormTab:
 
 
 def _left_over(contributions: np.ndarray) -> np.ndarray:
-    from gabactl.simulate import spread
+    from gabactl.loops.simulate import spread
 
     ratio = np.exp(spread(contributions))
     return np.asarray(np.where(np.isfinite(ratio), ratio, np.nan))

@@ -10,8 +10,8 @@ import panel as pn
 from gabactl.app.figures import COLOURS, MUTED, Board, plain_powers
 from gabactl.app.session import Session
 from gabactl.app.text import number, pane, paragraph, table
-from gabactl.authority import saturation_ratio, weight_bounds
-from gabactl.simulate import spread
+from gabactl.law.authority import saturation_ratio, weight_bounds
+from gabactl.loops.simulate import spread
 
 __all__ = ["LiveTab"]
 

@@ -17,7 +17,7 @@ from gabactl.app.controls import Choice, Control
 from gabactl.app.session import Session
 from gabactl.app.state import GIVEN, TABS, View
 from gabactl.app.text import pane, paragraph
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 from gabactl.traces import Trace, bundled, load_trace
 
 __all__ = ["Dashboard", "dashboard", "template"]

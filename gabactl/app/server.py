@@ -15,7 +15,7 @@ from tornado.web import RequestHandler
 
 from gabactl.app.page import template
 from gabactl.app.state import View
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 from gabactl.traces import Trace
 
 __all__ = ["ADDRESS", "DEFAULT_PORT", "make_server", "serve"]

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gabactl.app.state import GIVEN, SPEC_FIELDS, View
-from gabactl.authority import settled_weights
-from gabactl.controller import error, raw_weights, share
-from gabactl.errors import InputError
-from gabactl.profiles import constant
-from gabactl.replay import Replay, replay_trace
-from gabactl.spec import GabaSpec
+from gabactl.base.errors import InputError
+from gabactl.law.authority import settled_weights
+from gabactl.law.controller import error, raw_weights, share
+from gabactl.law.spec import GabaSpec
+from gabactl.loops.profiles import constant
+from gabactl.runs.replay import Replay, replay_trace
 from gabactl.traces import Trace, load_bundled
 
 __all__ = ["Session", "Stages"]

@@ -12,8 +12,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, get_args
 from urllib.parse import urlencode
 
-from gabactl.errors import InputError
-from gabactl.spec import FloorMode, GabaSpec, Guard, Law
+from gabactl.base.errors import InputError
+from gabactl.law.spec import FloorMode, GabaSpec, Guard, Law
 from gabactl.traces import bundled
 
 __all__ = ["GIVEN", "LIMITS", "SPEC_FIELDS", "TABS", "View"]
@@ -181,7 +181,7 @@ class View:
         >>> View().changed(rho=7.0)
         Traceback (most recent call last):
             ...
-        gabactl.errors.InputError: rho = 7.0 is not a number from -300 to 3
+        gabactl.base.errors.InputError: rho = 7.0 is not a number from -300 to 3
         """
         return replace(self, **{name: _checked(name, value) for name, value in changes.items()})
 

@@ -16,12 +16,12 @@ from gabactl.app.export import python_source
 from gabactl.app.figures import COLOURS, Board
 from gabactl.app.session import Session
 from gabactl.app.text import pane, paragraph, table
-from gabactl.errors import InputError
-from gabactl.results import Result
-from gabactl.saturation import saturation
-from gabactl.spec import GabaSpec
+from gabactl.base.errors import InputError
+from gabactl.base.results import Result
+from gabactl.law.spec import GabaSpec
+from gabactl.runs.saturation import saturation
+from gabactl.runs.units import unit_advice
 from gabactl.traces import Trace, read_trace
-from gabactl.units import unit_advice
 
 __all__ = ["MAX_UPLOAD_MB", "TraceTab", "read_upload"]
 
@@ -271,7 +271,7 @@ class TraceTab:
 
     def identify(self) -> Result:
         """Identify the plant behind the run."""
-        from gabactl.identify import identify
+        from gabactl.identification import identify
 
         self._found = identify(self.session.trace, spec=self.session.spec, draws=_DRAWS)
         result: Result = self._found
@@ -279,7 +279,7 @@ class TraceTab:
 
     def recommend(self) -> Result:
         """Recommend settings for the run; its plant counts if it was identified."""
-        from gabactl.tune import tune, workload_of
+        from gabactl.synthesis import tune, workload_of
 
         trace = self.session.trace
         work = workload_of(

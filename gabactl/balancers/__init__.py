@@ -19,8 +19,8 @@ from gabactl.balancers.gradnorm import GradNorm
 from gabactl.balancers.sqrt_inverse import SqrtInverse
 from gabactl.balancers.uncertainty import Uncertainty
 from gabactl.balancers.user import UserBalancer, load_user
-from gabactl.errors import InputError
-from gabactl.spec import GabaSpec
+from gabactl.base.errors import InputError
+from gabactl.law.spec import GabaSpec
 
 __all__ = [
     "DIRECTION_METHODS",

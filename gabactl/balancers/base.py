@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 
 __all__ = ["Balancer", "number"]
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gabactl.balancers.base import Balancer
-from gabactl.errors import InputError, packages_for
+from gabactl.base.errors import InputError, packages_for
 
 __all__ = ["DIRECTION_METHODS", "Direction"]
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gabactl.balancers.base import Balancer, number
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 
 __all__ = ["Dwa"]
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gabactl.balancers.base import Balancer
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 
 __all__ = ["Fixed"]
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gabactl.balancers.base import Balancer
-from gabactl.controller import Controller
-from gabactl.spec import GabaSpec
+from gabactl.law.controller import Controller
+from gabactl.law.spec import GabaSpec
 
 __all__ = ["Gaba"]
 

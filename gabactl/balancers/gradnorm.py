@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gabactl.balancers.base import Balancer, number
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 
 __all__ = ["GradNorm", "target_weights"]
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gabactl.balancers.base import Balancer
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 
 __all__ = ["UserBalancer", "load_user"]
 

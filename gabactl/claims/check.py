@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gabactl.base.errors import InputError, MissingPackage
+from gabactl.base.results import Result
 from gabactl.claims.evidence import ClaimVerdict, Evidence, Finding
 from gabactl.claims.ledger import Claim, ledger
 from gabactl.claims.records import from_records
-from gabactl.errors import InputError, MissingPackage
-from gabactl.prove.engine import ProofTable, run
-from gabactl.prove.theorem import Outcome
-from gabactl.results import Result
+from gabactl.proving.engine import ProofTable, run
+from gabactl.proving.theorem import Outcome
 
 __all__ = ["ClaimResult", "ClaimTable", "check"]
 

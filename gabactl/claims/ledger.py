@@ -8,8 +8,8 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any, get_args
 
+from gabactl.base.errors import InputError
 from gabactl.claims.evidence import ClaimVerdict
-from gabactl.errors import InputError
 
 __all__ = ["Claim", "Criterion", "Part", "ledger"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
+from gabactl.base.errors import InputError
+from gabactl.base.files import write_text
 from gabactl.claims.check import ClaimTable
-from gabactl.errors import InputError
-from gabactl.files import write_text
 
 __all__ = ["render_page", "write_page"]
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gabactl.claims.evidence import Evidence, Finding, judged
-from gabactl.replay import replay_trace
-from gabactl.spec import GabaSpec
+from gabactl.law.spec import GabaSpec
+from gabactl.runs.replay import replay_trace
 
 __all__ = ["CHECKS"]
 
@@ -225,7 +225,7 @@ def over_subsets() -> Evidence:
 
 def identified_sign() -> Evidence:
     """C22: the sign of the plant, identified from excited twins."""
-    from gabactl.identify import identify_paired
+    from gabactl.identification import identify_paired
 
     runs = _traces(excited=True)
     pairs = [(run, f"{run}-inverted") for run in runs if f"{run}-inverted" in runs]

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+from gabactl.base.errors import InputError
 from gabactl.claims.evidence import Evidence, Finding, judged
 from gabactl.claims.ledger import Claim
-from gabactl.errors import InputError
 
 __all__ = ["Record", "from_records", "read_record", "records"]
 
@@ -67,7 +67,7 @@ def read_record(text: str, name: str) -> Record:
     >>> read_record('{"claim": "C37"}', "a.json")
     Traceback (most recent call last):
         ...
-    gabactl.errors.InputError: a.json: 'values' is missing: a record has claim, values, provenance
+    gabactl.base.errors.InputError: a.json: 'values' is missing: a record has claim, values, provenance
     """
     if len(text) > _MAX_BYTES:
         raise InputError(f"{name}: larger than 1 MiB, which no record is")

@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 
 import gabactl
-from gabactl.errors import InputError, Stopped, packages_for
+from gabactl.base.errors import InputError, Stopped, packages_for
 
 __all__ = ["build_app", "main"]
 

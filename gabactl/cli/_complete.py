@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import get_args
 
-from gabactl.spec import FloorMode, Guard, Law
+from gabactl.law.spec import FloorMode, Guard, Law
 
 __all__ = ["SETTINGS", "claim_ids", "scenario_names", "theorem_families", "trace_names", "words"]
 
@@ -75,7 +75,7 @@ def scenario_names(incomplete: str) -> list[str]:
     >>> scenario_names("published_")
     ['published_noisy']
     """
-    from gabactl.scenarios import bundled_scenarios
+    from gabactl.loops.scenarios import bundled_scenarios
 
     return _beginning(bundled_scenarios(), incomplete)
 
@@ -93,7 +93,7 @@ def theorem_families(incomplete: str) -> list[str]:
     >>> theorem_families("floor_r")
     ['floor_ranges']
     """
-    from gabactl.prove.library import proof_files
+    from gabactl.proving.library import proof_files
 
     return _beginning((file.stem for file in proof_files()), incomplete)
 

@@ -30,8 +30,8 @@ def register_plot(app: typer.Typer, name: str, text: str, panels: int = 1) -> No
         output: OutputFile = None,
         as_json: JsonFlag = False,
     ) -> None:
-        from gabactl.frequency import frequency_response
-        from gabactl.linear import open_loop
+        from gabactl.control.frequency import frequency_response
+        from gabactl.control.linear import open_loop
         from gabactl.plants import parse_plant
 
         loop = open_loop(spec.resolve(), parse_plant(plant), ratio, sensor_delay)

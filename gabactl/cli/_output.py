@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from gabactl.results import Result
+    from gabactl.base.results import Result
 
 __all__ = ["JsonFlag", "show"]
 
@@ -20,7 +20,7 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Machine output: strict J
 def show(result: Result | Sequence[Result] | dict[str, Any], as_json: bool) -> None:
     """Print a result (or several), as a table or as JSON."""
     # Here, because it loads NumPy, which `gabactl --version` has no use for.
-    from gabactl.results import Result, to_jsonable
+    from gabactl.base.results import Result, to_jsonable
 
     if as_json:
         print(json.dumps(to_jsonable(result), indent=2, allow_nan=False))

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
+from gabactl.base.results import Result
 from gabactl.cli._options import output_option
 from gabactl.cli._output import show
-from gabactl.results import Result
 
 __all__ = ["OutputFile", "PlantOption", "RatioOption", "SensorDelayOption", "picture"]
 
@@ -46,7 +46,7 @@ def picture(
 ) -> None:
     """Print a result; then draw it on ``panels`` axes, into a file or a window."""
     if output is not None:
-        from gabactl import plots
+        from gabactl.base import plots
 
         with plots.style():
             figure = _figure(panels)
@@ -62,7 +62,7 @@ def picture(
         return
     import matplotlib.pyplot as plt
 
-    from gabactl import plots
+    from gabactl.base import plots
 
     with plots.style():
         figure = plt.figure(figsize=_size(panels), layout="constrained")

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from gabactl.cli._complete import SETTINGS
-from gabactl.spec import GabaSpec
+from gabactl.law.spec import GabaSpec
 
 __all__ = ["SpecOptions", "spec_options"]
 

@@ -49,13 +49,13 @@ def register(app: typer.Typer) -> None:
         as_json: JsonFlag = False,
     ) -> None:
         """Stability, margins, noise and reach of a setting. Exit 0 even if unstable."""
-        from gabactl.analysis import analyze as analyse
+        from gabactl.control.analysis import analyze as analyse
         from gabactl.plants import parse_plant
 
         model = None if plant is None else parse_plant(plant)
         base = None
         if model is not None and model.n_tasks != 2:
-            from gabactl.spec import GabaSpec
+            from gabactl.law.spec import GabaSpec
 
             base = GabaSpec(n_tasks=model.n_tasks, floor=min(0.05, 0.5 / model.n_tasks))
         settings = spec.resolve(base)

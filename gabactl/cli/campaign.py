@@ -14,7 +14,7 @@ from gabactl.cli._output import JsonFlag, show
 from gabactl.cli._progress import bars, epoch_words, quality_words
 
 if TYPE_CHECKING:
-    from gabactl.campaign.driver import Activity
+    from gabactl.nn.campaigns.driver import Activity
 
 _Folder = Annotated[
     Path, typer.Argument(help="Folder of the campaign.", metavar="DIR", show_default=False)
@@ -60,7 +60,7 @@ def register(app: typer.Typer) -> None:
         """
         import sys
 
-        from gabactl.campaign import run_campaign
+        from gabactl.nn.campaigns import run_campaign
 
         with _progress(quiet=as_json or not sys.stderr.isatty()) as on_activity:
             status = run_campaign(
@@ -83,7 +83,7 @@ def register(app: typer.Typer) -> None:
     @campaign.command()
     def status(folder: _Folder, as_json: JsonFlag = False) -> None:
         """How far a campaign is."""
-        from gabactl.campaign import campaign_status
+        from gabactl.nn.campaigns import campaign_status
 
         show(campaign_status(folder), as_json)
 
@@ -99,7 +99,7 @@ def register(app: typer.Typer) -> None:
         as_json: JsonFlag = False,
     ) -> None:
         """What a campaign found: mean and deviation over the seeds; all rows with --json or -o."""
-        from gabactl.campaign import collect_results, load_results, save_results
+        from gabactl.nn.campaigns import collect_results, load_results, save_results
 
         results = load_results(folder)
         if output is not None:

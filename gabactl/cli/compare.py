@@ -49,9 +49,9 @@ def compare(
     as_json: JsonFlag = False,
 ) -> None:
     """Compare balancers on the same disturbance, noise and plant."""
-    from gabactl.compare import compare as run
-    from gabactl.errors import InputError
-    from gabactl.scenarios import load_scenario
+    from gabactl.base.errors import InputError
+    from gabactl.loops.compare import compare as run
+    from gabactl.loops.scenarios import load_scenario
 
     setting = load_scenario(scenario)
     if seeds is not None and seeds < 1:
@@ -65,7 +65,7 @@ def compare(
         tolerance=setting.tolerance,
     )
     if plot is not None:
-        from gabactl import plots
+        from gabactl.base import plots
 
         plots.save(result.figure(), plot)
     show(result, as_json)

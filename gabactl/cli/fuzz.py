@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gabactl.base.errors import InputError
 from gabactl.cli._complete import words
 from gabactl.cli._options import SeedOption, time_option, workers_option
 from gabactl.cli._output import JsonFlag, show
 from gabactl.cli._spec import SpecOptions, spec_options
-from gabactl.errors import InputError
 
 if TYPE_CHECKING:
-    from gabactl.fuzz.properties import Bound
+    from gabactl.fuzzing.properties import Bound
 
 _EPILOG = (
     "A target package.module:factory is imported and called: only name code you trust. "
@@ -90,14 +90,14 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Fuzz a weighting rule, and shrink what breaks a guarantee."""
         if target == "readers":
-            from gabactl.fuzz.readers import fuzz_readers
+            from gabactl.fuzzing.readers import fuzz_readers
 
             result = fuzz_readers(time_limit=seconds or 60.0, seed=seed, corpus=corpus)
             # The same shape as of the other targets.
             whole = {"violated": result.violated, "results": [result.to_dict()]}
             show(whole if json_output else result, json_output)
             raise typer.Exit(1 if result.violated else 0)
-        from gabactl.fuzz.engine import fuzz as run
+        from gabactl.fuzzing.engine import fuzz as run
 
         # With a time and no number of steps, the time decides.
         unlimited = steps is None and seconds is not None

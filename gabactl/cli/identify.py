@@ -59,10 +59,10 @@ def identify(
     Needs runs with an excitation (gabactl train ... --excite prbs:amplitude=0.5,period=50,seed=1):
     data of a closed loop alone cannot tell the plant from the noise.
     """
-    from gabactl.errors import InputError
-    from gabactl.identify import Identification, identify_paired
-    from gabactl.identify import identify as run
-    from gabactl.plots import save, style
+    from gabactl.base.errors import InputError
+    from gabactl.base.plots import save, style
+    from gabactl.identification import Identification, identify_paired
+    from gabactl.identification import identify as run
     from gabactl.traces import load_trace
 
     if paired and len(traces) % 2:

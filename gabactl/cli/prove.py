@@ -14,7 +14,7 @@ from gabactl.cli._output import JsonFlag, show
 from gabactl.cli._progress import counter
 
 if TYPE_CHECKING:
-    from gabactl.prove import ProofResult
+    from gabactl.proving import ProofResult
 
 
 def register(app: typer.Typer) -> None:
@@ -52,7 +52,7 @@ def register(app: typer.Typer) -> None:
 
         Exit code 1 when a verdict is not the expected one.
         """
-        from gabactl.prove import run, select
+        from gabactl.proving import run, select
 
         files = [Path(name) for name in what or [] if name.endswith(".py")]
         ids = [name for name in what or [] if not name.endswith(".py")]

@@ -57,8 +57,8 @@ def report(
     from rich.console import Console
     from rich.status import Status
 
-    from gabactl.report import build_report, write_html, write_pdf
-    from gabactl.report.pdf import find_browser
+    from gabactl.reports import build_report, write_html, write_pdf
+    from gabactl.reports.pdf import find_browser
     from gabactl.traces import MOST_STEPS, load_trace
 
     if pdf is not None:

@@ -42,8 +42,8 @@ def register(app: typer.Typer) -> None:
         """Closed-loop poles as rho, beta or the interval varies."""
         import numpy as np
 
-        from gabactl.errors import InputError
-        from gabactl.frequency import root_locus
+        from gabactl.base.errors import InputError
+        from gabactl.control.frequency import root_locus
         from gabactl.plants import LogRatio, parse_plant
 
         model = parse_plant(plant)

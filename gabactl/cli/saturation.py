@@ -32,11 +32,11 @@ def saturation(
 
     Reads a run of any length in bounded memory.
     """
-    from gabactl.saturation import saturation as judge
+    from gabactl.runs.saturation import saturation as judge
 
     result = judge(trace, spec.resolve_for(trace))
     if plot is not None:
-        from gabactl import plots
+        from gabactl.base import plots
 
         plots.save(result.plot().figure, plot)
     show(result, as_json)

@@ -54,9 +54,9 @@ def simulate(
 ) -> None:
     """Run one balancer through a disturbance. GABA options override the scenario's."""
     from gabactl.balancers import Gaba
-    from gabactl.errors import InputError
-    from gabactl.scenarios import load_scenario
-    from gabactl.simulate import simulate as run
+    from gabactl.base.errors import InputError
+    from gabactl.loops.scenarios import load_scenario
+    from gabactl.loops.simulate import simulate as run
 
     if names:
         _list(as_json)
@@ -79,18 +79,18 @@ def simulate(
         tolerance=setting.tolerance,
     )
     if plot is not None:
-        from gabactl import plots
+        from gabactl.base import plots
 
         plots.save(result.figure(), plot)
     if output is not None:
-        from gabactl.trajectories import write_trajectory
+        from gabactl.loops.trajectories import write_trajectory
 
         write_trajectory(result, output)
     show(result, as_json)
 
 
 def _list(as_json: bool) -> None:
-    from gabactl.scenarios import bundled_scenarios, load_scenario
+    from gabactl.loops.scenarios import bundled_scenarios, load_scenario
 
     titles = {name: load_scenario(file).title for name, file in bundled_scenarios().items()}
     if as_json:

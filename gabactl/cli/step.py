@@ -46,9 +46,9 @@ def register(app: typer.Typer) -> None:
         as_json: JsonFlag = False,
     ) -> None:
         """Answer of the linear loop to a step or ramp of imbalance."""
-        from gabactl.linear import open_loop
+        from gabactl.control.linear import open_loop
+        from gabactl.control.responses import ramp_response, step_response
         from gabactl.plants import parse_plant
-        from gabactl.responses import ramp_response, step_response
 
         loop = open_loop(spec.resolve(), parse_plant(plant), ratio, sensor_delay)
         if ramp:

@@ -70,7 +70,7 @@ def sweep(
     """Run many loops, in chunks that survive a crash.
 
     The result is a Parquet data set."""
-    from gabactl.sweep import load_sweep, run_sweep
+    from gabactl.loops.sweeps import load_sweep, run_sweep
 
     result = run_sweep(
         load_sweep(grid),
@@ -83,7 +83,7 @@ def sweep(
         device=device,
     )
     if plot is not None:
-        from gabactl import plots
+        from gabactl.base import plots
 
         plots.save(result.plot(x=x, y=y, value=value).figure, plot)
     show(result, as_json)

@@ -77,7 +77,7 @@ def convert(
 
 
 def _columns(pairs: list[str]) -> dict[str, str]:
-    from gabactl.errors import InputError
+    from gabactl.base.errors import InputError
 
     found: dict[str, str] = {}
     for pair in pairs:

@@ -292,7 +292,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _numbers(text: str) -> tuple[float, ...]:
-    from gabactl.errors import InputError
+    from gabactl.base.errors import InputError
 
     try:
         return tuple(float(part) for part in text.split(","))
@@ -302,7 +302,7 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 def _check_places(record: Path | None, checkpoint: Path | None, resume: bool, force: bool) -> None:
     """Find out before the data are read, not after an hour of training."""
-    from gabactl.errors import InputError
+    from gabactl.base.errors import InputError
 
     if record is not None and record.suffix.lower() not in (".parquet", ".arrows"):
         raise InputError(f"{record}: a trace is written as .parquet: choose that ending")

@@ -109,9 +109,9 @@ def tune(
     import dataclasses
     import math
 
-    from gabactl.errors import InputError
-    from gabactl.tune import Workload
-    from gabactl.tune import tune as run
+    from gabactl.base.errors import InputError
+    from gabactl.synthesis import Workload
+    from gabactl.synthesis import tune as run
 
     if (trace is None) == (ratio_range is None):
         raise InputError("give a TRACE or --ratio-range LOW:HIGH (one of them), such as 50:2400")
@@ -148,7 +148,7 @@ def tune(
     if output is not None:
         _write(result, output)
     if plot is not None:
-        from gabactl.plots import save, style
+        from gabactl.base.plots import save, style
 
         with style():
             save(result.plot().figure, plot)
@@ -156,9 +156,9 @@ def tune(
 
 
 def _measured(path: Path, rho_given: bool, seed: int) -> Any:
-    from gabactl.identify import identify
+    from gabactl.identification import identify
+    from gabactl.synthesis import workload_of
     from gabactl.traces import load_trace
-    from gabactl.tune import workload_of
 
     trace = load_trace(path)
     found = None
@@ -174,7 +174,7 @@ def _measured(path: Path, rho_given: bool, seed: int) -> Any:
 
 
 def _pair(option: str, text: str) -> tuple[float, float]:
-    from gabactl.errors import InputError
+    from gabactl.base.errors import InputError
 
     parts = text.split(":")
     try:
@@ -188,8 +188,8 @@ def _pair(option: str, text: str) -> tuple[float, float]:
 
 
 def _write(result: Any, file: Path) -> None:
-    from gabactl.errors import InputError
-    from gabactl.files import write_text
+    from gabactl.base.errors import InputError
+    from gabactl.base.files import write_text
 
     if file.suffix.lower() != ".toml":
         raise InputError(f"{file}: settings are written as .toml; pictures go to --plot")

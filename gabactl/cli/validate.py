@@ -68,7 +68,7 @@ def validate(
     from dataclasses import replace
 
     from gabactl.traces import MOST_STEPS, load_trace
-    from gabactl.validate import validate as check
+    from gabactl.validation.check import validate as check
 
     system, origin = (None, "given") if not plant else _plant(plant)
     results = []
@@ -78,7 +78,7 @@ def validate(
             run = path if last is None else load_trace(path, last=last, most_steps=MOST_STEPS)
             results.append(check(run, settings, tolerance=tolerance))
             continue
-        from gabactl.prediction import predict
+        from gabactl.validation.prediction import predict
 
         trace = load_trace(path, last=last, most_steps=MOST_STEPS)
         result = check(trace, settings, tolerance=tolerance)
@@ -93,8 +93,8 @@ def validate(
 
 def _plant(texts: list[str]) -> tuple[LogRatio, str]:
     """A plant from its description, from an excited trace, or from a pair of twins."""
-    from gabactl.errors import InputError
-    from gabactl.identify import identify, identify_paired
+    from gabactl.base.errors import InputError
+    from gabactl.identification import identify, identify_paired
     from gabactl.plants import LogRatio, parse_plant
     from gabactl.traces import load_trace
 
@@ -119,7 +119,7 @@ def _plant(texts: list[str]) -> tuple[LogRatio, str]:
 def _draw(results: list[Any], path: Path) -> None:
     from matplotlib.figure import Figure
 
-    from gabactl.plots import save, style
+    from gabactl.base.plots import save, style
 
     columns = 1 if all(result.prediction is None for result in results) else 2
     with style():

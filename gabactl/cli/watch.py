@@ -10,7 +10,7 @@ import typer
 from gabactl.cli._output import JsonFlag, show
 
 if TYPE_CHECKING:
-    from gabactl.watch import Watcher, WatchState
+    from gabactl.runs.watch import Watcher, WatchState
 
 
 def register(app: typer.Typer) -> None:
@@ -41,8 +41,8 @@ def watch(
     Ends when the recording is closed, or with Ctrl-C. Exit code 1 when there is an alarm: too
     long saturated, or a reading that was not finite. With --json, one line for each new state.
     """
-    from gabactl.errors import InputError
-    from gabactl.watch import Watcher
+    from gabactl.base.errors import InputError
+    from gabactl.runs.watch import Watcher
 
     watcher = Watcher(run, saturated_steps=saturated_steps)
     if once:
@@ -56,7 +56,7 @@ def watch(
 
 
 def _lines(watcher: Watcher, every: float) -> WatchState | None:
-    from gabactl.watch import follow
+    from gabactl.runs.watch import follow
 
     last = None
     try:
@@ -75,7 +75,7 @@ def _screen(watcher: Watcher, every: float) -> WatchState | None:
     from rich.console import Console
     from rich.live import Live
 
-    from gabactl.watch import follow
+    from gabactl.runs.watch import follow
 
     last = None
     console = Console()

@@ -19,8 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+from gabactl.base.errors import InputError
 from gabactl.cmapss.files import CHECKSUMS, MAX_FILE_BYTES, ZIP_DAMAGE
-from gabactl.errors import InputError
 
 __all__ = ["MAX_DOWNLOAD_BYTES", "NASA_URL", "download", "fetch", "unpack"]
 
@@ -88,7 +88,7 @@ def fetch(
     ...     fetch(folder, "ftp://example.org/CMAPSSData.zip")
     Traceback (most recent call last):
         ...
-    gabactl.errors.InputError: ftp://example.org/CMAPSSData.zip: only http and https addresses are fetched
+    gabactl.base.errors.InputError: ftp://example.org/CMAPSSData.zip: only http and https addresses are fetched
     """
     target = Path(folder)
     try:
@@ -144,7 +144,7 @@ def download(
     >>> download("file:///etc/hostname", "x.zip")
     Traceback (most recent call last):
         ...
-    gabactl.errors.InputError: file:///etc/hostname: only http and https addresses are fetched
+    gabactl.base.errors.InputError: file:///etc/hostname: only http and https addresses are fetched
     """
     try:
         parts = urllib.parse.urlsplit(url)

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gabactl.errors import InputError
-from gabactl.results import Result
+from gabactl.base.errors import InputError
+from gabactl.base.results import Result
 
 __all__ = [
     "CHECKSUMS",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 
 __all__ = ["nasa_score", "rmse"]
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
+from gabactl.base.errors import InputError
 from gabactl.cmapss.files import SUBSETS, Engines, read_engines, read_rul
-from gabactl.errors import InputError
 
 __all__ = [
     "CONDITIONS",
@@ -221,7 +221,7 @@ def load(
     >>> load("/nonexistent")
     Traceback (most recent call last):
         ...
-    gabactl.errors.InputError: ... no such folder or zip archive: get the data with `gabactl data fetch cmapss ...`
+    gabactl.base.errors.InputError: ... no such folder or zip archive: get the data with `gabactl data fetch cmapss ...`
     """
     if subset not in SUBSETS:
         raise InputError(f"subset = {subset!r} is unknown: choose one of {', '.join(SUBSETS)}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from gabactl.errors import packages_for
+from gabactl.base.errors import packages_for
 
 _LAZY = {
     "BalancedLoss": "gabactl.nn.base",

@@ -1,12 +1,12 @@
-"""The controller's stages on tensors: as in :mod:`gabactl.controller`, without host synchronisation."""
+"""The controller's stages on tensors: as in :mod:`gabactl.law.controller`, without host synchronisation."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from gabactl.controller import PUBLISHED_EPSILON
-from gabactl.spec import GabaSpec
+from gabactl.law.controller import PUBLISHED_EPSILON
+from gabactl.law.spec import GabaSpec
 
 
 def usable(g: Tensor, spec: GabaSpec) -> Tensor:
@@ -51,6 +51,6 @@ def project(ema: Tensor, floor: float) -> Tensor:
     excess = ema - floor
     ranks = torch.arange(1, k + 1, device=ema.device, dtype=ema.dtype)
     largest_first = excess.sort(descending=True).values.cumsum(0)
-    # As in gabactl.controller.project: the largest of these means is the threshold.
+    # As in gabactl.law.controller.project: the largest of these means is the threshold.
     threshold = ((largest_first - (1.0 - k * floor)) / ranks).max()
     return floor + (excess - threshold).clamp_min(0.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 
-from gabactl.errors import packages_for
+from gabactl.base.errors import packages_for
 
 with packages_for("gabactl.nn.training"):
     import torch

@@ -8,9 +8,9 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
+from gabactl.law.spec import GabaSpec
 from gabactl.nn.sensors import compute_task_grad_norm
-from gabactl.spec import GabaSpec
 
 __all__ = ["BalancedLoss", "NormaliseTo", "default_task_names"]
 

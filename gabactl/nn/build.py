@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gabactl.errors import packages_for
+from gabactl.base.errors import packages_for
 
 with packages_for(__name__):
     import torch

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from gabactl.controller import Array, raw_weights
-from gabactl.errors import InputError
-from gabactl.nn.sensors.base import Context, Sensor, exact_norms
+from gabactl.base.errors import InputError
+from gabactl.base.results import Result
+from gabactl.law.controller import Array, raw_weights
+from gabactl.nn.sensors.base import Sensor, exact_norms
+from gabactl.nn.sensors.context import Context
 from gabactl.nn.sensors.norms import get_shared_params
 from gabactl.nn.sensors.proxy import ProxySensor
-from gabactl.results import Result
 
 __all__ = ["Calibration", "calibrate"]
 

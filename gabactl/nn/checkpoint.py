@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gabactl.errors import InputError
-from gabactl.files import whole_file
+from gabactl.base.errors import InputError
+from gabactl.base.files import whole_file
 
 __all__ = [
     "check_optimizer",
@@ -96,7 +96,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dic
     >>> load_checkpoint("nowhere.ckpt")
     Traceback (most recent call last):
         ...
-    gabactl.errors.InputError: nowhere.ckpt: no such checkpoint: leave --resume away to start afresh
+    gabactl.base.errors.InputError: nowhere.ckpt: no such checkpoint: leave --resume away to start afresh
     """
     file = Path(path)
     if not file.is_file():

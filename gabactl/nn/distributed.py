@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 
 __all__ = ["RankLostError", "Reduce", "Reducer", "check_reduce", "reducer_for"]
 

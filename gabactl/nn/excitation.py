@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 
 __all__ = ["Excitation"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 from gabactl.nn.base import BalancedLoss
 
 __all__ = ["FixedLoss"]

@@ -9,15 +9,16 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
+from gabactl.law.spec import FloorMode, GabaSpec, Guard, Law
 from gabactl.nn import _stages
 from gabactl.nn.base import BalancedLoss, NormaliseTo
 from gabactl.nn.distributed import Reduce, check_reduce, reducer_for
 from gabactl.nn.sensors import reuse, sharded
-from gabactl.nn.sensors.base import Context, Sensor
+from gabactl.nn.sensors.base import Sensor
+from gabactl.nn.sensors.context import Context
 from gabactl.nn.sensors.full import FullSensor
 from gabactl.nn.sensors.norms import task_gradients
-from gabactl.spec import FloorMode, GabaSpec, Guard, Law
 
 __all__ = ["GABALoss"]
 

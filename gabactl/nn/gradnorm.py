@@ -9,10 +9,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 from gabactl.nn.base import BalancedLoss
 from gabactl.nn.sensors import reuse
-from gabactl.nn.sensors.base import Context
+from gabactl.nn.sensors.context import Context
 from gabactl.nn.sensors.norms import is_sharded, norm_of
 
 __all__ = ["GradNormLoss"]

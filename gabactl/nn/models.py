@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
-from gabactl.errors import InputError, packages_for
+from gabactl.base.errors import InputError, packages_for
 
 with packages_for(__name__):
     import torch

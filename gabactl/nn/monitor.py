@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
+from gabactl.runs.watch import SATURATED_STEPS, Watcher, WatchState
 from gabactl.traces import Trace
 from gabactl.traces.schema import GROUPS
-from gabactl.watch import SATURATED_STEPS, Watcher, WatchState
 
 __all__ = ["BoardMonitor"]
 
@@ -36,7 +36,7 @@ class BoardMonitor:
         Put before every name: ``<prefix>/grad_norm_<task>``, ``raw_``, ``ema_``, ``weight_`` and
         ``loss_``, ``<prefix>/ratio``, ``<prefix>/saturated_for``.
     saturated_steps : int
-        As for :class:`gabactl.watch.Watcher`.
+        As for :class:`gabactl.runs.watch.Watcher`.
 
     Raises
     ------
@@ -120,7 +120,7 @@ class BoardMonitor:
     def _draw(self, state: WatchState) -> None:
         from matplotlib.figure import Figure
 
-        from gabactl import plots
+        from gabactl.base import plots
 
         with plots.style():
             figure = Figure(figsize=(7.0, 5.0), layout="constrained")

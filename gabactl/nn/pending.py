@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 from gabactl.traces.writer import TraceWriter
 
 __all__ = ["PendingRows", "Row"]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 from gabactl.nn.base import BalancedLoss
 from gabactl.nn.pending import PendingRows, Row
 from gabactl.nn.sensors import norm_of

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
+from gabactl.base.errors import InputError
 from gabactl.cmapss.files import SUBSETS
-from gabactl.errors import InputError
+from gabactl.law.spec import GabaSpec
 from gabactl.nn.excitation import Excitation
-from gabactl.spec import GabaSpec
 
 __all__ = ["Balancer", "Precision", "SampleWeights", "TrainingSettings"]
 
@@ -109,7 +109,7 @@ class TrainingSettings:
     >>> TrainingSettings(batch_size=1)
     Traceback (most recent call last):
         ...
-    gabactl.errors.InputError: batch_size = 1 is below 2: choose for example 256
+    gabactl.base.errors.InputError: batch_size = 1 is below 2: choose for example 256
     """
 
     subset: str = "FD001"
@@ -245,7 +245,7 @@ class TrainingSettings:
         >>> TrainingSettings(seed=1).refuse_other(TrainingSettings().to_dict(), "run.ckpt")
         Traceback (most recent call last):
             ...
-        gabactl.errors.InputError: run.ckpt: was trained with seed = 0, not 1: resume with the same settings, or start afresh under another name
+        gabactl.base.errors.InputError: run.ckpt: was trained with seed = 0, not 1: resume with the same settings, or start afresh under another name
         """
         # A checkpoint of an earlier release lacks what came later, and was trained with defaults.
         defaults = TrainingSettings().to_dict()

@@ -17,16 +17,18 @@ from typing import Any
 
 import numpy as np
 
+from gabactl.base.errors import InputError, packages_for
 from gabactl.cmapss.metrics import nasa_score, rmse
 from gabactl.cmapss.windows import MAX_RUL, Cmapss, Windows
-from gabactl.errors import InputError, packages_for
 
 with packages_for(__name__):
     import torch
     from torch import Tensor, nn
     from torch.nn import functional
 
-from gabactl.interrupts import stop_asked
+from gabactl.base.devices import choose_device, use_precision
+from gabactl.base.interrupts import stop_asked
+from gabactl.base.lock import FileLock
 from gabactl.nn._weight_average import WeightAverage
 from gabactl.nn.build import build_loss, build_optimizer
 from gabactl.nn.checkpoint import (
@@ -37,14 +39,12 @@ from gabactl.nn.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from gabactl.nn.devices import choose_device, use_precision
 from gabactl.nn.models import build_model
 from gabactl.nn.peers import amnl_loss
 from gabactl.nn.recorder import TraceRecorder
 from gabactl.nn.sensors import get_shared_params
 from gabactl.nn.settings import TrainingSettings
 from gabactl.nn.training_result import Progress, Score, TrainingResult
-from gabactl.traces.lock import FileLock
 
 __all__ = ["Progress", "Score", "TrainingResult", "train"]
 

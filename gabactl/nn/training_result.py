@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gabactl.base.results import Result
 from gabactl.nn.settings import TrainingSettings
-from gabactl.results import Result
 
 __all__ = ["Progress", "Score", "TrainingResult"]
 

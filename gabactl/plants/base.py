@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 
 __all__ = [
     "Array",
@@ -158,7 +158,7 @@ def check_real(name: str, value: Any, remedy: str) -> None:
     >>> check_real("rho", float("nan"), "such as 0.5")
     Traceback (most recent call last):
         ...
-    gabactl.errors.InputError: rho = nan is not a finite number: such as 0.5
+    gabactl.base.errors.InputError: rho = nan is not a finite number: such as 0.5
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise InputError(f"{name} = {value!r} is not a finite number: {remedy}")
@@ -188,7 +188,7 @@ def check_int(name: str, value: Any, least: int, remedy: str) -> None:
     >>> check_int("delay", -1, 0, "such as 1")
     Traceback (most recent call last):
         ...
-    gabactl.errors.InputError: delay = -1 is not a whole number >= 0: such as 1
+    gabactl.base.errors.InputError: delay = -1 is not a whole number >= 0: such as 1
     """
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise InputError(f"{name} = {value!r} is not a whole number >= {least}: {remedy}")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 from gabactl.plants.base import Array, PlantState, logits, split_disturbance
 
 __all__ = ["LtiPlant"]

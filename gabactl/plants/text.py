@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 from gabactl.plants.bowls import QuadraticBowls
 from gabactl.plants.log_ratio import LogRatio
 from gabactl.plants.replay import Replay
@@ -43,7 +43,7 @@ def parse_plant(text: str) -> LogRatio | QuadraticBowls | Replay:
     >>> parse_plant("log-ratio:gain=2")
     Traceback (most recent call last):
         ...
-    gabactl.errors.InputError: plant log-ratio: unknown setting 'gain': choose from rho, a, delay, n_tasks
+    gabactl.base.errors.InputError: plant log-ratio: unknown setting 'gain': choose from rho, a, delay, n_tasks
     """
     kind, _, rest = text.partition(":")
     kind = kind.strip()

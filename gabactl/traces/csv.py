@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 from gabactl.traces.metadata import MAX_TASKS, SCHEMA_VERSION, check_metadata
 from gabactl.traces.schema import GROUPS, MAX_CELLS, Columns, Precision
 
@@ -213,7 +213,7 @@ class CsvSource:
     >>> list(CsvSource(CsvTable(io.BytesIO(data), "run.csv")).chunks())
     Traceback (most recent call last):
         ...
-    gabactl.errors.InputError: run.csv: line 2, column grad_norm_b: 'two' is no number: write a number such as 0.5, or leave the cell empty
+    gabactl.base.errors.InputError: run.csv: line 2, column grad_norm_b: 'two' is no number: write a number such as 0.5, or leave the cell empty
     """
 
     format = "csv"

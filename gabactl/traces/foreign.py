@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 from gabactl.traces.metadata import MAX_TASKS, SCHEMA_VERSION, check_metadata
 from gabactl.traces.schema import GROUPS, MAX_CELLS, Columns, Precision
 

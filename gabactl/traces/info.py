@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gabactl.results import Result
+from gabactl.base.results import Result
 from gabactl.traces.library import load_trace
 from gabactl.traces.reader import open_source
 from gabactl.traces.schema import GROUPS, Trace
@@ -41,7 +41,7 @@ class TraceInfo(Result):
         """Gradient norm of each task over the steps; returns the axes."""
         import numpy as np
 
-        from gabactl import plots
+        from gabactl.base import plots
 
         with plots.style():
             ax = plots.axes(ax)

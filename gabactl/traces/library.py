@@ -9,7 +9,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 from gabactl.traces.reader import iter_trace, read_trace
 from gabactl.traces.schema import Trace, joined, short_name
 
@@ -59,7 +59,7 @@ def load_bundled(name: str) -> Trace:
     >>> load_bundled("nothing")
     Traceback (most recent call last):
         ...
-    gabactl.errors.InputError: bundled trace 'nothing' is unknown: choose one of ...
+    gabactl.base.errors.InputError: bundled trace 'nothing' is unknown: choose one of ...
     """
     for file in _files():
         if file.name == f"{name}.parquet":
@@ -94,13 +94,13 @@ def load_trace(
     >>> load_trace("nowhere.parquet")
     Traceback (most recent call last):
         ...
-    gabactl.errors.InputError: nowhere.parquet: cannot be read (No such file or directory): check the path
+    gabactl.base.errors.InputError: nowhere.parquet: cannot be read (No such file or directory): check the path
     >>> len(load_trace("fd001-gaba", last=100))
     100
     >>> load_trace("fd001-gaba", most_steps=100)
     Traceback (most recent call last):
         ...
-    gabactl.errors.InputError: fd001-gaba: has more than 100 steps, too many to hold at once here: ...
+    gabactl.base.errors.InputError: fd001-gaba: has more than 100 steps, too many to hold at once here: ...
     """
     if last is not None and last < 1:
         raise InputError(f"last = {last} is below 1: give the number of steps to keep")

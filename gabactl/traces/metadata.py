@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from importlib import metadata as _distributions
 from typing import Any
 
-from gabactl.errors import InputError
-from gabactl.spec import GabaSpec
+from gabactl.base.errors import InputError
+from gabactl.law.spec import GabaSpec
 
 __all__ = [
     "MAX_HEADER_BYTES",
@@ -144,7 +144,7 @@ def parse_metadata(data: bytes | None, source: str) -> dict[str, Any]:
     >>> parse_metadata(b'{"schema_version": 9, "tasks": ["a", "b"]}', "run.parquet")
     Traceback (most recent call last):
         ...
-    gabactl.errors.InputError: run.parquet: trace schema version 9 is unknown here (this release reads 1): read it with the gabactl that wrote it, or a newer one
+    gabactl.base.errors.InputError: run.parquet: trace schema version 9 is unknown here (this release reads 1): read it with the gabactl that wrote it, or a newer one
     """
     if data is None:
         raise InputError(
@@ -210,7 +210,7 @@ def check_metadata(metadata: Mapping[str, Any], source: str) -> None:
     >>> check_metadata({"schema_version": 1, "tasks": ["a", "a"]}, "run")
     Traceback (most recent call last):
         ...
-    gabactl.errors.InputError: run: tasks = ['a', 'a'] must be two or more different names
+    gabactl.base.errors.InputError: run: tasks = ['a', 'a'] must be two or more different names
     """
     version = metadata.get("schema_version")
     if version != SCHEMA_VERSION or isinstance(version, bool):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 
 __all__ = ["MAX_PAGE_BYTES", "check_pages"]
 

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 from gabactl.traces.csv import CsvSource, CsvTable
 from gabactl.traces.metadata import MAX_HEADER_BYTES, METADATA_KEY, parse_metadata
 from gabactl.traces.pages import check_pages
@@ -211,7 +211,7 @@ def open_source(
     ...     pass
     Traceback (most recent call last):
         ...
-    gabactl.errors.InputError: nowhere.parquet: cannot be read (No such file or directory): check the path
+    gabactl.base.errors.InputError: nowhere.parquet: cannot be read (No such file or directory): check the path
     """
     source = short_name(path)
     if os.path.isdir(path):
@@ -549,7 +549,7 @@ def one_line(source: str) -> Iterator[None]:
     ...     raise UnicodeError("no text")
     Traceback (most recent call last):
         ...
-    gabactl.errors.InputError: run.arrows: the file is damaged (no text): copy or record it again
+    gabactl.base.errors.InputError: run.arrows: the file is damaged (no text): copy or record it again
     """
     try:
         yield

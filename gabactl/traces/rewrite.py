@@ -14,8 +14,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from gabactl.errors import InputError
-from gabactl.traces.lock import FileLock
+from gabactl.base.errors import InputError
+from gabactl.base.lock import FileLock
 from gabactl.traces.metadata import METADATA_KEY, dump_metadata
 from gabactl.traces.reader import open_source, open_stream, read_trace
 from gabactl.traces.schema import GROUPS, Trace, short_name

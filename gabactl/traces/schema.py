@@ -14,8 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gabactl.errors import InputError
-from gabactl.spec import GabaSpec
+from gabactl.base.errors import InputError
+from gabactl.law.spec import GabaSpec
 from gabactl.traces.metadata import SCHEMA_VERSION, check_metadata
 
 __all__ = [
@@ -258,7 +258,7 @@ class Trace:
         >>> Trace.from_arrays([[1.0, -2.0]])
         Traceback (most recent call last):
             ...
-        gabactl.errors.InputError: arrays: grad_norm_task_1 at step 1 is -2.0: gradient norms are >= 0
+        gabactl.base.errors.InputError: arrays: grad_norm_task_1 at step 1 is -2.0: gradient norms are >= 0
         """
         norms = np.array(grad_norms, dtype=np.float64)
         if norms.ndim != 2 or norms.shape[1] < 2:
@@ -412,7 +412,7 @@ def trace_from_columns(
     ...                    source="run.csv", precision="unknown")
     Traceback (most recent call last):
         ...
-    gabactl.errors.InputError: run.csv: step 2 follows step 2 (row 2): steps must increase; sort the file and drop repeated rows
+    gabactl.base.errors.InputError: run.csv: step 2 follows step 2 (row 2): steps must increase; sort the file and drop repeated rows
     """
     tasks = tuple(metadata["tasks"])
     step, valid_step = columns["step"]

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 from gabactl.traces.metadata import MAX_HEADER_BYTES
 from gabactl.traces.schema import MAX_CELLS
 
@@ -69,7 +69,7 @@ class StreamReader:
     >>> StreamReader(io.BytesIO(b"text"), 4, "run.arrows")
     Traceback (most recent call last):
         ...
-    gabactl.errors.InputError: run.arrows: byte 0 begins no Arrow message: the file is damaged, or no Arrow stream
+    gabactl.base.errors.InputError: run.arrows: byte 0 begins no Arrow message: the file is damaged, or no Arrow stream
     """
 
     def __init__(self, file: BinaryIO, size: int, source: str, salvage: bool = False) -> None:

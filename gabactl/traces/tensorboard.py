@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gabactl.errors import InputError, packages_for
+from gabactl.base.errors import InputError, packages_for
 from gabactl.traces.foreign import ForeignSource, Series, columns_from_series, match_columns
 from gabactl.traces.schema import MAX_CELLS, short_name
 from gabactl.traces.wandb import own_log_refused
@@ -73,7 +73,7 @@ def read_events(path: str | Path, given: Mapping[str, str] | None = None) -> For
     >>> read_events(tempfile.mkdtemp())
     Traceback (most recent call last):
         ...
-    gabactl.errors.InputError: ...: no event file (events.out.tfevents.*) in this folder: ...
+    gabactl.base.errors.InputError: ...: no event file (events.out.tfevents.*) in this folder: ...
     """
     root = Path(path)
     source = short_name(path)

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 from gabactl.traces.csv import CsvTable
 from gabactl.traces.foreign import ForeignSource, Series, columns_from_series, match_columns
 from gabactl.traces.schema import MAX_CELLS

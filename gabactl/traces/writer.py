@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gabactl.errors import InputError
-from gabactl.traces.lock import FileLock, same_file
+from gabactl.base.errors import InputError
+from gabactl.base.lock import FileLock, same_file
 from gabactl.traces.metadata import (
     METADATA_KEY,
     SCHEMA_VERSION,
@@ -164,7 +164,7 @@ class TraceWriter:
         >>> TraceWriter.resume("nowhere.arrows")
         Traceback (most recent call last):
             ...
-        gabactl.errors.InputError: nowhere.arrows: there is no recording to resume: start a new one
+        gabactl.base.errors.InputError: nowhere.arrows: there is no recording to resume: start a new one
         """
         self = cls.__new__(cls)
         self._prepare(path, sync)

@@ -11,16 +11,16 @@ import pytest
 pytest.importorskip("panel", reason="panel is not installed: pip install 'gabactl[app]'")
 
 from gabactl.app import dashboard
-from gabactl.results import Result
-from gabactl.saturation import saturation
-from gabactl.spec import GabaSpec
+from gabactl.base.results import Result
+from gabactl.law.spec import GabaSpec
+from gabactl.runs.saturation import saturation
 from gabactl.traces import load_bundled
 
 CELLS = (
     "from gabactl.app import dashboard\npage = dashboard('fd001-equal')\npage",
     "page.request(tab='diagram', ratio=500.0)\npage.session.stages().weights[0]",
     "from gabactl import GabaSpec\n"
-    "from gabactl.saturation import saturation\n"
+    "from gabactl.runs.saturation import saturation\n"
     "from gabactl.traces import load_bundled\n"
     "saturation(load_bundled('fd001-gaba'), GabaSpec())",
 )

@@ -14,9 +14,9 @@ pytest.importorskip("panel", reason="panel is not installed: pip install 'gabact
 from gabactl.app.controls import CONTROLS
 from gabactl.app.session import Session
 from gabactl.app.state import LIMITS, SPEC_FIELDS, TABS, View
-from gabactl.controller import Controller
-from gabactl.errors import InputError
-from gabactl.spec import GabaSpec
+from gabactl.base.errors import InputError
+from gabactl.law.controller import Controller
+from gabactl.law.spec import GabaSpec
 from gabactl.traces import Trace, load_bundled
 
 

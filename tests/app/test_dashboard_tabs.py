@@ -18,13 +18,13 @@ from gabactl.app.sensor import SensorTab, groups_of
 from gabactl.app.session import Session
 from gabactl.app.state import TABS
 from gabactl.app.trace import MAX_UPLOAD_MB, TraceTab, read_upload
-from gabactl.authority import residual_ratio, weight_bounds
 from gabactl.balancers import GradNorm
-from gabactl.errors import InputError
-from gabactl.identify.verdict import loop_radius
-from gabactl.margins import margins
-from gabactl.replay import replay_trace
-from gabactl.spec import GabaSpec
+from gabactl.base.errors import InputError
+from gabactl.control.margins import margins
+from gabactl.identification.verdict import loop_radius
+from gabactl.law.authority import residual_ratio, weight_bounds
+from gabactl.law.spec import GabaSpec
+from gabactl.runs.replay import replay_trace
 from gabactl.traces import Trace, load_bundled, write_parquet
 
 
@@ -171,8 +171,8 @@ def test_the_stability_map_ends_where_a_pole_reaches_the_circle(lag, delay, inte
 )
 def test_the_stability_map_is_that_of_the_margins(lag, delay, interval, mode, ratio):
     from gabactl.app.frequency import pole_of
-    from gabactl.linear import open_loop
-    from gabactl.margins import stabilising_gains
+    from gabactl.control.linear import open_loop
+    from gabactl.control.margins import stabilising_gains
     from gabactl.plants import LogRatio
 
     spec, a, betas = GabaSpec(floor_mode=mode, interval=interval), pole_of(lag), (0.0, 0.9, 0.9999)
@@ -186,7 +186,7 @@ def test_the_stability_map_is_that_of_the_margins(lag, delay, interval, mode, ra
 @pytest.mark.parametrize(("lag", "delay", "interval"), [(0.0, 0, 1), (10.0, 3, 1), (5.0, 20, 4)])
 def test_the_root_locus_is_that_of_the_closed_loops(lag, delay, interval):
     from gabactl.app.frequency import pole_of
-    from gabactl.linear import open_loop
+    from gabactl.control.linear import open_loop
     from gabactl.plants import LogRatio
 
     spec, a = GabaSpec(interval=interval), pole_of(lag)
@@ -200,7 +200,7 @@ def test_the_root_locus_is_that_of_the_closed_loops(lag, delay, interval):
 
 
 def test_margins_of_the_page_are_those_of_the_analysis(session):
-    from gabactl.linear import open_loop
+    from gabactl.control.linear import open_loop
     from gabactl.plants import LogRatio
 
     session.change(rho=0.5, lag=0.0, delay=1)
@@ -249,7 +249,7 @@ def test_an_upload_beyond_the_limit_is_refused_unread():
 
 
 def test_recommended_settings_come_from_the_tuner_and_can_be_used():
-    from gabactl.tune import tune, workload_of
+    from gabactl.synthesis import tune, workload_of
 
     session = Session()
     tab = TraceTab(session)

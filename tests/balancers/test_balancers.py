@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from gabactl import balancers
 from gabactl.balancers import Dwa, Fixed, Gaba, GradNorm, SqrtInverse, Uncertainty, make
 from gabactl.balancers.gradnorm import target_weights
-from gabactl.controller import Controller
-from gabactl.errors import InputError
-from gabactl.spec import GabaSpec
+from gabactl.base.errors import InputError
+from gabactl.law.controller import Controller
+from gabactl.law.spec import GabaSpec
 
 # Gradient norms of the published 480-parameter toy (section 18.1).
 TOY = np.array([76.5335, 0.36654])

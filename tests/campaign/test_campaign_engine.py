@@ -20,18 +20,18 @@ torch = pytest.importorskip("torch")
 
 from tiny_campaign import tiny_plan  # noqa: E402
 
-from gabactl.campaign import (  # noqa: E402
+from gabactl.base.errors import InputError  # noqa: E402
+from gabactl.base.lock import FileLock  # noqa: E402
+from gabactl.cli import main  # noqa: E402
+from gabactl.nn.campaigns import (  # noqa: E402
     campaign_status,
     collect_results,
     load_campaign,
     load_results,
     run_campaign,
 )
-from gabactl.campaign.worker import train_one  # noqa: E402
-from gabactl.cli import main  # noqa: E402
-from gabactl.errors import InputError  # noqa: E402
+from gabactl.nn.campaigns.worker import train_one  # noqa: E402
 from gabactl.traces import read_trace  # noqa: E402
-from gabactl.traces.lock import FileLock  # noqa: E402
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes by signals")
 
@@ -305,7 +305,7 @@ def test_a_damaged_table_is_refused(whole: Path, tmp_path: Path, damage: str) ->
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from gabactl.campaign import save_results
+    from gabactl.nn.campaigns import save_results
 
     file = save_results(collect_results(whole), tmp_path / "results.parquet")
     if damage == "short":

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gabactl.campaign import load_campaign
-from gabactl.errors import InputError
-from gabactl.spec import GabaSpec
+from gabactl.base.errors import InputError
+from gabactl.law.spec import GabaSpec
+from gabactl.nn.campaigns import load_campaign
 
 ROOT = Path(__file__).resolve().parents[2]
 

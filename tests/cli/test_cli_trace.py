@@ -9,7 +9,7 @@ import pytest
 
 from gabactl import GabaSpec
 from gabactl.cli import main
-from gabactl.replay import replay
+from gabactl.runs.replay import replay
 from gabactl.traces import Trace, TraceWriter, read_trace, write_csv, write_parquet
 
 SPEC = GabaSpec(warmup=5, beta=0.9)

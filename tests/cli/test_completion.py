@@ -12,8 +12,8 @@ import typer.main
 
 from gabactl.claims.ledger import ledger
 from gabactl.cli import build_app
-from gabactl.prove.library import proof_files
-from gabactl.scenarios import bundled_scenarios
+from gabactl.loops.scenarios import bundled_scenarios
+from gabactl.proving.library import proof_files
 from gabactl.traces import bundled
 
 APP = typer.main.get_command(build_app())

@@ -10,7 +10,7 @@ import pytest
 
 from gabactl import GabaSpec
 from gabactl.cli import main
-from gabactl.identify import simulate_excited
+from gabactl.identification import simulate_excited
 from gabactl.traces import Trace, write_parquet
 
 

@@ -38,7 +38,7 @@ def test_a_surprise_in_a_users_file_exits_1(
 ) -> None:
     file = tmp_path / "mine.py"
     file.write_text(
-        "from gabactl.prove import smt, theorem\n"
+        "from gabactl.proving import smt, theorem\n"
         "@theorem('WRONG', 'all squares exceed 1', method='SMT', mutants={'two': {'n': 2}})\n"
         "def check(n=1):\n"
         "    x, = smt.reals('x')\n"

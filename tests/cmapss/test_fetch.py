@@ -18,11 +18,11 @@ from pathlib import Path
 
 import pytest
 
+from gabactl.base.errors import InputError
 from gabactl.cmapss import fetch as module
 from gabactl.cmapss import files
 from gabactl.cmapss.fetch import download, fetch, unpack
 from gabactl.cmapss.files import CHECKSUMS
-from gabactl.errors import InputError
 
 CONTENT = {name: f"{name}\n".encode() * 50 for name in CHECKSUMS}
 

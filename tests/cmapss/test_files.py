@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from gabactl import cmapss
+from gabactl.base.errors import InputError
 from gabactl.cmapss import files
-from gabactl.errors import InputError
 
 ROW = "1 1 " + " ".join(["0.5"] * 24)
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
+from gabactl.base.errors import InputError
 from gabactl.cmapss import nasa_score, rmse
-from gabactl.errors import InputError
 
 
 def test_score_by_hand() -> None:

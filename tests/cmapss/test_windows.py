@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from gabactl import cmapss
+from gabactl.base.errors import InputError
 from gabactl.cmapss.windows import SENSORS, WINDOW, Normaliser
-from gabactl.errors import InputError
 
 
 def test_split_is_by_engine_and_by_seed(tiny_cmapss: Path) -> None:

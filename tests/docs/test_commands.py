@@ -45,8 +45,8 @@ def run(command: str, folder: Path) -> None:
     if words[0] == "gabactl":
         extra = FAST if words[1] == "report" else ()
         if "--pdf" in words:
-            from gabactl.errors import InputError
-            from gabactl.report.pdf import find_browser
+            from gabactl.base.errors import InputError
+            from gabactl.reports.pdf import find_browser
 
             try:
                 find_browser()

@@ -11,9 +11,9 @@ import pytest
 from browser import Page
 
 from gabactl.app.state import TABS
-from gabactl.authority import residual_ratio
-from gabactl.controller import Controller
-from gabactl.spec import GabaSpec
+from gabactl.law.authority import residual_ratio
+from gabactl.law.controller import Controller
+from gabactl.law.spec import GabaSpec
 from gabactl.traces import load_bundled, write_parquet
 
 

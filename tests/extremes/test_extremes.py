@@ -8,21 +8,21 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from gabactl import controller as c
-from gabactl._kernels import controller as kernel
-from gabactl.authority import authority, residual_ratio, settled_weights, weight_range
-from gabactl.batch import run_batch
-from gabactl.errors import InputError
-from gabactl.filter import filter_facts
-from gabactl.linear import open_loop
-from gabactl.margins import margins
-from gabactl.noise import noise_gain, noise_report
+from gabactl.base.errors import InputError
+from gabactl.control.linear import open_loop
+from gabactl.control.margins import margins
+from gabactl.control.noise import noise_gain, noise_report
+from gabactl.control.responses import step_response
+from gabactl.law import controller as c
+from gabactl.law.authority import authority, residual_ratio, settled_weights, weight_range
+from gabactl.law.filter import filter_facts
+from gabactl.law.spec import GabaSpec
+from gabactl.loops.batch import run_batch
+from gabactl.loops.kernels import controller as kernel
+from gabactl.loops.profiles import Profile, from_norms
+from gabactl.loops.simulate import simulate
 from gabactl.plants import LogRatio
-from gabactl.profiles import Profile, from_norms
-from gabactl.replay import replay
-from gabactl.responses import step_response
-from gabactl.simulate import simulate
-from gabactl.spec import GabaSpec
+from gabactl.runs.replay import replay
 
 TASKS = (2, 3, 8, 64)
 LAWS = ("complement", "inverse")

@@ -62,7 +62,7 @@ def test_the_record_of_ten_million_steps_is_bounded():
 
 
 def test_more_than_can_be_held_is_refused(tmp_path, monkeypatch):
-    from gabactl.errors import InputError
+    from gabactl.base.errors import InputError
     from gabactl.traces import read_trace, reader
 
     monkeypatch.syspath_prepend(str(SCRIPT.parent))

@@ -14,15 +14,15 @@ import pytest
 from tiny_campaign import tiny_plan
 
 from faults.scenes import disk, finish, started, unwritable
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
+from gabactl.base.lock import FileLock
 from gabactl.traces import load_bundled, read_trace, write_parquet
-from gabactl.traces.lock import FileLock
 
 torch = pytest.importorskip("torch")
 
-from gabactl.campaign import load_campaign, run_campaign  # noqa: E402
-from gabactl.campaign import worker as campaign_worker  # noqa: E402
-from gabactl.campaign.folder import read_record, run_folder  # noqa: E402
+from gabactl.nn.campaigns import load_campaign, run_campaign  # noqa: E402
+from gabactl.nn.campaigns import worker as campaign_worker  # noqa: E402
+from gabactl.nn.campaigns.folder import read_record, run_folder  # noqa: E402
 
 PLAN = tiny_plan(
     """

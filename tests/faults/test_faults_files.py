@@ -28,10 +28,10 @@ from faults.scenes import (
     unwritable,
     wait_for,
 )
-from gabactl.errors import InputError
-from gabactl.files import write_text
-from gabactl.fuzz import corpus
-from gabactl.fuzz.cases import Case
+from gabactl.base.errors import InputError
+from gabactl.base.files import write_text
+from gabactl.fuzzing import corpus
+from gabactl.fuzzing.cases import Case
 from gabactl.traces import Trace, write_parquet
 
 
@@ -81,8 +81,8 @@ class _Page:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, fault: Callable[[], object]) -> None:
         import gabactl.cli.report
-        import gabactl.report
-        from gabactl.report import page
+        import gabactl.reports
+        from gabactl.reports import page
         from gabactl.traces import load_bundled
 
         load_bundled("fd001-gaba")  # imported here once, and not in every child
@@ -91,7 +91,7 @@ class _Page:
             fault()
             return None
 
-        monkeypatch.setattr(gabactl.report, "build_report", build)
+        monkeypatch.setattr(gabactl.reports, "build_report", build)
         monkeypatch.setattr(page, "render_html", lambda report: "x" * 100_000)
         monkeypatch.setattr("gabactl.cli.report.show", lambda *_: None)
 
@@ -482,19 +482,21 @@ def test_names_of_cases_do_not_depend_on_the_clock(
 def test_a_stopped_search_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int, word: str
 ) -> None:
-    import gabactl.fuzz.engine
+    import gabactl.fuzzing.engine
 
-    monkeypatch.setattr(gabactl.fuzz.engine, "fuzz", lambda *_, **__: os.kill(os.getpid(), number))
+    monkeypatch.setattr(
+        gabactl.fuzzing.engine, "fuzz", lambda *_, **__: os.kill(os.getpid(), number)
+    )
     done = ended("fuzz", "gaba", "--corpus", tmp_path / "corpus")
     assert (done.code, done.line()) == (code, f"gabactl: {word}")
 
 
 def test_a_search_without_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import gabactl.fuzz.engine
+    import gabactl.fuzzing.engine
 
     def no_memory(*_: object, **__: object) -> None:
         raise MemoryError("4 GiB")
 
-    monkeypatch.setattr(gabactl.fuzz.engine, "fuzz", no_memory)
+    monkeypatch.setattr(gabactl.fuzzing.engine, "fuzz", no_memory)
     done = ended("fuzz", "gaba", "--corpus", tmp_path / "corpus")
     assert (done.code, done.line()) == (2, "gabactl: out of memory (4 GiB): ask for less at once")

@@ -13,8 +13,9 @@ import pytest
 from traces.helpers_traces import TASKS, assert_rows_are_true, some_columns
 
 from faults.scenes import Child, disk, unwritable, wait_for
-from gabactl.errors import InputError
-from gabactl.traces import TraceWriter, lock, read_trace
+from gabactl.base import lock
+from gabactl.base.errors import InputError
+from gabactl.traces import TraceWriter, read_trace
 from gabactl.traces.stream import Framer
 
 

@@ -22,8 +22,8 @@ from faults.scenes import (
     unwritable,
     wait_for,
 )
-from gabactl.errors import InputError, Stopped
-from gabactl.sweep import engine, load_sweep, open_sweep, run_sweep
+from gabactl.base.errors import InputError, Stopped
+from gabactl.loops.sweeps import engine, load_sweep, open_sweep, run_sweep
 
 GRID = """
 [disturbance]

@@ -14,19 +14,19 @@ import numpy as np
 import pytest
 
 from faults.scenes import disk, ended, finish, started, unwritable, wait_for
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
+from gabactl.base.lock import FileLock
 from gabactl.traces import read_trace
-from gabactl.traces.lock import FileLock
 
 torch = pytest.importorskip("torch")
 
 from torch_states import same_state  # noqa: E402
 
 from gabactl import cmapss  # noqa: E402
+from gabactl.law.spec import GabaSpec  # noqa: E402
 from gabactl.nn.checkpoint import load_checkpoint  # noqa: E402
 from gabactl.nn.settings import TrainingSettings  # noqa: E402
 from gabactl.nn.training import train  # noqa: E402
-from gabactl.spec import GabaSpec  # noqa: E402
 
 QUICK = TrainingSettings(
     epochs=2, batch_size=30, lr_warmup_epochs=1, spec=GabaSpec(warmup=4, beta=0.9), device="cpu"

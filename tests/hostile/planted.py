@@ -24,7 +24,7 @@ class Planted(Reader):
     """Input n has fault n of the list."""
 
     name = "planted"
-    modules = ("gabactl.errors",)
+    modules = ("gabactl.base.errors",)
     memory = 256 << 20
 
     def good(self) -> list[bytes]:
@@ -37,7 +37,7 @@ class Planted(Reader):
     first = 0
 
     def read(self, data: bytes) -> Any:
-        from gabactl.errors import InputError
+        from gabactl.base.errors import InputError
 
         what = FAULTS[int(data)]
         if what == "refuses it":

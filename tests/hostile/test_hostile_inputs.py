@@ -89,8 +89,8 @@ def test_found_cases_stay_mended(
     ids=["null", "not-utf8", "brackets", "minus", "digits", "exits", "escapes", "empty"],
 )  # fmt: skip
 def test_theorem_files_that_do_not_run(code: bytes, tmp_path: Path) -> None:
-    from gabactl.errors import InputError, printable
-    from gabactl.prove.library import load
+    from gabactl.base.errors import InputError, printable
+    from gabactl.proving.library import load
 
     file = tmp_path / "theorems.py"
     file.write_bytes(code)

@@ -13,9 +13,9 @@ torch = pytest.importorskip("torch")
 
 from gabactl import Controller, GabaSpec  # noqa: E402
 from gabactl.nn import GABALoss, TraceRecorder  # noqa: E402
-from gabactl.replay import replay, replay_trace  # noqa: E402
+from gabactl.runs.replay import replay, replay_trace  # noqa: E402
 from gabactl.traces import read_trace  # noqa: E402
-from gabactl.validate import validate  # noqa: E402
+from gabactl.validation.check import validate  # noqa: E402
 
 FLOORS = ("renormalise", "affine", "project", "clamp_state")
 BOUND = {torch.float64: 1e-12, torch.float32: 5e-6}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from oracles.toys import t1008
 
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 from gabactl.nn.calibration import _compare, calibrate
 from gabactl.nn.sensors import LastLayerSensor, RepresentationSensor
 

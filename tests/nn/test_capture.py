@@ -5,7 +5,7 @@ import torch
 from oracles.toys import t1008
 
 import gabactl.nn.base
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 from gabactl.nn import FixedLoss, GABALoss, get_shared_params
 from gabactl.nn.sensors import EventSensor, LastLayerSensor, RepresentationSensor
 

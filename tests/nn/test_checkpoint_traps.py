@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 from gabactl.nn.checkpoint import check_optimizer, check_schedule, load_tensors
 
 

@@ -7,7 +7,7 @@ import torch
 import torch._functorch.config
 from oracles.toys import t1008
 
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 from gabactl.nn import GABALoss, get_shared_params
 from gabactl.nn.sensors.norms import task_gradients
 
@@ -75,8 +75,8 @@ def test_other_errors_pass_through():
 
 def test_no_graph_break_in_the_stages():
     # The controller's arithmetic compiles as one graph.
+    from gabactl.law.spec import GabaSpec
     from gabactl.nn import _stages
-    from gabactl.spec import GabaSpec
 
     for mode in ("renormalise", "affine", "project"):
         spec = GabaSpec(floor_mode=mode)

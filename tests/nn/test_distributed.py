@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 from gabactl.nn import GABALoss
 from gabactl.nn.distributed import Reducer, reducer_for
 

@@ -10,12 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gabactl.controller import Controller, raw_weights, saturate, smooth
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
+from gabactl.law.controller import Controller, raw_weights, saturate, smooth
+from gabactl.law.spec import GabaSpec
 from gabactl.nn import GABALoss
 from gabactl.nn.sensors import EventSensor
 from gabactl.nn.sensors.trigger import EventTrigger
-from gabactl.spec import GabaSpec
 from gabactl.traces import load_bundled
 
 

@@ -10,10 +10,10 @@ import torch
 from oracles.published_torch import PublishedLoss
 from oracles.toys import t480, t1008
 
-from gabactl.controller import Controller
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
+from gabactl.law.controller import Controller
+from gabactl.law.spec import GabaSpec
 from gabactl.nn import GABALoss, compute_task_grad_norm, get_shared_params
-from gabactl.spec import GabaSpec
 
 MODES = ("renormalise", "affine", "project", "clamp_state")
 

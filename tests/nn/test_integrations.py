@@ -5,7 +5,7 @@ import torch
 from oracles.toys import t480
 from torch.utils.data import DataLoader, TensorDataset
 
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 from gabactl.nn import FixedLoss, GABALoss, get_shared_params
 from gabactl.nn.integrations.logging import log_to_tensorboard, log_to_wandb, scalars
 

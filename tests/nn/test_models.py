@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 from gabactl.nn.models import CnnBiLstmAttention, SmallCnnBiLstmAttention, build_model
 from gabactl.nn.sensors import compute_task_grad_norm, get_shared_params
 

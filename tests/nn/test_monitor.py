@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 from gabactl.nn import GABALoss, TraceRecorder
 from gabactl.nn.monitor import BoardMonitor
 from gabactl.traces import read_trace

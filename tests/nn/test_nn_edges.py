@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
+from gabactl.law.spec import GabaSpec
 from gabactl.nn import FixedLoss, GABALoss, GradNormLoss, TraceRecorder
 from gabactl.nn.base import BalancedLoss
 from gabactl.nn.calibration import calibrate
@@ -30,7 +31,6 @@ from gabactl.nn.sensors import (
     sharded,
 )
 from gabactl.nn.sensors.trigger import EventTrigger
-from gabactl.spec import GabaSpec
 from gabactl.traces import TraceWriter
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")

@@ -5,7 +5,7 @@ import pytest
 import torch
 from oracles.toys import t480
 
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 from gabactl.nn import FixedLoss, GradNormLoss, get_shared_params
 
 TOY = (76.5335, 0.36654)  # gradient norms of the 480-parameter toy

@@ -4,7 +4,7 @@ import pytest
 import torch
 from oracles.toys import t1008
 
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 from gabactl.nn import GABALoss, get_shared_params
 from gabactl.nn.excitation import Excitation
 from gabactl.nn.excited import ExcitedLoss

@@ -21,7 +21,7 @@ from gabactl.nn.sensors import (  # noqa: E402
     SubsetSensor,
 )
 from gabactl.traces import finish, read_trace  # noqa: E402
-from gabactl.validate import validate  # noqa: E402
+from gabactl.validation.check import validate  # noqa: E402
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import torch
 from oracles.toys import t1008
 from torch import nn
 
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 from gabactl.nn import GABALoss, get_shared_params
 
 

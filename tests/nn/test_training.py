@@ -16,17 +16,17 @@ import torch
 from torch_states import same_state
 
 from gabactl import cmapss
+from gabactl.base.devices import choose_device
+from gabactl.base.errors import InputError
 from gabactl.cmapss import Cmapss
-from gabactl.errors import InputError
+from gabactl.law.spec import GabaSpec
 from gabactl.nn import FixedLoss, GABALoss, GradNormLoss
 from gabactl.nn.build import build_loss
 from gabactl.nn.checkpoint import load_checkpoint, save_checkpoint
-from gabactl.nn.devices import choose_device
 from gabactl.nn.excitation import Excitation
 from gabactl.nn.excited import ExcitedLoss
 from gabactl.nn.settings import TrainingSettings
 from gabactl.nn.training import Progress, Score, train
-from gabactl.spec import GabaSpec
 from gabactl.traces import Trace, read_trace
 
 # 10 engines, 315 training windows with seed 0: 10 steps of 30 per epoch.
@@ -124,7 +124,7 @@ def test_a_finished_run_can_be_extended(data: Cmapss, tmp_path: Path) -> None:
 
 
 def test_what_is_recorded_is_what_was_done(data: Cmapss, tmp_path: Path) -> None:
-    from gabactl.controller import Controller
+    from gabactl.law.controller import Controller
 
     result = train(data, QUICK, record=tmp_path / "a.parquet", command="gabactl train cmapss")
     trace = read_trace(tmp_path / "a.parquet")

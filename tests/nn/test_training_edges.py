@@ -13,8 +13,10 @@ import torch
 from torch import nn
 
 from gabactl import cmapss
+from gabactl.base.devices import choose_device, use_precision
+from gabactl.base.errors import InputError
 from gabactl.cmapss import Cmapss
-from gabactl.errors import InputError
+from gabactl.law.spec import GabaSpec
 from gabactl.nn import checkpoint as checkpoints
 from gabactl.nn.build import build_loss
 from gabactl.nn.checkpoint import (
@@ -24,11 +26,9 @@ from gabactl.nn.checkpoint import (
     load_tensors,
     save_checkpoint,
 )
-from gabactl.nn.devices import choose_device, use_precision
 from gabactl.nn.excitation import Excitation
 from gabactl.nn.settings import TrainingSettings
 from gabactl.nn.training import Progress, _Run, train
-from gabactl.spec import GabaSpec
 from gabactl.traces import read_trace
 
 QUICK = TrainingSettings(

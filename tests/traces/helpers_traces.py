@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 from gabactl.traces import TraceWriter, read_trace
 
 TASKS = ["rul", "health"]

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gabactl.controller import Controller
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
+from gabactl.law.controller import Controller
 from gabactl.nn.excitation import Excitation
 from gabactl.traces import bundled, load_bundled, load_trace
 

@@ -13,7 +13,7 @@ from helpers_traces import trace_or_complaint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 from gabactl.traces import iter_trace, read_trace
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gabactl.errors import InputError
-from gabactl.spec import GabaSpec
+from gabactl.base.errors import InputError
+from gabactl.law.spec import GabaSpec
 from gabactl.traces import Trace, TraceWriter, read_trace, write_parquet
 from gabactl.traces.metadata import dump_metadata, parse_metadata
 

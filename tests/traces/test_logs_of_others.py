@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gabactl.base.errors import InputError
 from gabactl.cli import main
-from gabactl.errors import InputError
-from gabactl.replay import replay
-from gabactl.saturation import saturation
-from gabactl.spec import GabaSpec
+from gabactl.law.spec import GabaSpec
+from gabactl.runs.replay import replay
+from gabactl.runs.saturation import saturation
 from gabactl.traces import iter_trace, load_bundled, read_trace
 
 TASKS = ("RUL", "health")

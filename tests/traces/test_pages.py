@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 from gabactl.traces import Trace, bundled, load_bundled, read_trace, write_parquet
 from gabactl.traces.pages import MAX_PAGE_BYTES, check_pages
 

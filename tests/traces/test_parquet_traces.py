@@ -12,7 +12,7 @@ import pytest
 from helpers_traces import TASKS, assert_rows_are_true, trace_or_complaint, write_some
 
 from gabactl import GabaSpec
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 from gabactl.traces import (
     Trace,
     bundled,

@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 from helpers_traces import TASKS, assert_rows_are_true, some_columns, trace_or_complaint, write_some
 
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
+from gabactl.runs.watch import Watcher
 from gabactl.traces import TraceWriter, finish, iter_trace, read_trace, write_parquet
 from gabactl.traces.reader import open_stream
 from gabactl.traces.stream import END, StreamReader
-from gabactl.watch import Watcher
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from gabactl.errors import InputError, packages_for
+from gabactl.base.errors import InputError, packages_for
 
 with packages_for(__name__):
     from torch import Tensor

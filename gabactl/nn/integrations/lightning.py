@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gabactl.errors import InputError, packages_for
+from gabactl.base.errors import InputError, packages_for
 
 with packages_for(__name__):
     from lightning.pytorch import LightningModule, Trainer

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gabactl.errors import InputError, packages_for
+from gabactl.base.errors import InputError, packages_for
 
 with packages_for(__name__):
     import torch

@@ -1,6 +1,7 @@
 """Sensors: how large a task's gradient on the shared parameters is, when to look, at what cost."""
 
-from gabactl.nn.sensors.base import Context, Sensor
+from gabactl.nn.sensors.base import Sensor
+from gabactl.nn.sensors.context import Context
 from gabactl.nn.sensors.event import EventSensor
 from gabactl.nn.sensors.full import FullSensor
 from gabactl.nn.sensors.last_layer import LastLayerSensor

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gabactl.errors import InputError
-from gabactl.nn.sensors.base import Context, Sensor, exact_norms
+from gabactl.base.errors import InputError
+from gabactl.law.spec import GabaSpec
+from gabactl.nn.sensors.base import Sensor, exact_norms
+from gabactl.nn.sensors.context import Context
 from gabactl.nn.sensors.trigger import EventBudget, EventTrigger
-from gabactl.spec import GabaSpec
 
 __all__ = ["EventSensor"]
 

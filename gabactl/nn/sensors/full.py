@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from gabactl.nn.sensors.base import Context, Sensor, exact_norms
-from gabactl.spec import GabaSpec
+from gabactl.law.spec import GabaSpec
+from gabactl.nn.sensors.base import Sensor, exact_norms
+from gabactl.nn.sensors.context import Context
 
 __all__ = ["FullSensor"]
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from gabactl.errors import InputError
-from gabactl.nn.sensors.base import Context, norm_of_task
+from gabactl.base.errors import InputError
+from gabactl.nn.sensors.context import Context, norm_of_task
 from gabactl.nn.sensors.norms import task_gradients
 from gabactl.nn.sensors.proxy import ProxySensor
 

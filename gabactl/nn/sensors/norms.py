@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
 
 __all__ = [
     "compute_task_grad_norm",

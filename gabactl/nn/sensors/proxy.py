@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gabactl.errors import InputError
-from gabactl.nn.sensors.base import Context, Sensor, exact_norms
-from gabactl.spec import GabaSpec
+from gabactl.base.errors import InputError
+from gabactl.law.spec import GabaSpec
+from gabactl.nn.sensors.base import Sensor, exact_norms
+from gabactl.nn.sensors.context import Context
 
 __all__ = ["ProxySensor"]
 

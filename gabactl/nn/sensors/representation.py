@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gabactl.errors import InputError
-from gabactl.nn.sensors.base import Context
+from gabactl.base.errors import InputError
+from gabactl.nn.sensors.context import Context
 from gabactl.nn.sensors.norms import norm_of, task_gradients
 from gabactl.nn.sensors.proxy import ProxySensor
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from gabactl.errors import InputError
-from gabactl.nn.sensors.base import Context, norm_of_task
+from gabactl.base.errors import InputError
+from gabactl.nn.sensors.context import Context, norm_of_task
 from gabactl.nn.sensors.norms import is_sharded, task_gradients
 
 __all__ = [
@@ -86,7 +86,7 @@ def refuse_hooked(parameters: Sequence[Tensor], sharded: bool = False) -> None:
     >>> refuse_hooked([w])
     Traceback (most recent call last):
         ...
-    gabactl.errors.InputError: a parameter has a post-accumulate-grad hook, ...
+    gabactl.base.errors.InputError: a parameter has a post-accumulate-grad hook, ...
     """
     for parameter in parameters:
         if is_sharded(parameter) and not sharded:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gabactl.errors import InputError
-from gabactl.nn.sensors.base import Context, norm_of_task
+from gabactl.base.errors import InputError
+from gabactl.nn.sensors.context import Context, norm_of_task
 from gabactl.nn.sensors.norms import is_sharded
 
 __all__ = ["combine_sharded", "gradients_of_tasks", "sharded_norms"]

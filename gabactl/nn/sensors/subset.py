@@ -8,11 +8,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from gabactl.errors import InputError
+from gabactl.base.errors import InputError
+from gabactl.law.spec import GabaSpec
 from gabactl.nn.sensors import reuse
-from gabactl.nn.sensors.base import Context, Sensor
+from gabactl.nn.sensors.base import Sensor
+from gabactl.nn.sensors.context import Context
 from gabactl.nn.sensors.norms import inner_product
-from gabactl.spec import GabaSpec
 
 __all__ = ["SubsetSensor"]
 

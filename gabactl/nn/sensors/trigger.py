@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gabactl.errors import InputError
-from gabactl.results import Result
-from gabactl.spec import Law
+from gabactl.base.errors import InputError
+from gabactl.base.results import Result
+from gabactl.law.spec import Law
 
 __all__ = ["EventBudget", "EventTrigger"]
 

@@ -1,6 +1,6 @@
 """What a reader is, and what it may answer.
 
-A reader may answer with a value or with :class:`gabactl.errors.InputError`, in one short printable
+A reader may answer with a value or with :class:`gabactl.base.errors.InputError`, in one short printable
 line. What it returns must print, and become JSON. Anything else is a finding.
 """
 
@@ -91,7 +91,7 @@ def show(*results: Any) -> None:
 
 def check_line(error: Exception) -> None:
     """An answer is one short printable line."""
-    from gabactl.errors import printable
+    from gabactl.base.errors import printable
 
     text = str(error)
     if not text or printable(text) != text or len(text) > 1200:
@@ -100,7 +100,7 @@ def check_line(error: Exception) -> None:
 
 def refusal(reader: Reader, data: bytes) -> str | None:
     """The line with which a reader refuses; None where it takes the input. All else is raised."""
-    from gabactl.errors import InputError
+    from gabactl.base.errors import InputError
 
     try:
         reader.read(data)

@@ -16,12 +16,12 @@ class CampaignRecord(JsonReader):
     """What a run of a campaign says of itself."""
 
     name = "campaign-record"
-    modules = ("gabactl.campaign.folder",)
+    modules = ("gabactl.nn.campaigns.folder",)
     needs = ("torch",)
 
     def good(self) -> list[bytes]:
+        from gabactl.base.results import to_jsonable
         from gabactl.nn.settings import TrainingSettings
-        from gabactl.results import to_jsonable
 
         self.tree = {
             "status": "finished", "reason": None, "steps": 40, "epochs": 4, "best_epoch": 2, "validation_rmse": 20.5,
@@ -31,7 +31,7 @@ class CampaignRecord(JsonReader):
         return [mutate.to_json(self.tree)]
 
     def read(self, data: bytes) -> Any:
-        from gabactl.campaign.folder import read_record
+        from gabactl.nn.campaigns.folder import read_record
 
         self.put("result.json", data)
         record = read_record(self.folder)
@@ -43,14 +43,14 @@ class CampaignTable(Reader):
     """The table of a campaign: read as results, and as evidence for the claims."""
 
     name = "campaign-table"
-    modules = ("gabactl.campaign.table", "gabactl.claims.campaign")
+    modules = ("gabactl.nn.campaigns.table", "gabactl.claims.campaign")
     memory = 3 << 30
 
     def good(self) -> list[bytes]:
         import pyarrow.parquet as pq
 
-        from gabactl.campaign import CampaignResults
-        from gabactl.campaign.table import COLUMNS, save_results
+        from gabactl.nn.campaigns import CampaignResults
+        from gabactl.nn.campaigns.table import COLUMNS, save_results
 
         runs = [(s, m, n) for s in ("FD001", "FD003") for m in ("gaba", "fixed") for n in (1, 2)]
         given = {
@@ -115,9 +115,10 @@ class CampaignTable(Reader):
         return pa.table(columns)
 
     def read(self, data: bytes) -> Any:
-        from gabactl.campaign import load_results
         from gabactl.claims.campaign import read_campaign
-        from gabactl.errors import InputError
+
+        from gabactl.base.errors import InputError
+        from gabactl.nn.campaigns import load_results
 
         file = self.put("results.parquet", data)
         try:

@@ -230,7 +230,7 @@ class StateDict(Reader):
             return b"\x80\x02" + b"]" * 1000
 
     def read(self, data: bytes) -> Any:
-        from gabactl.errors import InputError
+        from gabactl.base.errors import InputError
         from gabactl.nn.checkpoint import has_strange, load_tensors
 
         state = load_tensors(self.put("balancer.pt", data))

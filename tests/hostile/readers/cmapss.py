@@ -37,8 +37,8 @@ class CmapssText(Reader):
         )
 
     def read(self, data: bytes) -> Any:
+        from gabactl.base.errors import InputError
         from gabactl.cmapss.files import read_engines, read_rul
-        from gabactl.errors import InputError
 
         self.put("train_FD001.txt", data)
         self.put("RUL_FD001.txt", data)

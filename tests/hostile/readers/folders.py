@@ -16,11 +16,11 @@ from hostile.readers.settings import Sweep
 
 class Corpus(Reader):
     name = "fuzz-corpus"
-    modules = ("gabactl.fuzz.corpus", "gabactl.fuzz.cases", "gabactl.files")
+    modules = ("gabactl.fuzzing.corpus", "gabactl.fuzzing.cases", "gabactl.base.files")
 
     def good(self) -> list[bytes]:
-        from gabactl.fuzz import corpus
-        from gabactl.fuzz.cases import Case
+        from gabactl.fuzzing import corpus
+        from gabactl.fuzzing.cases import Case
 
         place = self.folder / "seeds"
         cases = [
@@ -50,7 +50,7 @@ class Corpus(Reader):
         return mutate.words_of(rng, *self.two(rng))
 
     def read(self, data: bytes) -> Any:
-        from gabactl.fuzz import corpus
+        from gabactl.fuzzing import corpus
 
         place = self.folder / "corpus"
         place.mkdir(exist_ok=True)
@@ -66,13 +66,13 @@ class SweepFolder(Reader):
     """A folder that `gabactl sweep` left: its manifest and a part."""
 
     name = "sweep-folder"
-    modules = ("gabactl.sweep.result",)
+    modules = ("gabactl.loops.sweeps.result",)
 
     def good(self) -> list[bytes]:
         import tempfile
         import textwrap
 
-        from gabactl.sweep import load_sweep, run_sweep
+        from gabactl.loops.sweeps import load_sweep, run_sweep
 
         text = Sweep.texts(self)[-2]  # type: ignore[arg-type]
         with tempfile.TemporaryDirectory(dir=self.folder) as made:
@@ -118,7 +118,7 @@ class SweepFolder(Reader):
         return part[: -8 - footer] + foot + len(foot).to_bytes(4, "little") + b"PAR1"
 
     def read(self, data: bytes) -> Any:
-        from gabactl.sweep import open_sweep
+        from gabactl.loops.sweeps import open_sweep
 
         size = int.from_bytes(data[:4], "little")
         place = self.folder / "sweep"
@@ -136,13 +136,13 @@ class SweepResume(JsonReader):
     """The manifest of a folder in which a sweep is to go on."""
 
     name = "sweep-resume"
-    modules = ("gabactl.sweep.engine", "gabactl.sweep.result")
+    modules = ("gabactl.loops.sweeps.engine", "gabactl.loops.sweeps.result")
 
     def good(self) -> list[bytes]:
         import textwrap
 
-        from gabactl.sweep import load_sweep
-        from gabactl.sweep.engine import COLUMNS
+        from gabactl.loops.sweeps import load_sweep
+        from gabactl.loops.sweeps.engine import COLUMNS
 
         text = textwrap.dedent(Sweep.texts(self)[-2])  # type: ignore[arg-type]
         self.sweep = load_sweep(self.put("grid.toml", text.encode()))
@@ -152,7 +152,7 @@ class SweepResume(JsonReader):
     def read(self, data: bytes) -> Any:
         from contextlib import ExitStack
 
-        from gabactl.sweep.engine import _prepare
+        from gabactl.loops.sweeps.engine import _prepare
 
         place = self.folder / "begun"
         place.mkdir(exist_ok=True)

@@ -14,7 +14,7 @@ class Theorems(Reader):
     """What a theorem file declares: the file is the user's own code, its statements are data."""
 
     name = "theorem-declarations"
-    modules = ("gabactl.prove.theorem", "gabactl.prove.library")
+    modules = ("gabactl.proving.theorem", "gabactl.proving.library")
 
     def good(self) -> list[bytes]:
         self.trees = [
@@ -36,10 +36,10 @@ class Theorems(Reader):
         return mutate.to_json(mutate.tree_of(rng, rng.choice(self.trees), tuple(self.trees[0])))
 
     def read(self, data: bytes) -> Any:
-        from gabactl.errors import InputError
-        from gabactl.prove.engine import ProofResult, ProofTable
-        from gabactl.prove.library import Selection
-        from gabactl.prove.theorem import Outcome, theorem
+        from gabactl.base.errors import InputError
+        from gabactl.proving.engine import ProofResult, ProofTable
+        from gabactl.proving.library import Selection
+        from gabactl.proving.theorem import Outcome, theorem
 
         try:
             given = json.loads(data)
@@ -62,10 +62,10 @@ class ProofAnswer(Reader):
     """What a proving process answers; a theorem file may print what it likes between."""
 
     name = "proof-answer"
-    modules = ("gabactl.prove.engine", "gabactl.prove.theorem")
+    modules = ("gabactl.proving.engine", "gabactl.proving.theorem")
 
     def good(self) -> list[bytes]:
-        from gabactl.prove.theorem import Outcome
+        from gabactl.proving.theorem import Outcome
 
         self.trees = [
             Outcome("proved", derivation=("a = b", "b = c")).to_dict(),
@@ -85,8 +85,8 @@ class ProofAnswer(Reader):
         import io
         import types
 
-        from gabactl.prove.engine import ProofResult, ProofTable, _Task, _Worker
-        from gabactl.prove.theorem import Outcome, theorem
+        from gabactl.proving.engine import ProofResult, ProofTable, _Task, _Worker
+        from gabactl.proving.theorem import Outcome, theorem
 
         item = theorem("ODD", "2 n + 1 is odd", mutants={"even": {"shift": 0}})(
             lambda shift=1: Outcome("proved" if shift else "refuted")

@@ -19,7 +19,7 @@ class Recovery(Stream):
         "gabactl.traces.writer",
         "gabactl.traces.rewrite",
         "gabactl.traces.stream",
-        "gabactl.watch",
+        "gabactl.runs.watch",
     )
 
     def bad(self, rng: random.Random) -> bytes:
@@ -28,10 +28,10 @@ class Recovery(Stream):
         return data[: rng.randrange(1, len(data))] if data and rng.random() < 0.4 else data
 
     def read(self, data: bytes) -> Any:
-        from gabactl.errors import InputError
+        from gabactl.base.errors import InputError
+        from gabactl.runs.watch import Watcher
         from gabactl.traces import TraceWriter, read_trace
         from gabactl.traces.rewrite import finish
-        from gabactl.watch import Watcher
 
         for file in self.folder.glob("run.*"):
             file.unlink()
@@ -69,7 +69,7 @@ class Recovery(Stream):
 
 
 def _readable(file: Any) -> bool:
-    from gabactl.errors import InputError
+    from gabactl.base.errors import InputError
     from gabactl.traces import read_trace
 
     try:

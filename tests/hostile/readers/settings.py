@@ -36,17 +36,17 @@ class Toml(Reader):
 
 class Spec(Toml):
     name = "spec-toml"
-    modules = ("gabactl.spec", "gabactl.files")
+    modules = ("gabactl.law.spec", "gabactl.base.files")
     names = ("n_tasks", "beta", "floor", "warmup", "law", "floor_mode", "guard", "interval", "gaba")
 
     def texts(self) -> list[str]:
-        from gabactl.spec import GabaSpec
+        from gabactl.law.spec import GabaSpec
 
         three = GabaSpec(n_tasks=3, floor=0.01, law="inverse", floor_mode="affine", interval=5)
         return [GabaSpec().to_toml(), three.to_toml(), "beta = 0.9\n"]
 
     def read(self, data: bytes) -> Any:
-        from gabactl.spec import GabaSpec
+        from gabactl.law.spec import GabaSpec
 
         spec = GabaSpec.from_toml(self.put("spec.toml", data))
         self.put("again.toml", spec.to_toml().encode())
@@ -56,7 +56,7 @@ class Spec(Toml):
 
 
 def _bundled(sweeps: bool) -> list[str]:
-    from gabactl.scenarios import simulation_files
+    from gabactl.loops.scenarios import simulation_files
 
     files = [f for f in simulation_files() if f.stem.startswith("sweep") == sweeps]
     return [f.read_text(encoding="utf-8") for f in files if "campaign" not in f.stem]
@@ -64,7 +64,12 @@ def _bundled(sweeps: bool) -> list[str]:
 
 class Scenario(Toml):
     name = "scenario-toml"
-    modules = ("gabactl.scenarios", "gabactl.profiles", "gabactl.balancers", "gabactl.plants")
+    modules = (
+        "gabactl.loops.scenarios",
+        "gabactl.loops.profiles",
+        "gabactl.balancers",
+        "gabactl.plants",
+    )
     names = (
         "tasks", "disturbance", "kind", "ratios", "holds", "quiet_norm", "spikes", "dropouts",
         "factor", "at", "width", "task", "losses", "initial", "final", "time_constant", "plant",
@@ -116,7 +121,7 @@ class Scenario(Toml):
         return [*_bundled(sweeps=False), extra, ramp]
 
     def read(self, data: bytes) -> Any:
-        from gabactl.scenarios import load_scenario
+        from gabactl.loops.scenarios import load_scenario
 
         scenario = load_scenario(self.put("scenario.toml", data))
         f"{scenario.title}{scenario.description}{list(scenario.balancers)}".encode()
@@ -125,7 +130,11 @@ class Scenario(Toml):
 
 class Sweep(Toml):
     name = "sweep-grid-toml"
-    modules = ("gabactl.sweep.description", "gabactl.scenarios", "gabactl.profiles")
+    modules = (
+        "gabactl.loops.sweeps.description",
+        "gabactl.loops.scenarios",
+        "gabactl.loops.profiles",
+    )
     names = (
         "axes", "fixed", "run", "beta", "rho", "a", "from", "to", "points", "scale", "method",
         "samples", "repeats", "seed", "chunk", "settling", "stability", "tolerance", "dtype",
@@ -168,7 +177,7 @@ class Sweep(Toml):
         ]
 
     def read(self, data: bytes) -> Any:
-        from gabactl.sweep import load_sweep
+        from gabactl.loops.sweeps import load_sweep
 
         sweep = load_sweep(self.put("sweep.toml", data))
         first = sweep.parameters(0, min(sweep.loops, 4))
@@ -182,7 +191,12 @@ class Texts(Reader):
     """Settings that are given in one line, or in the environment: plants, excitations, bounds."""
 
     name = "option-text"
-    modules = ("gabactl.plants", "gabactl.profiles", "gabactl.nn.excitation", "gabactl.balancers")
+    modules = (
+        "gabactl.plants",
+        "gabactl.loops.profiles",
+        "gabactl.nn.excitation",
+        "gabactl.balancers",
+    )
 
     def good(self) -> list[bytes]:
         return [
@@ -198,14 +212,14 @@ class Texts(Reader):
         return mutate.words_of(rng, *self.two(rng))
 
     def read(self, data: bytes) -> Any:
+        from gabactl.base.errors import InputError
         from gabactl.cli.fuzz import _bound
         from gabactl.cli.trace import _columns
         from gabactl.cli.train import _numbers
         from gabactl.cli.tune import _pair
-        from gabactl.errors import InputError
+        from gabactl.loops.scenarios import load_scenario
         from gabactl.nn.excitation import Excitation
         from gabactl.plants import parse_plant
-        from gabactl.scenarios import load_scenario
 
         text = data.decode("utf-8", "surrogateescape")
         if not hasattr(self, "scenario"):
@@ -232,7 +246,7 @@ class Texts(Reader):
 
 def _browser(text: str) -> str:
     """The environment variable that names a browser to print with."""
-    from gabactl.report.pdf import find_browser
+    from gabactl.reports.pdf import find_browser
 
     before = os.environ.get("GABACTL_BROWSER")
     os.environ["GABACTL_BROWSER"] = text.replace("\0", "")
@@ -246,7 +260,7 @@ def _browser(text: str) -> str:
 
 class Campaign(Toml):
     name = "campaign-toml"
-    modules = ("gabactl.campaign.plan", "gabactl.nn.settings", "gabactl.nn.excitation")
+    modules = ("gabactl.nn.campaigns.plan", "gabactl.nn.settings", "gabactl.nn.excitation")
     needs = ("torch",)
     names = (
         "campaign", "name", "subsets", "seeds", "threads", "checkpoint_every", "method", "balancer",
@@ -255,7 +269,7 @@ class Campaign(Toml):
     )  # fmt: skip
 
     def texts(self) -> list[str]:
-        from gabactl.scenarios import simulation_files
+        from gabactl.loops.scenarios import simulation_files
 
         small = """
         [campaign]
@@ -283,7 +297,7 @@ class Campaign(Toml):
         return [small] * 4 * len(bundled) + bundled  # a bundled one takes ten times as long
 
     def read(self, data: bytes) -> Any:
-        from gabactl.campaign.plan import load_campaign
+        from gabactl.nn.campaigns.plan import load_campaign
 
         plan = load_campaign(self.put("campaign.toml", data))
         for run in plan.runs:

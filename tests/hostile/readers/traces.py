@@ -16,7 +16,7 @@ from hostile.readers.base import Reader, check_line, show
 
 
 def traces() -> list[Any]:
-    from gabactl.spec import GabaSpec
+    from gabactl.law.spec import GabaSpec
     from gabactl.traces import Trace
 
     rng = np.random.default_rng(1)
@@ -48,7 +48,7 @@ class TraceFile(Reader):
     suffix: ClassVar[str]
 
     def read(self, data: bytes) -> Any:
-        from gabactl.errors import InputError
+        from gabactl.base.errors import InputError
         from gabactl.traces import iter_trace, read_trace
         from gabactl.traces.info import trace_info
 

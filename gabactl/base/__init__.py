@@ -1,0 +1,1 @@
+"""What every room uses and nothing of balancing: errors, results, files, locks, interrupts, plots."""

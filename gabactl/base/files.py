@@ -1,0 +1,206 @@
+"""Writing a file whole or not at all, and reading small files of settings with care."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from gabactl.base.errors import InputError
+
+__all__ = ["read_json", "read_toml", "whole_file", "write_text"]
+
+#: Largest whole number in a file of settings: what TOML promises, and every machine has.
+_LARGEST = 2**63
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write UTF-8 text so that a reader sees the old file or the new one, never a part.
+
+    Parameters
+    ----------
+    path : path
+        Replaced if it exists; its folder must exist.
+    text : str
+        The contents.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    OSError
+        It cannot be written; what was there is left as it was, and nothing beside it.
+
+    Examples
+    --------
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> write_text(folder / "a.txt", "text").read_text(encoding="utf-8")
+    'text'
+    """
+    with whole_file(path) as stream:
+        # A lone surrogate, as JSON may hold, has no UTF-8 form: it is written as "?".
+        stream.write(text.encode("utf-8", "replace"))
+    return Path(path)
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[BinaryIO]:
+    """A binary file under a temporary name that takes its own when all went well.
+
+    The bytes reach the disk before the name does, so that even after a power cut the name stands
+    for the old file or for the whole new one.
+
+    Parameters
+    ----------
+    path : path
+        Replaced if it exists; its folder must exist.
+
+    Yields
+    ------
+    binary file
+        Open for writing.
+
+    Raises
+    ------
+    OSError
+        It cannot be written; what was there is left as it was, and nothing beside it.
+
+    Examples
+    --------
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with whole_file(folder / "a.bin") as stream:
+    ...     _ = stream.write(b"bytes")
+    >>> [file.name for file in folder.iterdir()]
+    ['a.bin']
+    """
+    file = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        # mkstemp makes files for their owner alone.
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, file)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_toml(path: str | Path, most_bytes: int = 1 << 20) -> dict[str, Any]:
+    """A TOML file as a table, or one line that says what is wrong with it.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    most_bytes : int
+        A larger one is refused.
+
+    Returns
+    -------
+    dict
+        The tables and values.
+
+    Raises
+    ------
+    InputError
+        Absent, too large, not UTF-8, no TOML, or with a whole number outside 64 bits.
+
+    Examples
+    --------
+    >>> read_toml("nowhere.toml")
+    Traceback (most recent call last):
+        ...
+    gabactl.base.errors.InputError: nowhere.toml: cannot be read (No such file or directory): check the path
+    """
+    text = _text(path, most_bytes)
+    try:
+        table = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not valid TOML ({error}): mend the file") from None
+    _refuse_large(path, table)
+    return table
+
+
+def read_json(path: str | Path, most_bytes: int = 1 << 20) -> Any:
+    """A JSON file as plain values, or one line that says what is wrong with it.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    most_bytes : int
+        A larger one is refused.
+
+    Returns
+    -------
+    dict, list, str, float, int, bool or None
+        Any JSON value.
+
+    Raises
+    ------
+    InputError
+        Absent, too large, not UTF-8, no JSON (NaN and Infinity are none), or with a whole number
+        outside 64 bits.
+
+    Examples
+    --------
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> read_json(write_text(folder / "a.json", '{"a": [1, 2.5]}'))
+    {'a': [1, 2.5]}
+    """
+    text = _text(path, most_bytes)
+    try:
+        values = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not valid JSON ({error}): mend or delete the file") from None
+    _refuse_large(path, values)
+    return values
+
+
+def _text(path: str | Path, most_bytes: int) -> str:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(most_bytes + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be read ({reason}): check the path") from None
+    if len(data) > most_bytes:
+        raise InputError(f"{path}: larger than {_size(most_bytes)}: that is no file of this kind")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 ({error}): save it as UTF-8") from None
+
+
+def _size(count: int) -> str:
+    return f"{count >> 20} MiB" if count >= 1 << 20 else f"{count >> 10} KiB"
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _refuse_large(path: str | Path, values: Any) -> None:
+    """Whole numbers outside 64 bits: later arithmetic and messages would choke on them."""
+    stack = [values]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, dict):
+            stack.extend(item.values())
+        elif isinstance(item, list):
+            stack.extend(item)
+        elif isinstance(item, int) and not -_LARGEST <= item < _LARGEST:
+            raise InputError(
+                f"{path}: holds a whole number of {item.bit_length()} bits: give at most 64"
+            )

@@ -1,0 +1,1 @@
+"""Linear and nonlinear analysis of a loop: margins, responses, noise, rest points, certificates."""

@@ -1,0 +1,484 @@
+"""Bode, Nyquist, Nichols and root locus of the discrete loop."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gabactl.base.errors import InputError
+from gabactl.base.results import Result
+from gabactl.control._rational import Rational, stability_of
+from gabactl.control.linear import Loop, format_roots, open_loop
+from gabactl.law.spec import GabaSpec
+from gabactl.plants import LogRatio
+
+__all__ = ["FrequencyResponse", "RootLocus", "frequency_response", "root_locus"]
+
+_LOCUS_PARAMETERS = ("beta", "rho", "interval")
+
+
+@dataclass(frozen=True, eq=False)
+class FrequencyResponse(Result):
+    """The loop on the upper half of the unit circle, and how often it goes round -1.
+
+    Attributes
+    ----------
+    rational : Rational
+        L per reading, in factored form.
+    interval : int
+        Steps N between readings.
+    frequencies : array, shape (n,)
+        rad/step, from near 0 to pi/N, both ends of the circle included exactly.
+    response : array of complex, shape (n,)
+        L(e^jw); at a pole on the circle the sample is left out.
+    open_loop_outside, closed_loop_outside : int
+        Poles of L, and of 1/(1+L), outside the unit circle.
+    encirclements : int
+        Counter-clockwise turns of L round -1 as z runs once round the circle, indented outwards at
+        poles on it. Equal to the difference of the two by the argument principle.
+    verdict : {"stable", "neutral", "unstable"}
+        Of the closed loop.
+    """
+
+    rational: Rational
+    interval: int
+    frequencies: NDArray[np.float64]
+    response: NDArray[np.complex128]
+    open_loop_outside: int
+    closed_loop_outside: int
+    encirclements: int
+    verdict: str
+
+    title = "Frequency response of the loop"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Keys: frequencies_rad_per_step, magnitude, phase_deg, encirclements, verdict, ..."""
+        return {
+            "frequencies_rad_per_step": self.frequencies,
+            "magnitude": np.abs(self.response),
+            "phase_deg": self.phase_deg,
+            "value_at_z_1": float(np.real(self.rational(1.0))),
+            "value_at_z_minus_1": float(np.real(self.rational(-1.0))),
+            "open_loop_poles_outside": self.open_loop_outside,
+            "closed_loop_poles_outside": self.closed_loop_outside,
+            "encirclements": self.encirclements,
+            "verdict": self.verdict,
+            "stable": self.verdict == "stable",
+        }
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Values at both ends of the circle, crossings, and the Nyquist count."""
+        crossings = self.rational.gain_crossings() / self.interval
+        return [
+            ("L at z = 1 (DC)", f"{float(np.real(self.rational(1.0))):.6g}"),
+            ("L at z = -1 (Nyquist)", f"{float(np.real(self.rational(-1.0))):.6g}"),
+            (
+                "|L| = 1 at",
+                ", ".join(f"{w:.5g}" for w in crossings) + " rad/step"
+                if crossings.size
+                else "no frequency",
+            ),
+            ("open-loop poles outside", str(self.open_loop_outside)),
+            ("encirclements of -1", f"{self.encirclements} (counter-clockwise)"),
+            ("closed-loop poles outside", str(self.closed_loop_outside)),
+            ("closed loop", self.verdict),
+        ]
+
+    @property
+    def phase_deg(self) -> NDArray[np.float64]:
+        """Unwrapped phase in degrees, shape (n,), starting in (-180, 180]."""
+        phase = np.unwrap(np.angle(self.response)) if self.response.size else np.zeros(0)
+        return np.degrees(phase)
+
+    def plot_bode(self, axes: Any | None = None) -> Any:
+        """Gain in dB and phase in degrees over the frequency in rad/step.
+
+        Parameters
+        ----------
+        axes : pair of matplotlib Axes, optional
+            For gain and phase; by default a new figure's.
+
+        Returns
+        -------
+        pair of matplotlib Axes
+        """
+        from matplotlib.ticker import AutoLocator, MultipleLocator
+
+        from gabactl.base import plots
+
+        with plots.style():
+            top, bottom = _two_axes() if axes is None else axes
+            show = self.frequencies > 0
+            w = self.frequencies[show]
+            top.semilogx(w, 20 * np.log10(np.maximum(np.abs(self.response[show]), 1e-300)))
+            bottom.semilogx(w, self.phase_deg[show])
+            top.axhline(0.0, color="0.3", linewidth=0.8)
+            for turn in range(-20, 21, 2):
+                level = 180.0 * (turn + 1)
+                low, high = self.phase_deg[show].min() - 30, self.phase_deg[show].max() + 30
+                if low <= level <= high:
+                    bottom.axhline(level, color="0.3", linewidth=0.8, linestyle="--")
+            for crossing in self.rational.gain_crossings() / self.interval:
+                for ax in (top, bottom):
+                    ax.axvline(crossing, color=plots.PALETTE[1], linewidth=0.8)
+            span = float(np.ptp(self.phase_deg[show]))
+            bottom.yaxis.set_major_locator(MultipleLocator(180.0 if span > 400.0 else 45.0))
+            if span > 2500.0:
+                bottom.yaxis.set_major_locator(AutoLocator())
+            for ax in (top, bottom):
+                ax.axvline(math.pi / self.interval, color="0.6", linewidth=0.8, linestyle=":")
+            top.set_ylabel("|L| in dB")
+            bottom.set_ylabel("phase in degrees")
+            bottom.set_xlabel("frequency in rad/step")
+            top.set_title(f"Loop L = P F: closed loop {self.verdict}")
+        return top, bottom
+
+    def plot_nyquist(self, ax: Any | None = None) -> Any:
+        """The curve and its mirror image, with -1 and both ends of the circle marked."""
+        from gabactl.base import plots
+
+        with plots.style():
+            ax = plots.axes(ax)
+            inside = np.abs(self.response) < 1e3
+            curve = np.where(inside, self.response, np.nan)
+            ax.plot(curve.real, curve.imag, label="0 < w < π")
+            ax.plot(curve.real, -curve.imag, color=plots.PALETTE[0], alpha=0.4, linestyle="--")
+            ax.plot(-1, 0, "x", color=plots.PALETTE[1], markersize=9, mew=2, label="−1")
+            view = _view(curve)
+            for z, marker, name in ((1.0, "o", "z = 1"), (-1.0, "s", "z = −1")):
+                value = complex(self.rational(z))
+                if not math.isfinite(value.real):
+                    continue
+                if view is None or abs(value) < view:
+                    ax.plot(value.real, 0, marker, color=plots.PALETTE[2], label=name)
+                else:
+                    ax.plot([], [], " ", label=f"{name} at {value.real:.4g}, outside")
+            if view is None:
+                ax.set_aspect("equal", adjustable="datalim")
+            else:
+                ax.set_xlim(-1.6 * view, 1.6 * view)
+                ax.set_ylim(-view, view)
+                ax.set_aspect("equal", adjustable="box")
+            ax.set_xlabel("Re L")
+            ax.set_ylabel("Im L")
+            ax.set_title(f"{_times(self.encirclements)}: closed loop {self.verdict}")
+            ax.legend(loc="best")
+        return ax
+
+    def plot_nichols(self, ax: Any | None = None) -> Any:
+        """Gain in dB over phase, with the critical points at odd multiples of 180 degrees."""
+        from gabactl.base import plots
+
+        with plots.style():
+            ax = plots.axes(ax)
+            gain = 20 * np.log10(np.maximum(np.abs(self.response), 1e-300))
+            phase = self.phase_deg
+            ax.plot(phase, gain)
+            low, high = phase.min() - 60, phase.max() + 60
+            critical = [180.0 * n for n in range(-41, 42, 2) if low <= 180.0 * n <= high] or [
+                -180.0
+            ]
+            ax.plot(
+                critical,
+                np.zeros(len(critical)),
+                "x",
+                color=plots.PALETTE[1],
+                markersize=9,
+                mew=2,
+                label="−1",
+            )
+            ax.plot(phase[0], gain[0], "o", color=plots.PALETTE[2], label="DC")
+            ax.plot(phase[-1], gain[-1], "s", color=plots.PALETTE[2], label="Nyquist")
+            ax.axhline(0.0, color="0.3", linewidth=0.8)
+            ax.set_xlabel("phase of L in degrees")
+            ax.set_ylabel("|L| in dB")
+            ax.set_title(f"Nichols: closed loop {self.verdict}")
+            ax.legend(loc="best")
+        return ax
+
+    def plot(self, ax: Any | None = None) -> Any:
+        """The Nyquist plot."""
+        return self.plot_nyquist(ax)
+
+
+def frequency_response(loop: Any, frequencies: ArrayLike | None = None) -> FrequencyResponse:
+    """The loop on the unit circle, sampled where it bends.
+
+    Parameters
+    ----------
+    loop : Loop, control.TransferFunction or control.StateSpace
+        The open loop L, negative feedback.
+    frequencies : array, shape (n,), optional
+        rad/step, for the curve alone: verdict, encirclements and crossings do not depend on it.
+        Default: fine near the poles and zeros that are near the circle.
+
+    Returns
+    -------
+    FrequencyResponse
+
+    Raises
+    ------
+    InputError
+        A frequency outside [0, pi/N].
+
+    Examples
+    --------
+    >>> import control
+    >>> response = frequency_response(control.TransferFunction([2.0], [1, -0.99], 1))
+    >>> response.encirclements, response.closed_loop_outside
+    (-1, 1)
+    """
+    rational = loop.rational if isinstance(loop, Loop) else Rational.from_lti(loop)
+    interval = loop.interval if isinstance(loop, Loop) else 1
+    w = _grid(rational) if frequencies is None else np.asarray(frequencies, float) * interval
+    if w.ndim != 1 or w.size == 0 or not ((w >= 0) & (w <= math.pi * (1 + 1e-12))).all():
+        raise InputError(f"frequencies: give numbers in [0, pi/{interval}] rad/step")
+    values = rational.at(w)
+    finite = np.isfinite(values)
+    closed = rational.closed()
+    outside = _outside(closed.poles)
+    open_outside = _outside(stability_of(rational.denominator).poles)
+    return FrequencyResponse(
+        rational=rational,
+        interval=interval,
+        frequencies=w[finite] / interval,
+        response=values[finite],
+        open_loop_outside=open_outside,
+        closed_loop_outside=outside,
+        encirclements=open_outside - outside,
+        verdict=closed.verdict,
+    )
+
+
+def _outside(poles: NDArray[np.complex128]) -> int:
+    """Poles clearly outside; those on the circle are on the inner side of the indentation."""
+    return int((np.abs(poles) > 1.0 + 1e-9).sum())
+
+
+def _grid(rational: Rational) -> NDArray[np.float64]:
+    """Even points, and points in geometric progression around the angle of every root."""
+    roots = np.concatenate([rational.zeros, rational.poles])
+    offsets = np.concatenate([[0.0], np.geomspace(1e-4, 1.0, 60)])
+    near = roots[np.abs(roots) > 0.05]
+    gaps = np.maximum(np.abs(1.0 - np.abs(near)), 1e-6)
+    reach = np.geomspace(1e-2, 1e2, 50)
+    around = np.abs(np.angle(near))[:, None]
+    clustered = np.concatenate(
+        [(around + gaps[:, None] * reach).ravel(), (around - gaps[:, None] * reach).ravel()]
+    )
+    base = np.linspace(0.0, math.pi, 400 + 40 * roots.size)
+    every = np.concatenate([base, offsets, clustered, [0.0, math.pi]])
+    return np.unique(every[(every >= 0.0) & (every <= math.pi)])
+
+
+def _two_axes() -> Any:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(7.0, 5.5), layout="constrained").subplots(2, 1, sharex=True)
+
+
+def _view(curve: NDArray[np.complex128]) -> float | None:
+    """Half height that shows -1 and the body of a curve that runs far away; None: all of it."""
+    sizes = np.abs(curve[np.isfinite(curve)])
+    return 2.5 if sizes.size and sizes.max() > 12.0 else None
+
+
+def _times(encirclements: int) -> str:
+    if encirclements == 0:
+        return "−1 not encircled"
+    way = "counter-clockwise" if encirclements > 0 else "clockwise"
+    return f"−1 encircled {abs(encirclements)} times {way}".replace("1 times", "once")
+
+
+@dataclass(frozen=True, eq=False)
+class RootLocus(Result):
+    """Closed-loop poles over one parameter.
+
+    Attributes
+    ----------
+    parameter : {"beta", "rho", "interval"}
+        What varies.
+    values : array, shape (n,)
+        Its values, in the order given.
+    poles : tuple of arrays of complex, shape (order,)
+        Per value, largest first; per reading.
+    radii : array, shape (n,)
+        Largest modulus per step (to the power 1/N for a sampled sensor).
+    stable_ranges : tuple of (float, float)
+        Runs of the given values that are stable; edges for rho and beta refined by bisection.
+    """
+
+    parameter: str
+    values: NDArray[np.float64]
+    poles: tuple[NDArray[np.complex128], ...]
+    radii: NDArray[np.float64]
+    stable_ranges: tuple[tuple[float, float], ...]
+
+    title = "Root locus"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Keys: parameter, values, poles, spectral_radius, stable_ranges."""
+        return {
+            "parameter": self.parameter,
+            "values": self.values,
+            "poles": list(self.poles),
+            "spectral_radius": self.radii,
+            "stable_ranges": [list(r) for r in self.stable_ranges],
+        }
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """The stable ranges, and a few points of the locus."""
+        ranges = ", ".join(f"{lo:.5g} to {hi:.5g}" for lo, hi in self.stable_ranges)
+        rows: list[tuple[str, ...]] = [
+            ("stable for " + self.parameter, ranges or "none of the values")
+        ]
+        for i in np.unique(np.linspace(0, self.values.size - 1, 5).astype(int)):
+            rows.append(
+                (f"{self.parameter} = {self.values[i]:.5g}", format_roots(self.poles[i], 4))
+            )
+        return rows
+
+    def plot(self, ax: Any | None = None) -> Any:
+        """The poles in the plane, coloured by the parameter, with the unit circle."""
+        import matplotlib as mpl
+
+        from gabactl.base import plots
+
+        with plots.style():
+            ax = plots.axes(ax)
+            circle = np.exp(1j * np.linspace(0, 2 * math.pi, 400))
+            ax.plot(circle.real, circle.imag, color="0.5", linewidth=1)
+            xs = np.concatenate([p.real for p in self.poles])
+            ys = np.concatenate([p.imag for p in self.poles])
+            colours = np.repeat(self.values, [p.size for p in self.poles])
+            drawn = ax.scatter(xs, ys, c=colours, cmap=mpl.colormaps["viridis"], s=8, zorder=3)
+            ax.figure.colorbar(drawn, ax=ax, label=self.parameter)
+            every = np.concatenate(self.poles)
+            reach = max(1.1, min(float(np.abs(every).max(initial=1.0)) * 1.05, 2.5))
+            tall = max(1.1, min(float(np.abs(every.imag).max(initial=1.0)) * 1.05, 2.5))
+            ax.set_xlim(-reach, reach)
+            ax.set_ylim(-tall, tall)
+            ax.set_aspect("equal", adjustable="box")
+            ax.set_xlabel("Re z")
+            ax.set_ylabel("Im z")
+            ranges = ", ".join(f"{lo:.4g} to {hi:.4g}" for lo, hi in self.stable_ranges)
+            ax.set_title(f"stable for {self.parameter} from {ranges}" if ranges else "never stable")
+        return ax
+
+
+def root_locus(
+    spec: GabaSpec,
+    plant: LogRatio,
+    parameter: str = "rho",
+    values: ArrayLike | None = None,
+    ratio: float = 1.0,
+    sensor_delay: int = 0,
+) -> RootLocus:
+    """Closed-loop poles as beta, rho or the interval varies.
+
+    Parameters
+    ----------
+    spec : GabaSpec
+        Settings with n_tasks = 2; the parameter's own value there is ignored.
+    plant : LogRatio
+        The plant; likewise for rho.
+    parameter : {"beta", "rho", "interval"}
+        What varies.
+    values : array, shape (n,), optional
+        Its values; default a range that shows where stability ends.
+    ratio, sensor_delay : float, int
+        As in :func:`~gabactl.control.linear.open_loop`.
+
+    Returns
+    -------
+    RootLocus
+
+    Raises
+    ------
+    InputError
+        Another ``parameter`` than these.
+
+    Notes
+    -----
+    Poles are the zeros of 1 + L with L of :func:`gabactl.control.linear.open_loop`, per reading.
+
+    Examples
+    --------
+    >>> locus = root_locus(GabaSpec(), LogRatio(0.0))
+    >>> [round(edge, 3) for edge in locus.stable_ranges[0]]
+    [-199.0, 1.0]
+    """
+    if parameter not in _LOCUS_PARAMETERS:
+        raise InputError(
+            f"parameter = {parameter!r} is unknown: choose from {', '.join(_LOCUS_PARAMETERS)}"
+        )
+
+    def loop(value: float) -> Loop:
+        if parameter == "rho":
+            changed = LogRatio(value, plant.a, plant.delay)
+            return open_loop(spec, changed, ratio, sensor_delay)
+        setting = int(value) if parameter == "interval" else value
+        return open_loop(spec.replace(**{parameter: setting}), plant, ratio, sensor_delay)
+
+    if values is None:
+        grid = _default_values(parameter, loop(-1.0) if parameter == "rho" else None)
+    else:
+        grid = np.sort(np.atleast_1d(np.asarray(values, dtype=np.float64)))
+    loops = [loop(float(value)) for value in grid]
+    stable = [one.closed.stable for one in loops]
+    return RootLocus(
+        parameter=parameter,
+        values=grid,
+        poles=tuple(one.closed.poles for one in loops),
+        radii=np.array([one.closed.radius ** (1.0 / one.interval) for one in loops]),
+        stable_ranges=_ranges(grid, stable, loop if parameter != "interval" else None),
+    )
+
+
+def _default_values(parameter: str, unit: Loop | None) -> NDArray[np.float64]:
+    if parameter == "beta":
+        return 1.0 - np.geomspace(1e-4, 1.0, 200)[::-1]
+    if parameter == "interval":
+        return np.unique(np.geomspace(1, 500, 60).astype(int)).astype(float)
+    from gabactl.control.margins import stabilising_gains
+
+    assert unit is not None
+    ranges = stabilising_gains(unit)
+    lower = min(ranges[0][1], 1e4) if ranges else 10.0
+    high = max(1.5, 0.05 * lower)
+    # Poles leave the origin fast: fine steps near rho = 0.
+    fine = np.geomspace(1e-4, 1.0, 120)
+    return np.unique(
+        np.concatenate([np.linspace(-1.25 * lower, high, 300), -1.25 * lower * fine, high * fine])
+    )
+
+
+def _ranges(
+    grid: NDArray[np.float64], stable: list[bool], loop: Any
+) -> tuple[tuple[float, float], ...]:
+    """Runs of stable values; an edge between neighbours is bisected where values are real."""
+
+    def edge(bad: float, good: float) -> float:
+        if loop is None:
+            return good
+        for _ in range(60):
+            middle = (bad + good) / 2
+            if middle in (bad, good):
+                break
+            bad, good = (bad, middle) if loop(middle).closed.stable else (middle, good)
+        return good
+
+    ranges = []
+    start: float | None = None
+    for i, value in enumerate(grid):
+        if stable[i] and start is None:
+            start = float(value) if i == 0 else edge(float(grid[i - 1]), float(value))
+        if start is not None and (not stable[i] or i == grid.size - 1):
+            end = float(value) if stable[i] else edge(float(value), float(grid[i - 1]))
+            ranges.append((start, end))
+            start = None
+    return tuple(ranges)

@@ -1,0 +1,555 @@
+"""The loop as a linear system: small signals around an operating point."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gabactl.base.errors import InputError
+from gabactl.base.results import Result
+from gabactl.control._rational import Rational, Stability
+from gabactl.law.controller import raw_weights, saturate
+from gabactl.law.spec import GabaSpec
+from gabactl.plants import LogRatio, LtiPlant
+
+__all__ = [
+    "Loop",
+    "VectorLoop",
+    "controller_jacobian",
+    "floor_slope",
+    "format_roots",
+    "open_loop",
+    "plant_rational",
+    "vector_loop",
+]
+
+
+def floor_slope(spec: GabaSpec, log_ratio: float) -> float:
+    """-du/dy of the settled controller: 1 inside the knee, small or 0 past it (K = 2).
+
+    Parameters
+    ----------
+    spec : GabaSpec
+        Settings with n_tasks = 2.
+    log_ratio : float
+        Operating imbalance y = log(g_1/g_2), settled.
+
+    Returns
+    -------
+    float in [0, 1]
+        ``renormalise``: 1 up to the knee, then 1/(1 + e^|y|); ``project`` and ``clamp_state``: 1,
+        then 0; ``affine``: (1 - 2m) x(1-x)/(w_1 w_2), always below 1.
+
+    Raises
+    ------
+    InputError
+        Not two tasks.
+
+    Notes
+    -----
+    With x = 1/(1 + e^|y|) the average of the loud task. Past the knee ``renormalise`` leaves
+    |u| = ln((1 - x)/m), whose slope in |y| is x. There
+    ``project`` and ``clamp_state`` hold u.
+
+    Examples
+    --------
+    >>> floor_slope(GabaSpec(), 1.0), round(floor_slope(GabaSpec(), 6.2), 5)
+    (1.0, 0.00203)
+    """
+    if spec.n_tasks != 2:
+        raise InputError(
+            f"n_tasks = {spec.n_tasks}: the log ratio needs two tasks; see vector_loop"
+        )
+    m = spec.floor
+    quiet = math.exp(-abs(log_ratio))
+    loud_ema = quiet / (1.0 + quiet)
+    if spec.floor_mode == "affine":
+        x = loud_ema * (1.0 - loud_ema)
+        w = m + (1.0 - 2.0 * m) * loud_ema
+        return (1.0 - 2.0 * m) * x / (w * (1.0 - w))
+    if loud_ema >= m:
+        return 1.0
+    return loud_ema if spec.floor_mode == "renormalise" else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Loop(Result):
+    """The loop cut open at the controller: L = slope F P, negative feedback, per reading.
+
+    With y = log(g_1/g_2) and u = log(w_1/w_2): u = -slope F y and y = P u + d, so that
+    y = d/(1 + L) and q = y + u = (1 - slope F) d/(1 + L) is the log ratio of contributions.
+
+    Attributes
+    ----------
+    spec : GabaSpec
+        The settings.
+    plant : Rational
+        P per step, before lifting.
+    slope : float
+        What the floor leaves of the controller's gain at the operating point.
+    sensor_delay : int
+        Steps by which readings are old.
+    """
+
+    spec: GabaSpec
+    plant: Rational
+    slope: float = 1.0
+    sensor_delay: int = 0
+
+    title = "Open loop"
+
+    @property
+    def interval(self) -> int:
+        """Steps per reading, the sampling time of :attr:`rational`."""
+        return self.spec.interval
+
+    @cached_property
+    def filter(self) -> Rational:
+        """slope F per reading."""
+        pole = self.spec.beta**self.interval
+        return Rational.of([0.0], [pole], self.slope * (1.0 - pole))
+
+    @cached_property
+    def rational(self) -> Rational:
+        """L per reading, lifted where the sensor is sampled or late."""
+        from gabactl.control.sampling import lift
+
+        return self.filter * lift(self.plant, self.interval, self.sensor_delay)
+
+    def delayed(self, steps: int) -> Loop:
+        """The loop with so many more steps of delay (of the plant or of the sensor: it is one).
+
+        Parameters
+        ----------
+        steps : int, at least 0
+            How many more.
+
+        Examples
+        --------
+        >>> from gabactl.plants import LogRatio
+        >>> open_loop(GabaSpec(), LogRatio(-3.0)).delayed(2).sensor_delay
+        2
+        """
+        return replace(self, sensor_delay=self.sensor_delay + steps)
+
+    def to_control(self) -> Any:
+        """L as a python-control system.
+
+        Returns
+        -------
+        control.TransferFunction
+            Per reading, with dt = interval.
+        """
+        return self.rational.to_control(self.interval)
+
+    @cached_property
+    def closed(self) -> Stability:
+        """Closed-loop poles (per reading) and verdict."""
+        return self.rational.closed()
+
+    def closed_loop(self) -> dict[str, Any]:
+        """Closed-loop responses to a disturbance d of the log ratio, per reading.
+
+        Returns
+        -------
+        dict of control.TransferFunction
+            ``sensitivity`` (d to y), ``complementary`` (L/(1+L)), ``weights`` (d to u) and
+            ``contributions`` (d to q, the log ratio of contributions).
+
+        Examples
+        --------
+        >>> from gabactl.plants import LogRatio
+        >>> maps = open_loop(GabaSpec(), LogRatio(0.5)).closed_loop()
+        >>> float(maps["sensitivity"].dcgain()), float(maps["contributions"].dcgain())
+        (2.0..., 0.0...)
+        """
+        import control
+
+        n, d = np.real(self.rational.numerator), np.real(self.rational.denominator)
+        fn, fd = np.real(self.filter.numerator), np.real(self.filter.denominator)
+        q, dt = n + d, self.interval
+        # The filter's denominator divides D whenever nothing cancelled; kept as a product, so that
+        # these hold for any plant.
+        return {
+            "sensitivity": control.TransferFunction(d, q, dt),
+            "complementary": control.TransferFunction(n, q, dt),
+            "weights": control.TransferFunction(-np.polymul(fn, d), np.polymul(fd, q), dt),
+            "contributions": control.TransferFunction(
+                np.polymul(np.polysub(fd, fn), d), np.polymul(fd, q), dt
+            ),
+        }
+
+    def share_gains(self, ratio: float) -> dict[str, float]:
+        """The same loop in share coordinates, block by block, at an operating ratio g_1/g_2.
+
+        Sensor ds/dy = s(1-s); comparator -1; proportional gain K_p = 1; weights du/dema. Their
+        product is minus the slope: the two sets of coordinates see one and the same loop.
+
+        Parameters
+        ----------
+        ratio : float, positive
+            g_1/g_2 of the operating point.
+
+        Returns
+        -------
+        dict of str to float
+            The gains "sensor", "comparator", "proportional" and "weights", and their "product".
+
+        Examples
+        --------
+        >>> from gabactl.plants import LogRatio
+        >>> gains = open_loop(GabaSpec(), LogRatio(0.5)).share_gains(3.0)
+        >>> gains["sensor"], round(gains["weights"], 6), round(gains["product"], 6)
+        (0.1875, 5.333333, -1.0)
+        """
+        share = ratio / (1.0 + ratio)
+        sensor = share * (1.0 - share)
+        slope = floor_slope(self.spec, math.log(ratio))
+        return {
+            "sensor": sensor,
+            "comparator": -1.0,
+            "proportional": 1.0,
+            "weights": slope / sensor,
+            "product": -slope,
+        }
+
+    def plot(self, ax: Any | None = None) -> Any:
+        """Closed-loop poles and the unit circle; returns the axes."""
+        from gabactl.base import plots
+
+        return plots.unit_circle(self.closed.poles, f"closed loop: {self.closed.verdict}", ax)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Keys: interval, slope, poles, zeros, dc_gain, closed_loop_poles, stable, verdict."""
+        return {
+            "interval": self.interval,
+            "slope": self.slope,
+            "sensor_delay": self.sensor_delay,
+            "open_loop_poles": self.rational.poles,
+            "open_loop_zeros": self.rational.zeros,
+            "dc_gain": _dc_gain(self.rational),
+            "poles": self.closed.poles,
+            "spectral_radius": self.closed.radius,
+            "stable": self.closed.stable,
+            "verdict": self.closed.verdict,
+        }
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Poles, zeros, DC gain and verdict."""
+        per = "" if self.interval == 1 else f" (per reading of {self.interval} steps)"
+        return [
+            ("open-loop poles", format_roots(self.rational.poles) + per),
+            ("open-loop zeros", format_roots(self.rational.zeros)),
+            ("DC gain", f"{_dc_gain(self.rational):.6g}"),
+            ("slope of the floor", f"{self.slope:.4g}"),
+            ("closed-loop poles", format_roots(self.closed.poles) + per),
+            ("verdict", self.closed.verdict),
+        ]
+
+
+def _dc_gain(rational: Rational) -> float:
+    return float(np.real(rational(1.0)))
+
+
+def format_roots(roots: Any, most: int = 6) -> str:
+    """Roots in one line, conjugate pairs once, the first few.
+
+    Parameters
+    ----------
+    roots : array_like of complex, shape (n,)
+        With the conjugate of each complex one.
+    most : int
+        Roots shown at most; the rest is counted.
+
+    Examples
+    --------
+    >>> format_roots([0.5, 0.1 + 0.2j, 0.1 - 0.2j])
+    '0.5, 0.1 +- 0.2j'
+    """
+    parts = []
+    for r in np.asarray(roots, dtype=np.complex128):
+        if abs(r.imag) <= 1e-9 * max(1.0, abs(r)):
+            parts.append(f"{r.real:.6g}")
+        elif r.imag > 0:
+            parts.append(f"{r.real:.5g} +- {r.imag:.5g}j")
+    at_zero = sum(part == "0" for part in parts)
+    if at_zero > 2:
+        parts = [part for part in parts if part != "0"] + [f"0 ({at_zero} times)"]
+    shown = parts if len(parts) <= most else [*parts[: most - 1], f"... {len(parts)} in all"]
+    return ", ".join(shown) or "none"
+
+
+def open_loop(spec: GabaSpec, plant: Any, ratio: float = 1.0, sensor_delay: int = 0) -> Loop:
+    """The loop of a setting around a plant, linearised at a settled imbalance (K = 2).
+
+    Parameters
+    ----------
+    spec : GabaSpec
+        Settings with n_tasks = 2.
+    plant : LogRatio, LtiPlant, control.TransferFunction or control.StateSpace
+        From u = log(w_1/w_2) to y = log(g_1/g_2), per step. A replay has no feedback and no loop.
+    ratio : float > 0
+        Operating imbalance g_1/g_2; matters past the knee (and always with ``affine``).
+    sensor_delay : int, at least 0
+        Steps by which a reading is old.
+
+    Returns
+    -------
+    Loop
+
+    Raises
+    ------
+    InputError
+        More than two tasks, a plant without a transfer function, or one with feed-through.
+
+    Notes
+    -----
+    Small signals of the controller: u = -slope F y, with :func:`floor_slope` and
+    F(z) = (1 - p)/(1 - p z^-1), p = beta^N, per reading. The plant is lifted to readings by
+    :func:`gabactl.control.sampling.lift`.
+
+    Examples
+    --------
+    >>> from gabactl.plants import LogRatio
+    >>> loop = open_loop(GabaSpec(), LogRatio(rho=0.5))
+    >>> loop.closed.verdict, round(loop.closed.radius, 6)
+    ('stable', 0.995)
+    """
+    if spec.n_tasks != 2:
+        raise InputError(
+            f"n_tasks = {spec.n_tasks}: the log ratio needs two tasks; see vector_loop"
+        )
+    if not (math.isfinite(ratio) and ratio > 0):
+        raise InputError(f"ratio = {ratio!r} is not positive and finite: give g_1/g_2, such as 10")
+    if sensor_delay < 0:
+        raise InputError(f"sensor_delay = {sensor_delay} is negative: give steps, such as 1")
+    return Loop(spec, plant_rational(plant), floor_slope(spec, math.log(ratio)), sensor_delay)
+
+
+def plant_rational(plant: Any) -> Rational:
+    """P(z) in factored form, from anything that has a transfer function.
+
+    Parameters
+    ----------
+    plant : LogRatio, LtiPlant, Rational, control.TransferFunction or control.StateSpace
+        From u = log(w_1/w_2) to y = log(g_1/g_2), per step.
+
+    Returns
+    -------
+    Rational
+        P(z), one sample per step.
+
+    Raises
+    ------
+    InputError
+        No transfer function, direct feed-through, or a time step other than 1.
+
+    Examples
+    --------
+    >>> from gabactl.plants import LogRatio
+    >>> plant_rational(LogRatio(0.5, a=0.9, delay=1)).poles.real.tolist()
+    [0.9, 0.0]
+    """
+    if isinstance(plant, LogRatio):
+        poles = [plant.a] + [0.0] * plant.delay
+        return Rational.of([], poles, -plant.rho * (1.0 - plant.a))
+    if isinstance(plant, Rational):
+        rational = plant
+    elif isinstance(plant, LtiPlant):
+        rational = Rational.from_lti(plant.system)
+    elif hasattr(plant, "measure") or hasattr(plant, "start"):
+        raise InputError(
+            f"plant {type(plant).__name__} has no transfer function: linear analysis takes "
+            "log-ratio plants and python-control systems; simulate this one"
+        )
+    else:
+        rational = Rational.from_lti(plant)
+        if getattr(plant, "dt", 1) not in (True, 1):
+            raise InputError(
+                f"plant with dt = {plant.dt!r}: plants are per optimisation step; give dt = 1 and set "
+                "the interval in the settings"
+            )
+    if rational.gain != 0 and rational.zeros.size >= rational.poles.size:
+        raise InputError(
+            "plant with direct feed-through: the weights of a step cannot change the norms they "
+            "came from; multiply by 1/z"
+        )
+    return rational
+
+
+@dataclass(frozen=True, eq=False)
+class VectorLoop(Result):
+    """The loop of K tasks, linearised at an operating point, as K - 1 scalar loops.
+
+    The filter and the plant act alike on every task, so the loop splits along the eigenvectors of
+    J = -(d log w/d ema)(d raw/d log g): mode i is the two-task loop with slope J_i.
+
+    Attributes
+    ----------
+    spec : GabaSpec
+        The settings.
+    plant : Rational
+        P per step, the same for every task.
+    grad_norms : array, shape (K,)
+        Operating point, settled.
+    slopes : array of complex, shape (K-1,)
+        Eigenvalues J_i. All 1 with the inverse law; 1/(K-1) with the complement law at balance.
+    jacobian : array, shape (K, K)
+        J.
+    verdict : {"stable", "neutral", "unstable"}
+        Of all modes together.
+    poles : array of complex, shape (n,)
+        Closed-loop poles of all modes, largest first.
+    """
+
+    spec: GabaSpec
+    plant: Rational
+    grad_norms: NDArray[np.float64]
+    jacobian: NDArray[np.float64]
+    slopes: NDArray[np.complex128]
+    verdict: str
+    poles: NDArray[np.complex128]
+
+    title = "Loop of all tasks"
+
+    @property
+    def stable(self) -> bool:
+        """All poles strictly inside the unit circle."""
+        return self.verdict == "stable"
+
+    def plot(self, ax: Any | None = None) -> Any:
+        """Closed-loop poles and the unit circle; returns the axes."""
+        from gabactl.base import plots
+
+        return plots.unit_circle(self.poles, f"closed loop: {self.verdict}", ax)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Keys: grad_norms, slopes, poles, spectral_radius, stable, verdict."""
+        return {
+            "grad_norms": self.grad_norms,
+            "slopes": self.slopes,
+            "poles": self.poles,
+            "spectral_radius": float(np.abs(self.poles[0])) if self.poles.size else 0.0,
+            "stable": self.stable,
+            "verdict": self.verdict,
+        }
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Slopes, poles and verdict."""
+        return [
+            ("operating norms", ", ".join(f"{g:.5g}" for g in self.grad_norms)),
+            ("slopes of the modes", format_roots(self.slopes)),
+            ("closed-loop poles", format_roots(self.poles)),
+            ("verdict", self.verdict),
+        ]
+
+
+def controller_jacobian(spec: GabaSpec, grad_norms: ArrayLike) -> NDArray[np.float64]:
+    """d(log w_i - mean log w)/d(log g_j) of the settled controller, shape (K, K).
+
+    Parameters
+    ----------
+    spec : GabaSpec
+        Settings.
+    grad_norms : array, shape (K,), positive
+        Operating point.
+
+    Returns
+    -------
+    array, shape (K, K)
+        Without a unit; its rows and columns sum to 0.
+
+    Raises
+    ------
+    InputError
+        Norms that are not K positive numbers.
+
+    Notes
+    -----
+    The chain rule: dw/d(ema) of the floor times d(raw)/d(log g) of the law. The latter is
+    -(diag(s) - s s')/(K - 1) with the shares s for the complement law, and -(diag(r) - r r') with the
+    raw weights r for the inverse law.
+
+    Examples
+    --------
+    >>> controller_jacobian(GabaSpec(), [1.0, 1.0]).tolist()
+    [[-0.5, 0.5], [0.5, -0.5]]
+    """
+    g = np.asarray(grad_norms, dtype=np.float64)
+    k = spec.n_tasks
+    if g.shape != (k,) or not (np.isfinite(g) & (g > 0)).all():
+        raise InputError(f"grad_norms = {g.tolist()}: give {k} positive numbers, one per task")
+    raw = np.asarray(raw_weights(g, spec.law), dtype=np.float64)
+    if spec.law == "inverse":
+        d_raw = -(np.diag(raw) - np.outer(raw, raw))
+    else:
+        s = g / g.sum()
+        d_raw = -(np.diag(s) - np.outer(s, s)) / (k - 1)
+    m = spec.floor
+    weights = np.asarray(saturate(raw, m, spec.floor_mode), dtype=np.float64)
+    if spec.floor_mode == "renormalise":
+        d_log = np.diag((raw > m) / np.maximum(raw, m))
+    elif spec.floor_mode == "affine":
+        d_log = np.diag((1.0 - k * m) / weights)
+    else:
+        active = weights > m * (1.0 + 1e-12)
+        spread = np.diag(active.astype(float)) - np.outer(active, active) / active.sum()
+        d_log = spread / weights[:, None]
+    centre = np.eye(k) - 1.0 / k
+    return np.asarray(centre @ d_log @ d_raw, dtype=np.float64)
+
+
+def vector_loop(spec: GabaSpec, plant: Any, grad_norms: ArrayLike | None = None) -> VectorLoop:
+    """The linearised loop of K tasks, and whether it is stable.
+
+    Parameters
+    ----------
+    spec : GabaSpec
+        Settings, any number of tasks.
+    plant : LogRatio or anything :func:`open_loop` takes
+        Acts on each task alike: log g_i = d_i + P (log w_i - mean log w).
+    grad_norms : array, shape (K,), optional
+        Operating point; default all equal.
+
+    Returns
+    -------
+    VectorLoop
+
+    Raises
+    ------
+    InputError
+        As :func:`open_loop`, or norms that are not K positive numbers.
+
+    Examples
+    --------
+    With ten tasks the complement law has a ninth of the gain, so rho = 5 is still stable:
+
+    >>> from gabactl.plants import LogRatio
+    >>> vector_loop(GabaSpec(n_tasks=10), LogRatio(5.0, n_tasks=10)).verdict
+    'stable'
+    >>> vector_loop(GabaSpec(n_tasks=10, law="inverse"), LogRatio(5.0, n_tasks=10)).verdict
+    'unstable'
+    """
+    norms = np.ones(spec.n_tasks) if grad_norms is None else np.asarray(grad_norms, dtype=float)
+    jacobian = controller_jacobian(spec, norms)
+    eigenvalues = np.linalg.eigvals(-jacobian)
+    # One eigenvalue is 0 for every setting: scaling all the norms changes nothing.
+    eigenvalues = np.delete(eigenvalues, np.abs(eigenvalues).argmin()).astype(np.complex128)
+    slopes = eigenvalues[np.argsort(-np.abs(eigenvalues), kind="stable")]
+    rational = plant_rational(plant)
+    unit = Loop(spec, rational).rational
+    verdicts = [unit.closed(_as_real(slope)) for slope in slopes]
+    poles = np.concatenate([v.poles for v in verdicts])
+    poles = poles[np.argsort(-np.abs(poles), kind="stable")]
+    names = {v.verdict for v in verdicts}
+    verdict = next(name for name in ("unstable", "neutral", "stable") if name in names)
+    return VectorLoop(spec, rational, norms, jacobian, slopes, verdict, poles)
+
+
+def _as_real(value: complex) -> complex | float:
+    return value.real if abs(value.imag) <= 1e-12 * max(1.0, abs(value)) else value

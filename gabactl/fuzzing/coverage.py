@@ -1,0 +1,170 @@
+"""What a search went through: decades of the readings, and branches of the controller."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gabactl.fuzzing.target import Target, Trajectory
+from gabactl.law.controller import usable
+
+__all__ = ["Coverage"]
+
+#: Decades of a positive double: 1e-324 to 1e308.
+_FIRST_DECADE = -324
+_DECADES = 308 - _FIRST_DECADE + 1
+
+
+@dataclass
+class Coverage:
+    """Counts of what was visited.
+
+    Attributes
+    ----------
+    decades : array of int, shape (633,)
+        Readings by decade, from 1e-324 (subnormals) to 1e308.
+    zero, infinite, nan : int
+        Readings that are none of these decades.
+    floor_on : array of int, shape (K,)
+        Steps with the average under the floor, by task.
+    active_steps, warmup_steps, held_steps : int
+        Steps with a reading that moved the average, in the warm-up, and held by the guard.
+    """
+
+    decades: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_DECADES, dtype=np.int64))
+    zero: int = 0
+    infinite: int = 0
+    nan: int = 0
+    floor_on: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    active_steps: int = 0
+    warmup_steps: int = 0
+    held_steps: int = 0
+
+    def add(self, other: Coverage) -> None:
+        """Add another's counts.
+
+        Parameters
+        ----------
+        other : Coverage
+            Stays as it is; of more tasks or fewer is well.
+        """
+        self.decades += other.decades
+        self.zero += other.zero
+        self.infinite += other.infinite
+        self.nan += other.nan
+        self._grow(len(other.floor_on))
+        self.floor_on[: len(other.floor_on)] += other.floor_on
+        self.active_steps += other.active_steps
+        self.warmup_steps += other.warmup_steps
+        self.held_steps += other.held_steps
+
+    def count_readings(self, values: NDArray[np.float64], times: Any = 1) -> None:
+        """Count readings by decade.
+
+        Parameters
+        ----------
+        values : array of float, any shape
+            Gradient norms; of zeros, infinities and NaN there are counts of their own.
+        times : int or array of int, any shape
+            How often each was read; broadcasts over ``values``.
+        """
+        flat = values.ravel()
+        counts = np.broadcast_to(np.asarray(times, dtype=np.int64), values.shape).ravel()
+        positive = (flat > 0) & np.isfinite(flat)
+        self.zero += int(counts[flat == 0].sum())
+        self.infinite += int(counts[np.isinf(flat)].sum())
+        self.nan += int(counts[np.isnan(flat)].sum())
+        index = np.floor(np.log10(flat[positive])).astype(np.int64) - _FIRST_DECADE
+        np.add.at(self.decades, np.clip(index, 0, _DECADES - 1), counts[positive])
+
+    def count_block(
+        self, base: Any, ends: Any, held: NDArray[np.float64], floored: NDArray[np.float64]
+    ) -> None:
+        """Count a block of lanes, its readings by the base values of their segments.
+
+        Parameters
+        ----------
+        base : array, shape (segments, K, lanes)
+            Readings before the random factor.
+        ends : array of int, shape (segments,)
+            Reading at which each segment ends.
+        held : array, shape (lanes,)
+            Steps that the guard held.
+        floored : array, shape (K, lanes)
+            Steps with the average under the floor.
+        """
+        lengths = np.diff(ends, prepend=0)
+        self.count_readings(base, lengths[:, None, None])
+        lanes = base.shape[2]
+        self._grow(base.shape[1])
+        self.floor_on[: base.shape[1]] += floored.sum(axis=1).astype(np.int64)
+        self.held_steps += int(held.sum())
+        self.active_steps += int(ends[-1]) * lanes - int(held.sum())
+
+    def count_run(
+        self, target: Target, readings: NDArray[np.float64], path: Trajectory | None
+    ) -> None:
+        """Count one run of a target, branches where it claims to be GABA.
+
+        Parameters
+        ----------
+        target : Target
+            What was run.
+        readings : array, shape (steps, K)
+            What it read.
+        path : Trajectory or None
+            What it did; without it, or without averages in it, the floor is not counted.
+        """
+        self.count_readings(readings)
+        spec = target.spec
+        if spec is None:
+            self.active_steps += len(readings)
+            return
+        warm = min(spec.warmup, len(readings))
+        active = readings[warm :: spec.interval]
+        held = int((~usable(active, spec.law)).sum()) if spec.guard == "hold" and len(active) else 0
+        self.warmup_steps += warm
+        self.held_steps += held
+        self.active_steps += len(active) - held
+        if path is not None and path.averages is not None:
+            self._grow(target.n_tasks)
+            with np.errstate(invalid="ignore"):
+                under = (path.averages[warm:] < spec.floor).sum(axis=0)
+            self.floor_on[: target.n_tasks] += under
+
+    def _grow(self, k: int) -> None:
+        if len(self.floor_on) < k:
+            self.floor_on = np.append(self.floor_on, np.zeros(k - len(self.floor_on), np.int64))
+
+    @property
+    def decades_visited(self) -> int:
+        """How many of the 633 decades of a positive double occurred."""
+        return int((self.decades > 0).sum())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Keys: decades ({"1e-3": count}), zero, infinite, nan, branches.
+
+        Examples
+        --------
+        >>> coverage = Coverage()
+        >>> coverage.count_readings(np.array([0.0, 2.0, 5.0, 0.03]))
+        >>> coverage.to_dict()["decades"]
+        {'1e-2': 1, '1e0': 2}
+        """
+        visited = np.flatnonzero(self.decades)
+        return {
+            "decades": {f"1e{i + _FIRST_DECADE}": int(self.decades[i]) for i in visited},
+            "decades_visited": self.decades_visited,
+            "zero": self.zero,
+            "infinite": self.infinite,
+            "nan": self.nan,
+            "branches": {
+                "warmup_steps": self.warmup_steps,
+                "active_steps": self.active_steps,
+                "held_steps": self.held_steps,
+                "floor_on_by_task": self.floor_on.tolist(),
+            },
+        }

@@ -1,0 +1,152 @@
+"""What the estimate means: the sign of the feedback, and whether the loop is stable with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gabactl.law.spec import GabaSpec
+
+__all__ = ["LoopVerdict", "Sign", "judge_loop", "judge_sign", "loop_radius"]
+
+Sign = Literal["negative", "positive", "none"]
+
+
+@dataclass(frozen=True)
+class LoopVerdict:
+    """Stability of the unsaturated loop for every plant in the intervals' corners.
+
+    Parameters
+    ----------
+    verdict : {"stable", "unstable", "not settled"}
+        ``not settled``: some of the plants that the data allow are stable, others are not.
+    radius_low, radius_high : float
+        Smallest and largest spectral radius among them (per step; below 1 is stable).
+
+    Examples
+    --------
+    >>> judge_loop(GabaSpec(), (-0.3, -0.1), (0.8, 0.95), (0,)).verdict
+    'stable'
+    """
+
+    verdict: Literal["stable", "unstable", "not settled"]
+    radius_low: float
+    radius_high: float
+
+
+def judge_sign(rho_interval: tuple[float, float]) -> Sign:
+    """Sign of the feedback by an interval for rho.
+
+    Parameters
+    ----------
+    rho_interval : (float, float)
+        Lower and upper end.
+
+    Returns
+    -------
+    {"negative", "positive", "none"}
+        "none" where the interval covers 0.
+
+    Examples
+    --------
+    >>> judge_sign((-0.3, -0.1)), judge_sign((-0.1, 0.2))
+    ('negative', 'none')
+    """
+    low, high = rho_interval
+    return "negative" if high < 0 else "positive" if low > 0 else "none"
+
+
+def judge_loop(
+    spec: GabaSpec,
+    rho_interval: tuple[float, float],
+    a_interval: tuple[float, float],
+    delays: tuple[int, ...],
+) -> LoopVerdict:
+    """Stability over the corners of the intervals.
+
+    Parameters
+    ----------
+    spec : GabaSpec
+        The controller to close the loop with.
+    rho_interval, a_interval : pairs of floats
+        Lowest and highest value.
+    delays : tuple of int
+        Extra delays not rejected.
+
+    Returns
+    -------
+    LoopVerdict
+        "not settled" where some corners are stable and some are not.
+
+    Notes
+    -----
+    The least and the largest of :func:`loop_radius` over the ends of the intervals and all delays; what
+    lies between the corners is not looked at.
+
+    Examples
+    --------
+    >>> judge_loop(GabaSpec(), (0.8, 1.2), (0.9, 0.9), (0,)).verdict
+    'not settled'
+    """
+    radii = [
+        loop_radius(spec, rho, a, delay)
+        for rho in rho_interval
+        for a in a_interval
+        for delay in delays
+    ]
+    low, high = min(radii), max(radii)
+    verdict: Literal["stable", "unstable", "not settled"]
+    verdict = "stable" if high < 1 else "unstable" if low >= 1 else "not settled"
+    return LoopVerdict(verdict, low, high)
+
+
+def loop_radius(spec: GabaSpec, rho: float, a: float, delay: int = 0) -> float:
+    """Spectral radius, per step, of the linear loop around a point inside the floor.
+
+    Exact for sparse readings too: the steps from one reading to the next are multiplied out.
+
+    Parameters
+    ----------
+    spec : GabaSpec
+        Controller; beta and interval matter.
+    rho, a, delay : float, float, int
+        Log-ratio plant.
+
+    Returns
+    -------
+    float
+        Below 1 is stable.
+
+    Examples
+    --------
+    rho = 1 puts a pole at z = 1; at a = 0 and delay 1 the lower limit is -100 (beta = 0.99):
+
+    >>> round(loop_radius(GabaSpec(), 1.0, 0.5), 9)
+    1.0
+    >>> [loop_radius(GabaSpec(), rho, 0.0, 1) < 1 for rho in (-99.9, -100.1)]
+    [True, False]
+    """
+    pole = spec.beta**spec.interval
+    period = _step(rho, a, delay, pole) @ np.linalg.matrix_power(
+        _step(rho, a, delay, None), spec.interval - 1
+    )
+    return float(np.abs(np.linalg.eigvals(period)).max() ** (1.0 / spec.interval))
+
+
+def _step(rho: float, a: float, delay: int, pole: float | None) -> NDArray[np.float64]:
+    """One step of the state (x, v, u_1, ..., u_(1+delay)); without a pole v is held."""
+    size = 3 + delay
+    step = np.zeros((size, size))
+    step[0, 0], step[0, -1] = a, a - 1.0
+    if pole is None:
+        step[1, 1] = 1.0
+    else:
+        step[1] = -(1.0 - pole) * rho * step[0]
+        step[1, 1] += pole
+    step[2] = step[1]
+    for i in range(3, size):
+        step[i, i - 1] = 1.0
+    return step

@@ -1,0 +1,1 @@
+"""GABA's law, once: its settings, its stages, what its floor and its filter do to a reading."""

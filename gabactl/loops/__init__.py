@@ -1,0 +1,1 @@
+"""Closed loops simulated: profiles, scenarios, one loop, several balancers, batches, sweeps."""

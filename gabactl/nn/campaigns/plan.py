@@ -1,0 +1,240 @@
+"""What a campaign runs: a TOML file as a list of runs, each with complete settings.
+
+.. code-block:: toml
+
+    [campaign]
+    name = "cmapss"
+    subsets = ["FD001", "FD002"]
+    seeds = [42, 123]
+    epochs = 15                    # and any other setting of a training run, for all methods
+
+    [[method]]
+    name = "gaba"                  # letters, digits, dots and dashes
+    balancer = "gaba"
+
+    [[method]]
+    name = "gaba-authority"
+    balancer = "gaba"
+    spec = {floor = 1e-4}          # settings of GABA
+    epochs = 20                    # a method may differ in anything
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from gabactl.base.errors import InputError
+from gabactl.base.files import read_toml
+from gabactl.cmapss.files import SUBSETS
+from gabactl.law.spec import GabaSpec
+from gabactl.loops.scenarios import find_description, where
+from gabactl.nn.excitation import Excitation
+from gabactl.nn.settings import TrainingSettings
+
+__all__ = ["Campaign", "PlannedRun", "load_campaign"]
+
+_OWN = ("name", "subsets", "seeds", "threads", "checkpoint_every")
+_SETTINGS = tuple(f.name for f in fields(TrainingSettings) if f.name not in ("subset", "seed"))
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,59}")
+_MAX_RUNS = 10_000
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One training run of a campaign.
+
+    Attributes
+    ----------
+    name : str
+        ``<subset>-<method>-seed<seed>``; also its folder.
+    method : str
+        Name of the method.
+    settings : TrainingSettings
+        Everything that decides it.
+    """
+
+    name: str
+    method: str
+    settings: TrainingSettings
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """A plan of runs.
+
+    Attributes
+    ----------
+    name : str
+        Of the campaign.
+    runs : tuple of PlannedRun
+        In the order in which they are started: all methods and subsets with the first seed first.
+    threads : int
+        CPU threads per run.
+    checkpoint_every : int
+        Steps between checkpoints.
+    source : str
+        The file's name, for messages.
+    """
+
+    name: str
+    runs: tuple[PlannedRun, ...]
+    threads: int
+    checkpoint_every: int
+    source: str
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods, in the order of the file."""
+        return tuple(dict.fromkeys(run.method for run in self.runs))
+
+    @property
+    def subsets(self) -> tuple[str, ...]:
+        """The subsets, in the order of the file."""
+        return tuple(dict.fromkeys(run.settings.subset for run in self.runs))
+
+    def run(self, name: str) -> PlannedRun:
+        """The run of that name.
+
+        Parameters
+        ----------
+        name : str
+            As in :attr:`PlannedRun.name`.
+
+        Raises
+        ------
+        InputError
+            There is none.
+        """
+        for run in self.runs:
+            if run.name == name:
+                return run
+        raise InputError(
+            f"{self.source}: no run {name!r}: the first of {len(self.runs)} is {self.runs[0].name}"
+        )
+
+
+def load_campaign(path: str | Path) -> Campaign:
+    """Read a campaign file, checking every setting of every run.
+
+    Parameters
+    ----------
+    path : path or str
+        TOML, at most 1 MiB; or the name of one that comes with the package, such as
+        ``cmapss_campaign_reduced``.
+
+    Raises
+    ------
+    InputError
+        One line with the file, the key and the remedy.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "small.toml"
+    >>> _ = file.write_text(
+    ...     '[campaign]\\nname = "small"\\nsubsets = ["FD001"]\\nseeds = [42]\\nepochs = 2\\n'
+    ...     '[[method]]\\nname = "fixed"\\nbalancer = "fixed"\\n'
+    ... )
+    >>> [run.name for run in load_campaign(file).runs]
+    ['FD001-fixed-seed42']
+    """
+    file = find_description(path, "campaign")
+    table = read_toml(file)
+    _known(file, "the file", table, ("campaign", "method"))
+    common = table.get("campaign")
+    if not isinstance(common, dict):
+        raise InputError(f"{file}: campaign is missing or not a table: add [campaign]")
+    _known(file, "[campaign]", common, (*_OWN, *_SETTINGS))
+    methods = table.get("method")
+    if not isinstance(methods, list) or not methods:
+        raise InputError(f"{file}: there is no method: add [[method]] with name and balancer")
+    shared = {key: value for key, value in common.items() if key not in _OWN}
+    subsets = _subsets(file, common.get("subsets"))
+    seeds = _seeds(file, common.get("seeds"))
+    choices = [_method(file, entry, shared) for entry in methods]
+    names = [name for name, _ in choices]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{file}: method {name!r} is there twice: give each its own name")
+    if len(subsets) * len(seeds) * len(choices) > _MAX_RUNS:
+        raise InputError(f"{file}: more than {_MAX_RUNS} runs: split the campaign")
+    runs = []
+    for seed in seeds:
+        for name, settings in choices:
+            for subset in subsets:
+                with where(file, f"method {name!r}"):
+                    made = TrainingSettings(subset=subset, seed=seed, **settings)
+                runs.append(PlannedRun(f"{subset}-{name}-seed{seed}", name, made))
+    return Campaign(
+        name=_name(file, "campaign.name", common.get("name")),
+        runs=tuple(runs),
+        threads=_count(file, "threads", common.get("threads", 1)),
+        checkpoint_every=_count(file, "checkpoint_every", common.get("checkpoint_every", 200)),
+        source=file.name,
+    )
+
+
+def _method(file: Path, entry: Any, shared: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Name and settings of a method, those of the whole campaign included."""
+    if not isinstance(entry, dict):
+        raise InputError(f"{file}: method is not a table: write [[method]]")
+    name = _name(file, "method.name", entry.get("name"))
+    own = {key: value for key, value in entry.items() if key != "name"}
+    _known(file, f"method {name!r}", own, _SETTINGS)
+    if "balancer" not in own and "balancer" not in shared:
+        raise InputError(
+            f'{file}: method {name!r} has no balancer: add for example balancer = "gaba"'
+        )
+    settings = {**shared, **own}
+    with where(file, f"method {name!r}"):
+        if "spec" in settings:
+            if not isinstance(settings["spec"], dict):
+                raise InputError("spec is not a table: write spec = {floor = 1e-4}")
+            settings["spec"] = GabaSpec.from_dict(settings["spec"])
+        if "weights" in settings:
+            settings["weights"] = tuple(settings["weights"])
+        if "excite" in settings:
+            settings["excite"] = Excitation.parse(settings["excite"])
+    return name, settings
+
+
+def _known(file: Path, place: str, table: Mapping[str, Any], allowed: tuple[str, ...]) -> None:
+    for key in table:
+        if key not in allowed:
+            raise InputError(
+                f"{file}: unknown key {key!r} in {place}: choose from {', '.join(allowed)}"
+            )
+
+
+def _name(file: Path, key: str, value: Any) -> str:
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise InputError(
+            f"{file}: {key} = {value!r}: give a name of letters, digits, dots and dashes"
+        )
+    return value
+
+
+def _subsets(file: Path, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or any(s not in SUBSETS for s in value):
+        raise InputError(
+            f"{file}: campaign.subsets = {value!r}: give a list out of {', '.join(SUBSETS)}"
+        )
+    return tuple(dict.fromkeys(value))
+
+
+def _seeds(file: Path, value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list) or not value or any(type(s) is not int or s < 0 for s in value):
+        raise InputError(
+            f"{file}: campaign.seeds = {value!r}: give a list of whole numbers, as in [42, 123]"
+        )
+    return tuple(dict.fromkeys(value))
+
+
+def _count(file: Path, key: str, value: Any) -> int:
+    if type(value) is not int or value < 1:
+        raise InputError(f"{file}: campaign.{key} = {value!r}: give a whole number of at least 1")
+    return value

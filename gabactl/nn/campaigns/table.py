@@ -1,0 +1,390 @@
+"""The results of a campaign: one row per planned run, in Parquet."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gabactl.base.errors import InputError
+from gabactl.base.results import Result, to_jsonable
+from gabactl.nn.campaigns.folder import CHECKPOINT, open_plan, read_record, run_folder, trace_of
+from gabactl.nn.campaigns.plan import Campaign, PlannedRun
+
+__all__ = ["COLUMNS", "CampaignResults", "collect_results", "load_results", "save_results"]
+
+#: Columns of ``results.parquet`` and their types; every cell but the first six may be null.
+COLUMNS: dict[str, type] = {
+    "run": str,
+    "subset": str,
+    "method": str,
+    "seed": int,
+    "balancer": str,
+    "status": str,
+    "reason": str,
+    "steps": int,
+    "epochs": int,
+    "best_epoch": int,
+    "validation_rmse": float,
+    "rmse_capped": float,
+    "nasa_capped": float,
+    "rmse_uncapped": float,
+    "nasa_uncapped": float,
+    "accuracy": float,
+    "rmse_all_windows": float,
+    "rmse_test_selected": float,
+    "parameters": int,
+    "seconds": float,
+    "device": str,
+    "precision": str,
+    "torch": str,
+    "gabactl": str,
+    "commit": str,
+    "platform": str,
+    "command": str,
+    "started": str,
+    "settings": str,
+    "trace": str,
+}
+
+#: Known of every planned run, begun or not.
+_GIVEN = ("run", "subset", "method", "seed", "balancer", "status")
+_MAX_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class CampaignResults(Result):
+    """What a campaign found.
+
+    Attributes
+    ----------
+    table : dict of str to list
+        The columns of :data:`COLUMNS`, one entry per planned run; ``settings`` is JSON text,
+        ``trace`` a path relative to the table. What is not known is None.
+    source : Path or None
+        The table or folder.
+    """
+
+    table: dict[str, list[Any]]
+    source: Path | None = None
+    title = "Campaign results"
+
+    def __len__(self) -> int:
+        return len(self.table["run"])
+
+    def records(self) -> list[dict[str, Any]]:
+        """The table as one mapping per run.
+
+        Returns
+        -------
+        list of dict
+            In the order of the plan, with the keys of :data:`COLUMNS`.
+        """
+        return [
+            dict(zip(self.table, cells, strict=True))
+            for cells in zip(*self.table.values(), strict=True)
+        ]
+
+    def summary(self) -> list[dict[str, Any]]:
+        """Mean and standard deviation over the seeds, per subset and method.
+
+        Runs with a test score count, whether finished or stopped early. The standard deviation
+        (n - 1) is None for fewer than two.
+
+        Returns
+        -------
+        list of dict
+            Keys ``subset``, ``method``, ``runs`` (that count), ``planned``, and ``rmse_capped`` (cycles),
+            ``nasa_capped`` and ``accuracy`` (0 to 1), each with its ``_sd``.
+        """
+        groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for record in self.records():
+            groups.setdefault((record["subset"], record["method"]), []).append(record)
+        found = []
+        for (subset, method), runs in groups.items():
+            scored = [r for r in runs if r["rmse_capped"] is not None]
+            row: dict[str, Any] = {
+                "subset": subset,
+                "method": method,
+                "runs": len(scored),
+                "planned": len(runs),
+            }
+            for name in ("rmse_capped", "nasa_capped", "accuracy"):
+                values = np.array([r[name] for r in scored], dtype=np.float64)
+                # A run that diverged may score 1e200, whose square is no float.
+                with np.errstate(over="ignore", invalid="ignore"):
+                    row[name] = _finite(float(values.mean())) if len(values) else None
+                    spread = float(values.std(ddof=1)) if len(values) > 1 else None
+                row[f"{name}_sd"] = _finite(spread)
+            found.append(row)
+        return found
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Mean and standard deviation over the seeds, and how many runs there are."""
+        rows: list[tuple[str, ...]] = [
+            ("subset", "method", "runs", "RMSE", "NASA score", "health accuracy")
+        ]
+        for entry in self.summary():
+            rows.append(
+                (
+                    entry["subset"],
+                    entry["method"],
+                    f"{entry['runs']} of {entry['planned']}",
+                    _spread(entry, "rmse_capped", 2),
+                    _spread(entry, "nasa_capped", 1),
+                    _spread(entry, "accuracy", 1, 100.0, " %"),
+                )
+            )
+        counts: dict[str, int] = {}
+        for status in self.table["status"]:
+            counts[status] = counts.get(status, 0) + 1
+        rows.append(("all", ", ".join(f"{n} {status}" for status, n in counts.items())))
+        return rows
+
+    def to_dict(self) -> dict[str, Any]:
+        """Keys ``table`` and ``summary``."""
+        return {"table": self.table, "summary": self.summary()}
+
+    def plot(self, ax: Any | None = None) -> Any:
+        """RMSE of every run and the mean, by method and subset.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Axes to draw on.
+        """
+        from gabactl.base.plots import PALETTE, axes, style
+
+        with style():
+            ax = axes(ax)
+            methods = list(dict.fromkeys(self.table["method"]))
+            subsets = list(dict.fromkeys(self.table["subset"]))
+            for i, subset in enumerate(subsets):
+                colour = PALETTE[i % len(PALETTE)]
+                shift = 0.16 * (i - (len(subsets) - 1) / 2)
+                for place, method in enumerate(methods):
+                    values = [
+                        r["rmse_capped"]
+                        for r in self.records()
+                        if r["subset"] == subset
+                        and r["method"] == method
+                        and r["rmse_capped"] is not None
+                    ]
+                    if not values:
+                        continue
+                    y = place + shift
+                    ax.plot(values, [y] * len(values), "o", color=colour, alpha=0.5, ms=4)
+                    ax.plot(np.mean(values), y, "|", color=colour, ms=14, mew=2)
+                ax.plot([], [], "o", color=colour, label=subset)
+            ax.set_yticks(range(len(methods)), methods)
+            ax.invert_yaxis()
+            ax.set_xlabel("test RMSE, targets capped at 125 (cycles)")
+            ax.legend()
+        return ax
+
+
+def _spread(
+    entry: Mapping[str, Any], name: str, digits: int, scale: float = 1.0, unit: str = ""
+) -> str:
+    mean, sd = entry[name], entry[f"{name}_sd"]
+    if mean is None:
+        return "-"
+    text = f"{scale * mean:.{digits}f}"
+    return (f"{text} ± {scale * sd:.{digits}f}" if sd is not None else text) + unit
+
+
+def collect_results(folder: str | Path, relative_to: str | Path | None = None) -> CampaignResults:
+    """The results of a campaign's folder as they are now.
+
+    Parameters
+    ----------
+    folder : path
+        As given to :func:`gabactl.nn.campaigns.run_campaign`.
+    relative_to : path, optional
+        Folder that the trace paths start from; default ``folder``.
+
+    Returns
+    -------
+    CampaignResults
+        One row per planned run, begun or not.
+
+    Raises
+    ------
+    InputError
+        No campaign, or a damaged record.
+
+    Examples
+    --------
+    >>> from gabactl.nn.campaigns.folder import PLAN
+    >>> from gabactl.loops.scenarios import find_description
+    >>> plan = find_description("cmapss_campaign_reduced", "campaign").read_text(encoding="utf-8")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = (Path(folder) / PLAN).write_text(plan, encoding="utf-8")
+    ...     results = collect_results(folder)
+    >>> results.table["run"][0], results.table["status"][0]
+    ('FD001-fixed-seed42', 'not_run')
+    """
+    place = Path(folder)
+    campaign: Campaign = open_plan(place)
+    start = Path(relative_to) if relative_to is not None else place
+    rows = [_row(place, run, start) for run in campaign.runs]
+    return CampaignResults({name: [row[name] for row in rows] for name in COLUMNS}, place)
+
+
+def _row(folder: Path, run: PlannedRun, start: Path) -> dict[str, Any]:
+    place = run_folder(folder, run.name)
+    record = read_record(place)
+    row: dict[str, Any] = dict.fromkeys(COLUMNS)
+    if record is None:
+        begun = (place / CHECKPOINT).is_file()
+        row["status"] = "interrupted" if begun else "not_run"
+        row["reason"] = "running, or killed: resume goes on" if begun else "planned, not started"
+    else:
+        row |= {name: record.get(name) for name in COLUMNS if name in record}
+    settings = run.settings.to_dict() if record is None else record["settings"]
+    trace = trace_of(place)
+    row |= {
+        "run": run.name,
+        "subset": run.settings.subset,
+        "method": run.method,
+        "seed": run.settings.seed,
+        "balancer": run.settings.balancer,
+        "settings": json.dumps(to_jsonable(settings), allow_nan=False),
+        "trace": None if trace is None else Path(os.path.relpath(trace, start)).as_posix(),
+    }
+    return {name: _finite(row[name]) for name in COLUMNS}
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def save_results(results: CampaignResults, path: str | Path) -> Path:
+    """Write the table as Parquet, whole or not at all.
+
+    Parameters
+    ----------
+    results : CampaignResults
+        What to write.
+    path : path
+        Ending in ``.parquet``; its folder must exist.
+
+    Raises
+    ------
+    InputError
+        Another ending, or the place cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> table = {name: [None] for name in COLUMNS} | {
+    ...     "run": ["FD001-gaba-seed1"], "subset": ["FD001"], "method": ["gaba"], "seed": [1],
+    ...     "balancer": ["gaba"], "status": ["finished"], "rmse_capped": [12.5],
+    ... }
+    >>> file = save_results(CampaignResults(table), Path(tempfile.mkdtemp()) / "results.parquet")
+    >>> load_results(file).table["rmse_capped"]
+    [12.5]
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = Path(path)
+    if file.suffix != ".parquet":
+        raise InputError(f"{file}: the table is written as .parquet: choose that ending")
+    kinds = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+    schema = pa.schema([(name, kinds[kind]) for name, kind in COLUMNS.items()])
+    temporary = ""
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+        with os.fdopen(handle, "wb") as stream:
+            pq.write_table(pa.table(results.table, schema=schema), stream, compression="zstd")
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, file)
+    except OSError as error:
+        raise InputError(
+            f"{file}: cannot be written ({error.strerror or error}): choose another place"
+        ) from None
+    finally:
+        if temporary and os.path.exists(temporary):
+            os.unlink(temporary)
+    return file
+
+
+def load_results(path: str | Path) -> CampaignResults:
+    """Read a table of results, or collect that of a campaign's folder.
+
+    Parameters
+    ----------
+    path : path
+        ``results.parquet``, or a folder with it, or the folder of a campaign.
+
+    Raises
+    ------
+    InputError
+        Absent, damaged, too large, or with other columns.
+
+    Examples
+    --------
+    >>> load_results("nowhere.parquet")
+    Traceback (most recent call last):
+        ...
+    gabactl.base.errors.InputError: nowhere.parquet: no such table: give results.parquet, or the folder of a campaign
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = Path(path)
+    if file.is_dir():
+        if (file / "runs").is_dir():
+            return collect_results(file)
+        file = file / "results.parquet"
+    if not file.is_file():
+        raise InputError(
+            f"{path}: no such table: give results.parquet, or the folder of a campaign"
+        )
+    if file.stat().st_size > _MAX_BYTES:
+        raise InputError(f"{file}: larger than {_MAX_BYTES >> 20} MiB, which no table is")
+    kinds = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+    try:
+        found = pq.ParquetFile(
+            file, thrift_string_size_limit=1 << 24, thrift_container_size_limit=1 << 20
+        )
+        if found.metadata.num_rows > 100_000:
+            raise InputError(f"{file}: {found.metadata.num_rows} rows, which no campaign has")
+        columns = found.read(use_threads=False)
+        columns.validate(full=True)
+    except (OSError, MemoryError, UnicodeDecodeError, pa.ArrowException) as error:
+        raise InputError(
+            f"{file}: not a readable table ({str(error)[:80]}): make it anew with "
+            "`gabactl campaign table DIR -o results.parquet`"
+        ) from None
+    table: dict[str, list[Any]] = {}
+    for name, kind in COLUMNS.items():
+        once = columns.column_names.count(name) == 1
+        if not once or columns.schema.field(name).type != kinds[kind]:
+            raise InputError(
+                f"{file}: column {name!r} is missing or not {kind.__name__}, or there twice: make the "
+                "table with `gabactl campaign table DIR -o results.parquet`"
+            )
+        table[name] = columns.column(name).to_pylist()
+        wrong = [value for value in table[name] if not _is_cell(name, value)]
+        if wrong:
+            raise InputError(
+                f"{file}: column {name!r} holds {str(wrong[0])[:40]!r}: make the table with "
+                "`gabactl campaign table DIR -o results.parquet`"
+            )
+    return CampaignResults(table, file)
+
+
+def _is_cell(name: str, value: Any) -> bool:
+    """Whether :func:`save_results` could have written it."""
+    if value is None:
+        return name not in _GIVEN
+    return not isinstance(value, float) or math.isfinite(value)

@@ -1,0 +1,253 @@
+"""One run of a campaign, in a process of its own: ``python -m gabactl.nn.campaigns.worker``.
+
+It goes on from the checkpoint where there is one, and ends at SIGTERM, or when the driver that
+started it is gone (its standard input closes), with a checkpoint written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gabactl.base.errors import InputError
+from gabactl.base.lock import FileLock
+from gabactl.nn.campaigns.folder import (
+    CHECKPOINT,
+    RECORD,
+    TRACE,
+    environment,
+    open_plan,
+    run_folder,
+    trace_of,
+    write_record,
+)
+from gabactl.nn.campaigns.plan import Campaign, PlannedRun
+
+if TYPE_CHECKING:
+    from gabactl.nn.training_result import Progress, TrainingResult
+
+__all__ = ["INTERRUPTED", "train_one"]
+
+#: Exit code of a run that can go on.
+INTERRUPTED = 3
+#: Seconds that the worker of a killed driver is given to finish its step and let go of the run.
+_PATIENCE = 120.0
+
+
+def train_one(
+    campaign: Campaign, run: PlannedRun, folder: Path, data: Path, command: str | None = None
+) -> dict[str, Any]:
+    """Train a run, or the rest of it, and write its record.
+
+    Parameters
+    ----------
+    campaign : Campaign
+        For threads and checkpoints.
+    run : PlannedRun
+        What to train.
+    folder : path
+        Of the campaign.
+    data : path
+        C-MAPSS.
+    command : str, optional
+        For the record.
+
+    Returns
+    -------
+    dict
+        The record; its "status" is "failed" where the run refused to begin or broke off.
+
+    Raises
+    ------
+    InputError
+        Another process trains this run.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from gabactl.nn.campaigns.plan import load_campaign
+    >>> campaign = load_campaign("cmapss_campaign_reduced")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     record = train_one(campaign, campaign.runs[0], Path(folder), Path("no-data"))
+    >>> record["status"], record["reason"]
+    ('failed', 'no-data: ...')
+    """
+    import torch
+
+    from gabactl import cmapss
+    from gabactl.nn.training import train
+
+    place = run_folder(folder, run.name)
+    place.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(place / "run")
+    _acquire(lock)
+    try:
+        (place / RECORD).unlink(missing_ok=True)
+        torch.set_num_threads(campaign.threads)
+        resume = (place / CHECKPOINT).is_file()
+        settings = run.settings
+        base = {
+            **environment(),
+            "precision": settings.precision,
+            "command": command,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "settings": settings.to_dict(),
+        }
+        try:
+            examples = cmapss.load(
+                data,
+                settings.subset,
+                channels=settings.channels,
+                seed=settings.seed,
+                all_test_windows=True,
+            )
+            result = train(
+                examples,
+                settings,
+                record=place / TRACE,
+                checkpoint=place / CHECKPOINT,
+                checkpoint_every=campaign.checkpoint_every,
+                resume=resume,
+                overwrite=not resume,
+                command=command,
+                on_step=_Reporter(),
+            )
+        except (InputError, RuntimeError, MemoryError) as error:
+            reason = (
+                str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+            )
+            record = {**base, "status": "failed", "reason": " ".join(reason.split())[:500]}
+        else:
+            record = {**base, **_outcome(result, place)}
+        write_record(place, record)
+        return record
+    finally:
+        lock.release()
+
+
+def _outcome(result: TrainingResult, place: Path) -> dict[str, Any]:
+    from gabactl.traces import read_trace
+
+    found: dict[str, Any] = {
+        "status": result.stopped,
+        "reason": "resume goes on" if result.interrupted else None,
+        "steps": result.steps,
+        "epochs": result.epochs,
+        "best_epoch": result.best_epoch,
+        "validation_rmse": result.validation_rmse,
+        "rmse_all_windows": result.rmse_all_windows,
+        "rmse_test_selected": result.rmse_test_selected,
+        "parameters": result.parameters,
+        "device": result.device,
+        "seconds": result.seconds,
+    }
+    if result.stopped == "diverged":
+        found["reason"] = f"the validation error is not a number after epoch {result.epochs}"
+    elif result.rul_output_off:
+        found["reason"] = "the final ReLU of the RUL head is off"
+    if result.test is not None:
+        found |= {
+            "rmse_capped": result.test.rmse,
+            "nasa_capped": result.test.nasa,
+            "rmse_uncapped": result.test.rmse_uncapped,
+            "nasa_uncapped": result.test.nasa_uncapped,
+            "accuracy": result.test.health_accuracy,
+        }
+    recorded = trace_of(place)
+    if recorded is not None and result.steps:
+        # Over all pieces of a resumed run; the clock of the result is that of the last alone.
+        trace = read_trace(recorded)
+        if trace.wall_time is not None and len(trace.wall_time):
+            found["seconds"] = float(trace.wall_time[-1])
+        found["started"] = trace.metadata.get("started", None)
+    return {key: value for key, value in found.items() if value is not None}
+
+
+class _Reporter:
+    """Tells the driver on standard output, and the log at every epoch."""
+
+    def __init__(self) -> None:
+        self._told = 0.0
+        self._epoch = -1
+
+    def __call__(self, now: Progress) -> None:
+        if self._epoch < 0:
+            self._epoch = now.epoch
+        if now.epoch != self._epoch:
+            self._epoch = now.epoch
+            clock = datetime.now(UTC).isoformat(timespec="seconds")
+            print(
+                f"{clock} epoch {now.epoch}/{now.epochs} step {now.step} "
+                f"validation RMSE {now.validation_rmse:.3f}",
+                file=sys.stderr,
+                flush=True,
+            )
+        if time.monotonic() - self._told > 0.5:
+            self._told = time.monotonic()
+            # Without a driver there is no reader, and SIGTERM is on its way.
+            with contextlib.suppress(OSError):
+                print(now.step, now.steps, now.epoch, now.epochs, now.validation_rmse, flush=True)
+
+
+def _acquire(lock: FileLock) -> None:
+    """Take the run, waiting for a worker that was left over and is about to end."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            lock.acquire()
+            return
+        except InputError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.2)
+
+
+def _end_with_the_driver() -> None:
+    """Stop as at SIGTERM when standard input closes, which it does however the driver ends."""
+
+    def watch() -> None:
+        while os.read(0, 4096):
+            pass
+        signal.raise_signal(signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train one run; exit code 0, or 3 for one that can go on, or 1 for a failed one.
+
+    Parameters
+    ----------
+    arguments : list of str, optional
+        Default: those of the process.
+    """
+    parser = argparse.ArgumentParser(prog="gabactl.nn.campaigns.worker")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("run")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--command")
+    given = parser.parse_args(arguments)
+    _end_with_the_driver()
+    campaign = open_plan(given.folder)
+    record = train_one(campaign, campaign.run(given.run), given.folder, given.data, given.command)
+    if record["status"] == "failed":
+        print(record["reason"], file=sys.stderr)
+        return 1
+    return INTERRUPTED if record["status"] == "interrupted" else 0
+
+
+if __name__ == "__main__":
+    code = main()
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(code)

@@ -1,9 +1,0 @@
-"""Sweeps: many loops over grids or Sobol samples of their settings, in durable chunks."""
-
-from __future__ import annotations
-
-from gabactl.sweep.description import Sweep, load_sweep
-from gabactl.sweep.engine import Engine, run_sweep
-from gabactl.sweep.result import SweepResult, open_sweep
-
-__all__ = ["Engine", "Sweep", "SweepResult", "load_sweep", "open_sweep", "run_sweep"]

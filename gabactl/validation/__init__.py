@@ -1,0 +1,1 @@
+"""Whether a recording does as theory says: replay check, prediction, forecast."""

@@ -1,0 +1,597 @@
+"""Measured against predicted: does a recorded run do what the theory of its controller says?
+
+The replay check asks whether our code is the code that ran. This asks more: whether the closed
+forms (time constant, settling, noise gain, floor) and an identified plant foretell what was
+recorded. Every figure comes with an interval or with the reason why there is none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gabactl.base.errors import InputError
+from gabactl.base.results import Result
+from gabactl.control.linear import open_loop
+from gabactl.control.noise import autocovariance, noise_gain
+from gabactl.law.authority import residual_ratio
+from gabactl.law.controller import raw_weights, saturate
+from gabactl.law.filter import filter_facts
+from gabactl.law.spec import GabaSpec
+from gabactl.plants import LogRatio, describe_plant
+from gabactl.runs.replay import replay_trace
+from gabactl.traces import Trace
+from gabactl.validation._average import (
+    closed_form,
+    gain_without_drift,
+    short_memory,
+    simulated_averages,
+    step_statistics,
+    without_drift,
+)
+from gabactl.validation.forecast import (
+    ForecastScore,
+    block_bootstrap,
+    free_run_fits,
+    run_signals,
+    score_forecasts,
+)
+
+__all__ = ["Comparison", "Prediction", "predict"]
+
+Array = NDArray[np.float64]
+Range = tuple[float, float]
+
+#: What a line that is off says, and what it does not.
+_HOW_TO_READ = (
+    "whether the controller did what it should is the replay check; the theory here also takes the "
+    "imbalance to stand still under white noise, and a line not as foretold mostly says that this "
+    "run's did not"
+)
+#: Readings at the start that a forecast of the rest may look at.
+_SEEN = 20
+_LEAST_READINGS = 300
+_CONSTANT = "not enough data"
+_LAGS = 30
+#: Readings of a picture: more than a screen has columns.
+_SHOWN = 2400
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One figure, measured and predicted.
+
+    Attributes
+    ----------
+    key, what, unit : str
+        Name, words and unit.
+    measured, predicted : float or None
+        None with the ``reason``.
+    measured_interval, predicted_interval : (float, float) or None
+        95 %, where there is one.
+    agrees : bool or None
+        Whether they are compatible; None where nothing was compared.
+    reason : str
+        Why something is missing, or "".
+    """
+
+    key: str
+    what: str
+    unit: str = ""
+    measured: float | None = None
+    predicted: float | None = None
+    measured_interval: Range | None = None
+    predicted_interval: Range | None = None
+    agrees: bool | None = None
+    reason: str = ""
+
+    def row(self) -> tuple[str, str]:
+        """Words for the table."""
+        unit = f" {self.unit}" if self.unit else ""
+        if self.measured is None or self.predicted is None:
+            return self.what, self.reason or _CONSTANT
+        mark = {True: "as foretold", False: "not as foretold", None: "not judged"}[self.agrees]
+        return (
+            self.what,
+            f"measured {_figure(self.measured, self.measured_interval)}{unit}, predicted "
+            f"{_figure(self.predicted, self.predicted_interval)}{unit}: {mark}"
+            + (f" ({self.reason})" if self.reason else ""),
+        )
+
+
+@dataclass(frozen=True)
+class Prediction(Result):
+    """How well a run was foretold.
+
+    Attributes
+    ----------
+    source : str
+        The trace.
+    comparisons : tuple of Comparison
+        Of the controller: filter, step response, floor, noise.
+    plant : LogRatio or None
+        The plant the forecasts use.
+    plant_from : str
+        Where it comes from, or why there is none.
+    forecasts : tuple of ForecastScore
+        From every step of the later half.
+    free_run_fit_percent, free_run_open_loop_fit_percent, free_run_last_value_fit_percent : float or None
+        Of log(ema_1/ema_2) over the whole run, foretold from its first 20 readings: the loop with
+        the plant, without it, and the last value that was seen.
+    notes : tuple of str
+        What a reader must know.
+    curves : dict of str to array, shape (n,)
+        What the picture draws, by name: the step response recorded and foretold, per reading.
+    """
+
+    source: str
+    comparisons: tuple[Comparison, ...]
+    plant: LogRatio | None
+    plant_from: str
+    forecasts: tuple[ForecastScore, ...]
+    free_run_fit_percent: float | None
+    free_run_open_loop_fit_percent: float | None
+    free_run_last_value_fit_percent: float | None
+    notes: tuple[str, ...]
+    curves: dict[str, Array] = field(repr=False)
+
+    @property
+    def title(self) -> str:  # type: ignore[override]
+        """Heading of the table."""
+        return f"Measured against predicted: {self.source}"
+
+    def comparison(self, key: str) -> Comparison:
+        """One of the comparisons, by its key.
+
+        Parameters
+        ----------
+        key : str
+            Such as ``time_constant``.
+        """
+        return next(item for item in self.comparisons if item.key == key)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Keys: comparisons, plant, plant_from, forecasts, the free run's fits, notes."""
+        plant = self.plant
+        return {
+            "comparisons": [dict(vars(item)) for item in self.comparisons],
+            "plant": None if plant is None else describe_plant(plant),
+            "plant_from": self.plant_from,
+            "forecasts": [score.to_dict() for score in self.forecasts],
+            "free_run_fit_percent": self.free_run_fit_percent,
+            "free_run_open_loop_fit_percent": self.free_run_open_loop_fit_percent,
+            "free_run_last_value_fit_percent": self.free_run_last_value_fit_percent,
+            "notes": list(self.notes),
+        }
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Comparisons, then forecasts."""
+        rows: list[tuple[str, ...]] = [item.row() for item in self.comparisons]
+        if any(item.agrees is False for item in self.comparisons):
+            rows.insert(0, ("how to read this", _HOW_TO_READ))
+        plant = self.plant
+        if plant is None:
+            rows.append(("plant", f"none: {self.plant_from}"))
+        else:
+            rows.append(
+                (
+                    "plant",
+                    f"rho {plant.rho:.3f}, lag pole {plant.a:.3f}, extra delay {plant.delay} "
+                    f"({self.plant_from})",
+                )
+            )
+        rows += [_forecast_row(score) for score in self.forecasts]
+        if self.free_run_fit_percent is not None:
+            rows.append(
+                (
+                    f"free run from {_SEEN} readings",
+                    f"fit {self.free_run_fit_percent:.1f} % of the log ema ratio; without the "
+                    f"plant {self.free_run_open_loop_fit_percent:.1f} %, last value "
+                    f"{self.free_run_last_value_fit_percent:.1f} %",
+                )
+            )
+        return [*rows, *(("note", note) for note in self.notes)]
+
+    def plot(self, ax: Any | None = None) -> Any:
+        """The average after the warm-up against its closed form, on a logarithmic axis."""
+        from gabactl.base import plots
+
+        with plots.style():
+            ax = plots.axes(ax)
+            if "reading" in self.curves:
+                low, high = self.curves["low"], self.curves["high"]
+                n = self.curves["reading"]
+                ax.plot(n, self.curves["measured"], label="recorded ema of the louder task")
+                ax.plot(n, self.curves["predicted"], "--", label="closed form")
+                ax.fill_between(
+                    n, low, high, color=plots.PALETTE[1], alpha=0.2, lw=0, label="95 % of forecasts"
+                )
+                ax.axhline(self.curves["floor"][0], color="0.4", lw=0.8, label="floor")
+                ax.set(xlabel="readings since the warm-up", ylabel="ema", yscale="log")
+                ax.legend()
+            else:
+                ax.text(0.5, 0.5, "no recorded average", ha="center", transform=ax.transAxes)
+        return ax
+
+
+def predict(
+    trace: Trace,
+    spec: GabaSpec | None = None,
+    *,
+    plant: LogRatio | None = None,
+    plant_from: str = "given",
+    draws: int = 400,
+    seed: int = 0,
+) -> Prediction:
+    """Compare a recorded run with what theory and an identified plant say of it.
+
+    Parameters
+    ----------
+    trace : Trace
+        Two tasks, norms at every step. The controller's part needs GABA's recorded average.
+    spec : GabaSpec, optional
+        Default: the trace's own.
+    plant : LogRatio, optional
+        For the forecasts. Default: for a trace with an excitation, identified on its first half.
+    plant_from : str
+        Where a given plant comes from, for the table.
+    draws : int
+        Simulated runs behind each predicted interval.
+    seed : int
+        Of these, and of the bootstrap.
+
+    Returns
+    -------
+    Prediction
+
+    Examples
+    --------
+    >>> from gabactl.runs.replay import replay
+    >>> norms = np.exp(np.random.default_rng(0).normal([3.0, -3.0], 0.3, (2000, 2)))
+    >>> done = replay(GabaSpec(), norms)
+    >>> trace = Trace.from_arrays(norms, raw=done.raw, ema=done.ema, weights=done.weights,
+    ...     metadata={"balancer": "gaba", "spec": GabaSpec().to_dict()})
+    >>> found = predict(trace)
+    >>> round(found.comparison("time_constant").measured, 2), found.comparison("noise_gain").agrees
+    (99.5, True)
+    """
+    spec = spec or trace.spec or GabaSpec(n_tasks=len(trace.tasks))
+    notes: list[str] = []
+    comparisons, curves = _controller(trace, spec, draws, seed)
+    if len(trace.tasks) != 2:
+        why = f"{len(trace.tasks)} tasks: plants are identified for two"
+        return Prediction(trace.source, comparisons, None, why, (), None, None, None, (), curves)
+    start = None
+    if plant is None:
+        plant, plant_from, start = _identified(trace, spec)
+    forecasts: list[ForecastScore] = []
+    fits: tuple[float | None, float | None, float | None] = (None, None, None)
+    if plant is not None:
+        run = run_signals(trace, spec)
+        if isinstance(run, str):
+            notes.append(f"no forecasts: {run}")
+        else:
+            forecasts = score_forecasts(run, plant, start=start, seed=seed)
+            if not forecasts:
+                notes.append(f"no forecasts: {len(run.log_ratio)} steps are too few")
+            if run.ema is not None and len(run.log_ratio) > 10 * _SEEN:
+                fits = free_run_fits(run, plant, seen=_SEEN)
+            notes += _plain_words(forecasts)
+    return Prediction(
+        trace.source,
+        comparisons,
+        plant,
+        plant_from,
+        tuple(forecasts),
+        *fits,
+        tuple(notes),
+        curves,
+    )
+
+
+def _identified(trace: Trace, spec: GabaSpec) -> tuple[LogRatio | None, str, int | None]:
+    """The plant of an excited trace, from its first half, so that the rest is held out."""
+    if trace.excitation is None or not np.ptp(np.nan_to_num(trace.excitation)) > 0:
+        why = "the weights were not excited; give one with --plant (an excited trace, or its pair)"
+        return None, why, None
+    from gabactl.identification.output_error import fit_output_error
+    from gabactl.identification.signals import Signals, from_trace
+
+    whole = from_trace(trace, trace.source)
+    half = len(whole.log_ratio) // 2
+    try:
+        early = Signals(
+            whole.log_ratio[:half],
+            whole.actuation[:half],
+            whole.excitation[:half],
+            spec=whole.spec,
+            name=whole.name,
+            period=whole.period,
+        )
+    except InputError as error:
+        return None, f"{_CONSTANT}: {error}", None
+    fit = fit_output_error(early, float(whole.block), 5)
+    return LogRatio(fit.rho, fit.a, fit.delay), "identified on the first half of this run", half
+
+
+def _plain_words(forecasts: Sequence[ForecastScore]) -> list[str]:
+    """What the forecasts say of the plant, without gloss."""
+    notes = []
+    for name, words in (("log_ratio", "the imbalance"), ("log_ema", "the log ema ratio")):
+        of = [score for score in forecasts if score.signal == name]
+        if not of:
+            continue
+        lost = [str(s.horizon) for s in of if s.beats_last_value is not True]
+        if lost:
+            notes.append(
+                f"of {words}, the loop does NOT demonstrably beat the last value "
+                f"{', '.join(lost)} steps ahead"
+            )
+        useless = [str(s.horizon) for s in of if s.beats_open_loop is not True]
+        if useless:
+            notes.append(
+                f"of {words}, knowing the plant does NOT demonstrably help {', '.join(useless)} "
+                "steps ahead: the same noise model without it does as well"
+            )
+    return notes
+
+
+def _forecast_row(score: ForecastScore) -> tuple[str, str]:
+    name = "log ratio" if score.signal == "log_ratio" else "log ema ratio"
+
+    def beats(gain: tuple[float, float, float] | None, verdict: bool | None) -> str:
+        if gain is None:
+            return f"gain {_CONSTANT}"
+        word = {True: "better", False: "WORSE", None: "no difference shown"}[verdict]
+        return f"{word}: error power {-gain[0]:+.1f} % [{-gain[2]:+.1f}, {-gain[1]:+.1f}]"
+
+    return (
+        f"{name}, {score.horizon} ahead",
+        f"fit {score.fit_percent:.1f} %; last value {score.last_value_fit_percent:.1f} % "
+        f"({beats(score.gain_over_last_value, score.beats_last_value)}); without the plant "
+        f"{score.open_loop_fit_percent:.1f} % "
+        f"({beats(score.gain_over_open_loop, score.beats_open_loop)})",
+    )
+
+
+# The controller: filter, step response, floor, noise.
+
+
+def _controller(
+    trace: Trace, spec: GabaSpec, draws: int, seed: int
+) -> tuple[tuple[Comparison, ...], dict[str, Array]]:
+    why = _no_controller(trace, spec)
+    if why:
+        return (Comparison("controller", "controller", reason=f"not compared: {why}"),), {}
+    done = replay_trace(trace, spec)
+    rows = np.flatnonzero(np.isfinite(done.raw).all(axis=1) & done.active)
+    raw = raw_weights(trace.grad_norms[rows], spec.law, spec.guard)
+    assert trace.ema is not None
+    recorded = trace.ema[rows]
+    comparisons = [_time_constant(raw, recorded, spec, trace.precision)]
+    if rows.size < _LEAST_READINGS:
+        reason = f"{_CONSTANT}: {rows.size} readings, {_LEAST_READINGS} are needed"
+        comparisons.append(Comparison("step_response", "step response", reason=reason))
+        return tuple(comparisons), {}
+    loud = int(np.argmin(raw[:_SEEN].mean(axis=0)))
+    # Where the average was thinned out, the replay (checked against it elsewhere) fills in.
+    ema = np.where(np.isfinite(recorded), recorded, done.ema[rows])[:, loud]
+    x = raw[:, loud]
+    noise = short_memory(x)
+    shown = np.unique(np.linspace(0, rows.size - 1, min(rows.size, _SHOWN)).astype(np.intp))
+    spread, simulated = simulated_averages(x, noise, spec, draws, seed, _SEEN, shown)
+    comparisons += _step_response(ema, spread, x, spec)
+    comparisons += _floor(trace, spec, rows, ema, x, seed)
+    comparisons.append(_noise(ema, x, spec, seed))
+    low, high = np.quantile(simulated, [0.025, 0.975], axis=0)
+    curves = {
+        "reading": shown + 1.0,
+        "measured": ema[shown],
+        "predicted": closed_form(float(x[:_SEEN].mean()), rows.size, spec)[shown],
+        "low": low,
+        "high": high,
+        "floor": np.array([spec.floor]),
+    }
+    return tuple(comparisons), curves
+
+
+def _no_controller(trace: Trace, spec: GabaSpec) -> str:
+    if trace.balancer not in (None, "gaba"):
+        return f"the weights are those of {trace.balancer}"
+    if trace.ema is None:
+        return "the trace has no recorded average"
+    if spec.beta == 0.0 or spec.floor_mode == "clamp_state":
+        return "the average is clamped or not smoothed, so the filter's closed forms do not hold"
+    if len(trace) == 0 or int(trace.step[0]) > spec.warmup + 1:
+        return "the trace starts after the end of the warm-up"
+    return ""
+
+
+def _time_constant(raw: Array, ema: Array, spec: GabaSpec, precision: str) -> Comparison:
+    """The pole, from consecutive recorded averages: ema_n - ema_(n-1) = (1 - p)(raw - ema_(n-1))."""
+    key, what = "time_constant", "time constant of the average"
+    known: NDArray[np.bool_] = np.asarray(np.isfinite(ema).all(axis=1), dtype=bool)
+    both = np.flatnonzero(known[1:] & known[:-1])
+    if both.size < _SEEN:
+        reason = f"{_CONSTANT}: the average is not recorded at consecutive readings"
+        return Comparison(key, what, "steps", reason=reason)
+    drive = (raw[1:] - ema[:-1])[both].ravel()
+    moved = (ema[1:] - ema[:-1])[both].ravel()
+    power = float(drive @ drive)
+    gain = float(drive @ moved) / power
+    left = moved - gain * drive
+    error = 1.96 * float(np.sqrt(left @ left / max(left.size - 1, 1) / power))
+    # The pole is stored in the run's precision.
+    error += 2.0**-25 if precision != "float64" else 2.0**-53
+    predicted = filter_facts(spec).time_constant_steps
+
+    def steps(value: float) -> float:
+        return -spec.interval / math.log1p(-min(max(value, 1e-300), 1 - 1e-16))
+
+    interval = (steps(gain + error), steps(gain - error))
+    slack = 1e-9 * predicted
+    return Comparison(
+        key,
+        what,
+        "steps",
+        steps(gain),
+        predicted,
+        interval,
+        None,
+        interval[0] - slack <= predicted <= interval[1] + slack,
+    )
+
+
+def _step_response(
+    ema: Array, spread: dict[str, Array], x: Array, spec: GabaSpec
+) -> list[Comparison]:
+    settling = filter_facts(spec).settling_updates
+    closed = step_statistics(closed_form(float(x[:_SEEN].mean()), ema.size, spec), spec)
+    measured = step_statistics(ema, spec)
+    found = []
+    for name, key, what, unit, scale in (
+        ("rise", "rise_time", "rise 10-90 % after the warm-up", "steps", spec.interval),
+        ("settling", "settling_time", "settling to 2 % after the warm-up", "steps", spec.interval),
+        ("floor", "time_to_floor", "from the warm-up to the floor", "steps", spec.interval),
+        ("saturated", "saturated_fraction", "saturated share of active readings", "", 1),
+    ):
+        if name in ("rise", "settling") and ema.size < 2 * settling:
+            reason = f"{_CONSTANT}: {ema.size} readings, {2 * settling} are needed"
+            found.append(Comparison(key, what, unit, reason=reason))
+            continue
+        value, expected = float(measured[name]) * scale, float(closed[name]) * scale
+        low, high = (
+            float(v) * scale for v in np.quantile(spread[name], [0.025, 0.975], method="nearest")
+        )
+        # Whole readings: the closed form of a continuous rise is within one of its reading.
+        slack = scale if unit else 0.0
+        agrees = low - slack <= value <= high + slack
+        if not math.isfinite(value) or not math.isfinite(expected):
+            never = {True: "never", False: "reached"}
+            reason = (
+                f"measured: {never[math.isinf(value)]}; predicted: {never[math.isinf(expected)]}"
+            )
+            found.append(Comparison(key, what, unit, agrees=agrees, reason=reason))
+            continue
+        reason = "" if agrees else f"the imbalance drifted after the first {_SEEN} readings"
+        found.append(
+            Comparison(key, what, unit, value, expected, None, (low, high), agrees, reason)
+        )
+    return found
+
+
+def _floor(
+    trace: Trace, spec: GabaSpec, rows: NDArray[np.intp], ema: Array, x: Array, seed: int
+) -> list[Comparison]:
+    """Settled weight and residual over the last half, against the floor's closed forms."""
+    late = rows[rows.size // 2 :]
+    key, what = "settled_weight", "settled weight of the louder task"
+    if spec.n_tasks != 2:
+        return [Comparison(key, what, reason="for two tasks only")]
+    block = math.ceil(filter_facts(spec).time_constant_steps / spec.interval)
+    tail = slice(rows.size - late.size, None)
+    mean = block_bootstrap(x[None, tail], lambda m: m[..., 0], block, seed)
+    applied = saturate(np.stack([ema[tail], 1.0 - ema[tail]], axis=1), spec.floor, spec.floor_mode)
+    middle = block_bootstrap(applied[None, :, 0], lambda m: m[..., 0], block, seed)
+    norms = trace.grad_norms[late]
+    loud = int(np.argmax(np.median(norms, axis=0)))
+    ratio = norms[:, loud] / norms[:, 1 - loud]
+    left = ratio * applied[:, 0] / applied[:, 1]
+    log_left = block_bootstrap(np.log(left)[None], lambda m: m[..., 0], block, seed)
+    log_ratio = block_bootstrap(np.log(ratio)[None], lambda m: m[..., 0], block, seed)
+    residual = "residual_ratio", "contributions left apart (geometric mean)"
+    if mean is None or middle is None or log_left is None or log_ratio is None:
+        reason = f"{_CONSTANT}: the last half has fewer than 8 blocks of {block} readings"
+        return [Comparison(key, what, reason=reason), Comparison(*residual, reason=reason)]
+
+    def settled(c: float) -> float:
+        return float(saturate(np.array([c, 1.0 - c]), spec.floor, spec.floor_mode)[0])
+
+    predicted = tuple(settled(c) for c in mean)
+    apart = [float(residual_ratio(spec, math.exp(v))) for v in log_ratio]
+    seen = [math.exp(v) for v in log_left]
+    return [
+        Comparison(
+            key,
+            what,
+            "",
+            middle[0],
+            predicted[0],
+            (middle[1], middle[2]),
+            (predicted[1], predicted[2]),
+            _overlap((middle[1], middle[2]), (predicted[1], predicted[2])),
+        ),
+        Comparison(
+            *residual,
+            "to 1",
+            seen[0],
+            apart[0],
+            (seen[1], seen[2]),
+            (apart[1], apart[2]),
+            _overlap((seen[1], seen[2]), (apart[1], apart[2])),
+        ),
+    ]
+
+
+def _noise(ema: Array, x: Array, spec: GabaSpec, seed: int) -> Comparison:
+    """Variance of the average over that of the raw weights, drift removed from both.
+
+    Drift is removed by subtracting a moving mean over three time constants, from raw and average
+    alike. That takes some of the noise with it; how much follows from the measured autocorrelation,
+    and the measured gain is put right by that factor.
+    """
+    key, what = "noise_gain", "noise power, average over raw"
+    pole = spec.beta**spec.interval
+    constant = -1.0 / math.log(pole)
+    width = 2 * round(1.5 * constant) + 1
+    block = max(5, math.ceil(constant))
+    # The start of the average, a decaying known exponential, is no noise.
+    n = np.arange(1, x.size + 1)
+    level = float(x.mean())
+    answer = ema - pole**n / spec.n_tasks - level * (1.0 - pole**n)
+    if x.size - width < 8 * block + block:
+        reason = f"{_CONSTANT}: {x.size} readings, {width + 9 * block} are needed"
+        return Comparison(key, what, reason=reason)
+    fast, slow = without_drift(x - level, width)[block:], without_drift(answer, width)[block:]
+    found = block_bootstrap(
+        np.stack([slow**2, fast**2]), lambda m: m[..., 0] / m[..., 1], block, seed
+    )
+    covariance = autocovariance(fast, _LAGS)
+    loop = open_loop(spec, LogRatio(0.0))
+    # Per reading: the filter's pole is that of the readings, whatever the interval.
+    repeated = np.repeat(covariance, spec.interval)
+    predicted = noise_gain(loop, "weights", repeated)
+    correction = predicted / gain_without_drift(covariance, pole, width)
+    white = filter_facts(spec).noise_power_gain
+    if found is None:
+        return Comparison(key, what, predicted=predicted, reason=_CONSTANT)
+    interval = (found[1] * correction, found[2] * correction)
+    return Comparison(
+        key,
+        what,
+        "",
+        found[0] * correction,
+        predicted,
+        interval,
+        None,
+        interval[0] <= predicted <= interval[1],
+        f"white noise: {white:.4g}"
+        + (
+            "" if found[1] * correction <= predicted else "; the rest is drift that was not removed"
+        ),
+    )
+
+
+def _overlap(one: Range, two: Range) -> bool:
+    return max(one[0], two[0]) <= min(one[1], two[1])
+
+
+def _figure(value: float, interval: Range | None) -> str:
+    if interval is None:
+        return f"{value:.5g}"
+    return f"{value:.5g} [{interval[0]:.5g}, {interval[1]:.5g}]"
