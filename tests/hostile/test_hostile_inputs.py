@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import gabactl.errors
+import gabactl.base.errors
 from hostile import guided, watch
 from hostile.child import Guard, inputs, one
 from hostile.planted import FAULTS
@@ -102,7 +102,7 @@ def test_theorem_files_that_do_not_run(code: bytes, tmp_path: Path) -> None:
 def test_what_lies_in_a_checkout_of_our_name_is_not_ours() -> None:
     packages = "/home/someone/gabactl/.venv/lib/python3.11/site-packages"
     assert not is_ours(f"{packages}/torch/nn/modules/module.py")
-    assert is_ours(gabactl.errors.__file__)
+    assert is_ours(gabactl.base.errors.__file__)
 
 
 def test_cases_are_small() -> None:
