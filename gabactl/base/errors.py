@@ -135,8 +135,10 @@ class MissingPackage(InputError, ModuleNotFoundError):
     def __init__(self, package: str, purpose: str = "this") -> None:
         name = package.partition(".")[0]
         extra = _EXTRAS.get(name)
-        remedy = f"pip install 'gabactl[{extra}]'" if extra else f"pip install {_DISTRIBUTIONS.get(name, name)}"
-        super().__init__(f"{purpose} needs the package {name!r}, which is not installed: {remedy}")
+        wanted = f"'gabactl[{extra}]'" if extra else _DISTRIBUTIONS.get(name, name)
+        super().__init__(
+            f"{purpose} needs the package {name!r}, which is not installed: pip install {wanted}"
+        )
         self.name = name
         self._given = package, purpose
 
