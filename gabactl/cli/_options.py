@@ -16,6 +16,7 @@ __all__ = [
     "ForceFlag",
     "ResumeFlag",
     "SeedOption",
+    "cmapss_option",
     "last_option",
     "output_option",
     "plot_option",
@@ -40,6 +41,17 @@ SeedOption = Annotated[
 ]
 ResumeFlag = Annotated[bool, typer.Option("--resume", help="Go on with what is there.")]
 ForceFlag = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+
+
+def cmapss_option() -> Any:
+    """``--data``: where C-MAPSS is."""
+    return typer.Option(
+        "--data",
+        metavar="PATH",
+        help="Folder or zip archive with the data (see `gabactl cmapss data fetch`).",
+        envvar="GABACTL_CMAPSS",
+        show_default="the environment variable GABACTL_CMAPSS",
+    )
 
 
 def workers_option(what: str, default: str | bool = True) -> Any:

@@ -12,11 +12,6 @@ from gabactl.cli._options import ResumeFlag, output_option, plot_option, workers
 from gabactl.cli._output import JsonFlag, show
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(sweep)
-
-
 def sweep(
     grid: Annotated[str, typer.Argument(metavar="GRID", help="A .toml file or a bundled name.")],
     output: Annotated[Path, output_option("Folder of the results.", "DIR")],

@@ -12,11 +12,6 @@ from gabactl.cli._options import TRACE, SeedOption, output_option, plot_option
 from gabactl.cli._output import JsonFlag, show
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(tune)
-
-
 def tune(
     trace: Annotated[
         Path | None,

@@ -13,11 +13,6 @@ if TYPE_CHECKING:
     from gabactl.runs.watch import Watcher, WatchState
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(watch)
-
-
 def watch(
     run: Annotated[
         Path, typer.Argument(metavar="RUN.arrows", help="The recording; it need not exist yet.")

@@ -255,7 +255,7 @@ def _held(place: Path, resume: bool) -> Iterator[None]:
         if not any(who in str(error) for who in ("another process", "this process")):
             raise
         raise InputError(
-            f"{place}: another `gabactl campaign run` is at work there: wait for it, or choose "
+            f"{place}: another `gabactl cmapss campaign run` is at work there: wait for it, or choose "
             "another folder"
         ) from None
     try:
