@@ -27,8 +27,9 @@ def name_of(parameter: Any) -> str:
 
     Examples
     --------
-    >>> name_of(typer.core.TyperOption(param_decls=["--beta"], metavar="X"))
-    '--beta X'
+    >>> from types import SimpleNamespace
+    >>> name_of(SimpleNamespace(param_type_name="argument", metavar="[TRACE]"))
+    '[TRACE]'
     """
     if parameter.param_type_name == "argument":
         return str(parameter.metavar)
@@ -41,7 +42,8 @@ def default_of(parameter: Any) -> str:
 
     Examples
     --------
-    >>> default_of(typer.core.TyperOption(param_decls=["--seed"], metavar="N", default=0))
+    >>> from types import SimpleNamespace
+    >>> default_of(SimpleNamespace(show_default=True, required=False, default=0))
     '0'
     """
     if isinstance(parameter.show_default, str):
