@@ -10,7 +10,7 @@ import secrets
 import sys
 from pathlib import Path
 
-from gabactl.base.errors import InputError
+from gabactl.base.errors import InputError, Occupied
 
 __all__ = ["FileLock", "lives", "same_file"]
 
@@ -46,7 +46,7 @@ class FileLock:
     >>> second.acquire()
     Traceback (most recent call last):
         ...
-    gabactl.base.errors.InputError: ...run.arrows: this process is recording into it already: end that first, or choose another place
+    gabactl.base.errors.Occupied: ...run.arrows: this process is recording into it already: end that first, or choose another place
     >>> first.release()
     """
 
@@ -82,7 +82,7 @@ class FileLock:
                     continue
             if not locked:
                 os.close(descriptor)
-                raise InputError(self._refusal())
+                raise Occupied(self._refusal())
             # The holder before us may have removed the file between our open and our lock.
             if same_file(descriptor, self._file):
                 self._descriptor = descriptor
@@ -109,7 +109,7 @@ class FileLock:
         written = os.pread(descriptor, 1000, 0) if hasattr(os, "pread") else b""
         host, _, number = written.decode(errors="replace").rpartition(" ")
         if host != platform.node() or not number.isdigit():
-            raise InputError(
+            raise Occupied(
                 f"{self._path}: another process{f' on {host}' if host else ''} is {self._doing}: "
                 f"wait for it, or delete {self._file.name} if it is gone (this file system has no "
                 "locks)"
