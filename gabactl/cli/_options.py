@@ -94,7 +94,7 @@ def last_option(most: str) -> Any:
         "--last",
         metavar="STEPS",
         min=1,
-        help=f"Only so many steps of the run's end, where it has more than {most}.",
+        help=f"Only so many steps of the run's end; beyond {most} a run needs it.",
         show_default="all",
     )
 

@@ -46,7 +46,7 @@ def analyze(
             "--plant",
             metavar="PLANT",
             help="What answers to the weights, such as log-ratio:rho=-0.1,a=0.9,delay=1.",
-            show_default="none: the controller alone",
+            show_default="none: the controller alone; of rlocus rho=-1, of step rho=0",
         ),
     ] = None,
     ratio: Annotated[

@@ -55,11 +55,10 @@ def check(
 ) -> int:
     """Hold recorded runs against their replay and against theory.
 
-    Theory: the controller's, and an identified plant's.
-
-    Measured against predicted: time constant, step response, time to the floor, saturated share,
-    noise; and forecasts of the loop, which must beat the last value. Exit code 1 when a replay
-    exceeds the tolerance; nothing else that is found changes it.
+    Theory is the controller's, and an identified plant's: time constant, step response, time to
+    the floor, saturated share and noise, measured beside predicted; and forecasts of the loop,
+    which must beat the last value. Exit code 1 when a replay exceeds the tolerance; nothing else
+    that is found changes it.
     """
     from dataclasses import replace
 

@@ -35,9 +35,7 @@ def claims(
 ) -> None:
     """Settle the claims of the literature, one by one.
 
-    By proof, computation, replay or recorded result.
-
-    Exit code 1 when a verdict is not the expected one. not_run is no verdict.
+    By proof, computation, replay or recorded result. Exit code 1 when a verdict is not the expected one. not_run is no verdict.
     """
     from gabactl.claims import check
 

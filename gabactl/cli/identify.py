@@ -50,9 +50,7 @@ def identify(
 ) -> None:
     """How gradient norms answer to the weights: sign, size, speed.
 
-    Each with its interval.
-
-    Needs runs with an excitation (gabactl cmapss train --excite prbs:amplitude=0.5,period=50,seed=1):
+    Each with its interval. Needs runs with an excitation (gabactl cmapss train --excite prbs:amplitude=0.5,period=50,seed=1):
     data of a closed loop alone cannot tell the plant from the noise.
     """
     from gabactl.base.errors import InputError

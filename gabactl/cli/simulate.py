@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from gabactl.balancers import Balancer
     from gabactl.loops.scenarios import Scenario
 
-_NAMES = "names in the scenario, methods, or package.module:factory (which runs that code)"
-
 
 @spec_options
 def simulate(
@@ -35,7 +33,8 @@ def simulate(
         str | None,
         typer.Option(
             metavar="NAME",
-            help=f"One of {_NAMES}.",
+            help="A name in the scenario, a method, or package.module:factory (which runs that "
+            "code).",
             show_default="the scenario's first",
         ),
     ] = None,
@@ -43,14 +42,14 @@ def simulate(
         str | None,
         typer.Option(
             metavar="NAMES",
-            help=f"Compare several, separated by commas: {_NAMES}; all: the scenario's.",
+            help="Compare several, separated by commas; all: the scenario's.",
         ),
     ] = None,
     seeds: Annotated[
         int | None,
         typer.Option(
             metavar="N",
-            help="Of a comparison: how many seeds, 1 or more: 0 to N - 1.",
+            help="Of a comparison: how many seeds, 1 or more (0 to N - 1).",
             show_default="the scenario's",
         ),
     ] = None,

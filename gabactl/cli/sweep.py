@@ -28,7 +28,7 @@ def sweep(
         typer.Option(
             "--address",
             metavar="ADDRESS",
-            help="Of a running Dask or Ray cluster.",
+            help="Address of a running Dask or Ray cluster.",
             show_default="one of its own, here",
         ),
     ] = None,
@@ -64,7 +64,8 @@ def sweep(
 ) -> None:
     """Run many loops, in chunks that survive a crash.
 
-    The result is a Parquet data set."""
+    The result is a Parquet data set.
+    """
     from gabactl.loops.sweeps import load_sweep, run_sweep
 
     result = run_sweep(

@@ -36,7 +36,7 @@ ROWS: dict[str, Row | None] = {
     "channels": Row("N", "14: sensors; 17: operating settings too."),
     "model": Row("NAME", "{}; paper has 3.5 million parameters."),
     "dropout": Row("X", "Share of activations dropped, in [0, 1).", default="as published"),
-    "balancer": Row("NAME", "{}."),
+    "balancer": Row("NAME", "What weighs the losses: {}."),
     "normalise_to": Row(
         "SUM",
         "Of gaba: what the weights sum to, 1 or n_tasks.",
@@ -115,10 +115,9 @@ def train(
 ) -> None:
     """Train on real data, and record every step.
 
-    Recorded is what the balancer saw and did.
-
-    Ctrl-C finishes the step, saves the checkpoint and exits with code 130; the same command
-    with --resume goes on, and on a CPU ends exactly as if it had not been interrupted.
+    Recorded is what the balancer saw and did. Ctrl-C finishes the step, saves the checkpoint and
+    exits with code 130; the same command with --resume goes on, and on a CPU ends exactly as if it
+    had not been interrupted.
     """
     wanted = TrainingSettings(**settings, seed=seed, spec=spec.resolve())
     if checkpoint is None and record is not None:
