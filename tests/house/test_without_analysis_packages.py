@@ -13,12 +13,12 @@ ABSENT = ("control", "z3", "torchjd", "statsmodels", "cvxpy")
 #: What a machine without these packages is asked to do, and how each ends.
 COMMANDS = [
     ("--version", 0),
-    ("validate {trace} --plant log-ratio:rho=0.5,a=0.9", 0),
-    ("saturation {trace}", 0),
+    ("check {trace} --plant log-ratio:rho=0.5,a=0.9", 0),
+    ("report {trace} --saturation-only", 0),
     ("tune {trace}", 0),
     ("analyze --plant log-ratio:rho=0.5,a=0.9", 0),
     ("simulate published", 0),
-    ("compare published", 0),
+    ("simulate published --balancers all --seeds 1", 0),
     ("sweep {grid} -o {out}/sweep", 0),
     ("fuzz gaba --steps 200 --no-corpus", 0),
     ("prove", 2),
@@ -75,11 +75,11 @@ def test_training_its_recording_and_batches(tiny_cmapss, tmp_path):
     pytest.importorskip("torch")
     commands = [
         (
-            f"train cmapss --data {tiny_cmapss} --steps 4 --warmup 1 --device cpu"
+            f"cmapss train --data {tiny_cmapss} --steps 4 --warmup 1 --device cpu"
             " --record run.parquet",
             0,
         ),
-        ("validate run.parquet", 0),
+        ("check run.parquet", 0),
         ("report run.parquet -o report.html", 0),
     ]
     script = RUN.format(absent=ABSENT, commands=commands) + (
