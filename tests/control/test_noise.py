@@ -47,7 +47,7 @@ def test_impulse_responses_are_python_controls(rho, a, delay, interval):
     control = pytest.importorskip("control")
     loop = open_loop(GabaSpec(beta=0.5, interval=interval), LogRatio(rho, a, delay))
     for name, system in loop.closed_loop().items():
-        response = impulse_response(loop, name)
+        response = impulse_response(loop, signal_name=name)
         times = interval * np.arange(len(response))
         expected = interval * control.impulse_response(system, T=times).y.ravel()
         np.testing.assert_allclose(response, expected, rtol=0, atol=1e-12, err_msg=name)
