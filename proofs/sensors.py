@@ -7,8 +7,9 @@ from fractions import Fraction
 import numpy as np
 import z3
 
-from gabactl.law.controller import Controller, raw_weights, usable
+from gabactl.law.controller import Controller
 from gabactl.law.spec import GabaSpec
+from gabactl.law.stages import raw_weights, usable
 from gabactl.proving import Outcome, main, replay, smt, theorem
 from gabactl.proving.rounding import UNIT_ROUNDOFF, monotone
 from gabactl.proving.symbolic import Derivation
@@ -155,7 +156,7 @@ def held_average_is_finite(stale=False, least=0):
     "(inverse law: and no zero), and then the raw weights are finite and in [0, 1].",
     given=["all readings of edge values, K = 2, 3"],
     method="exact",
-    source="gabactl.law.controller",
+    source="gabactl.law.stages",
     mutants={"guard none": {"guard": "none"}},
 )
 def guard_lets_through(guard="hold"):

@@ -7,9 +7,8 @@ file, a module), and the command itself says what it takes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import get_args
 
-from gabactl.law.spec import FloorMode, Guard, Law
+from gabactl.law.spec import CHOICES
 
 __all__ = ["SETTINGS", "claim_ids", "scenario_names", "theorem_families", "trace_names", "words"]
 
@@ -37,11 +36,7 @@ def _beginning(names: Iterable[str], incomplete: str) -> list[str]:
 
 
 #: Of the GABA settings: what each takes, by its name.
-SETTINGS: dict[str, Completer] = {
-    "law": words(*get_args(Law)),
-    "floor_mode": words(*get_args(FloorMode)),
-    "guard": words(*get_args(Guard)),
-}
+SETTINGS: dict[str, Completer] = {name: words(*allowed) for name, allowed in CHOICES.items()}
 
 
 def trace_names(incomplete: str) -> list[str]:

@@ -12,7 +12,9 @@ from typing import Annotated, Any
 import typer
 
 from gabactl.cli._complete import SETTINGS
-from gabactl.law.spec import GabaSpec
+from gabactl.law.floors import FLOORS
+from gabactl.law.laws import LAWS
+from gabactl.law.spec import GabaSpec, labels
 
 __all__ = ["SpecOptions", "spec_options"]
 
@@ -22,12 +24,12 @@ _OPTIONS: dict[str, tuple[Any, str, str, str]] = {
     "beta": (float, "--beta", "X", "Pole of the moving average, in [0, 1)."),
     "floor": (float, "--floor", "X", "Smallest weight aimed at, in [0, 1/K)."),
     "warmup": (int, "--warmup", "STEPS", "Steps with uniform weights at the start, 0 or more."),
-    "law": (str, "--law", "NAME", "complement (published) or inverse."),
+    "law": (str, "--law", "NAME", f"{', '.join(labels(LAWS))}."),
     "floor_mode": (
         str,
         "--floor-mode",
         "NAME",
-        "renormalise (published), affine, project or clamp_state.",
+        f"{', '.join(labels(FLOORS))}.",
     ),
     "guard": (str, "--guard", "NAME", "hold, or none (published)."),
     "interval": (int, "--interval", "STEPS", "Steps between readings, 1 or more."),

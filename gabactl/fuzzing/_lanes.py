@@ -17,7 +17,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from gabactl.law.controller import PUBLISHED_EPSILON
+from gabactl.law.laws import PUBLISHED_EPSILON
 
 __all__ = ["N_STATS", "STATS", "emit_readings", "run_block"]
 

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from gabactl.base.errors import InputError
 from gabactl.fuzzing.cases import Case, Segment
 from gabactl.fuzzing.coverage import Coverage
-from gabactl.law.controller import project, raw_weights, saturate, usable
+from gabactl.law.floors import project
 from gabactl.law.spec import GabaSpec
+from gabactl.law.stages import raw_weights, saturate, usable
 
 __all__ = ["LaneSearch", "Programs", "Survey", "default_readings", "length_for", "survey"]
 

@@ -25,8 +25,9 @@ from scipy import signal
 from gabactl.base.errors import InputError
 from gabactl.identification.noise import NoiseModel, fit_noise
 from gabactl.identification.output_error import lag_response
-from gabactl.law.controller import saturate
+from gabactl.law.floors import FLOORS
 from gabactl.law.spec import GabaSpec
+from gabactl.law.stages import saturate
 from gabactl.plants import LogRatio
 from gabactl.runs.replay import replay_trace
 from gabactl.traces import Trace
@@ -377,7 +378,7 @@ class _Loop:
                 quiet = (1.0 / (1.0 + np.exp(nodes))) @ _WEIGHTS / _WEIGHTS.sum()
                 ema = pole * ema + (1.0 - pole) * np.stack([quiet, 1.0 - quiet], axis=1)
                 weights = saturate(ema, run.spec.floor, run.spec.floor_mode)
-                if run.spec.floor_mode == "clamp_state":
+                if FLOORS[run.spec.floor_mode].replaces_state:
                     ema = np.asarray(weights, dtype=np.float64)
                 chosen.append(np.log(weights[:, 0] / weights[:, 1]))
             if j in keep:

@@ -20,9 +20,10 @@ from gabactl.control.linear import (
     vector_loop,
 )
 from gabactl.control.responses import step_response
-from gabactl.law.controller import Controller, raw_weights, saturate, smooth
+from gabactl.law.controller import Controller
 from gabactl.law.filter import filter_facts, filter_system
 from gabactl.law.spec import GabaSpec
+from gabactl.law.stages import raw_weights, saturate, smooth
 from gabactl.plants import LogRatio, LtiPlant, QuadraticBowls, Replay
 
 

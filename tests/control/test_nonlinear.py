@@ -223,7 +223,7 @@ class TestSmallGain:
 
     def test_hilbert_metric_does_not_expand(self):
         """The lemma behind the theorem, for both laws and both floors."""
-        from gabactl.law.controller import raw_weights, saturate
+        from gabactl.law.stages import raw_weights, saturate
 
         def h(one, two):
             ratio = np.log(one / two)

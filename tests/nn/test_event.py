@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gabactl.base.errors import InputError
-from gabactl.law.controller import Controller, raw_weights, saturate, smooth
+from gabactl.law.controller import Controller
+from gabactl.law.laws import LAWS
 from gabactl.law.spec import GabaSpec
+from gabactl.law.stages import raw_weights, saturate, smooth
 from gabactl.nn import GABALoss
 from gabactl.nn.sensors import EventSensor
 from gabactl.nn.sensors.trigger import EventTrigger
@@ -84,7 +86,7 @@ class TestBudget:
 @pytest.mark.parametrize("law", ["complement", "inverse"])
 def test_the_trigger_uses_the_controllers_law(law):
     logs = np.random.default_rng(0).normal(0, 3, 4)
-    got = EventTrigger(4, law=law)._raw(logs.tolist())
+    got = LAWS[law].raw_of_logs(logs.tolist())
     assert got == pytest.approx(raw_weights(np.exp(logs), law).tolist(), abs=1e-12)
 
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gabactl import Controller, GabaSpec, InputError
-from gabactl.law.controller import project, raw_weights, smooth, usable
+from gabactl.law.floors import project
+from gabactl.law.stages import raw_weights, smooth, usable
 from gabactl.runs.replay import replay, replay_trace
 from gabactl.traces import Trace
 

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gabactl.law.controller import PUBLISHED_EPSILON
-from gabactl.law.spec import GabaSpec
+from gabactl.law.floors import FLOORS
+from gabactl.law.laws import GUARDS, LAWS, PUBLISHED_EPSILON
+from gabactl.law.spec import CHOICES, GabaSpec
 from gabactl.loops.kernels.jit import compiled
 
 __all__ = [
@@ -37,21 +38,13 @@ __all__ = [
     "usable_reading",
 ]
 
-COMPLEMENT, INVERSE = 0, 1
-RENORMALISE, AFFINE, PROJECT, CLAMP_STATE = 0, 1, 2, 3
-HOLD, NONE = 0, 1
+#: The rows of the laws, the floors and the guards, counted from 0.
+COMPLEMENT, INVERSE = range(len(LAWS))
+RENORMALISE, AFFINE, PROJECT, CLAMP_STATE = range(len(FLOORS))
+HOLD, NONE = range(len(GUARDS))
 
 #: The compiled loops take at most this many tasks.
 MAX_TASKS = 64
-
-_LAWS = {"complement": COMPLEMENT, "inverse": INVERSE}
-_FLOORS = {
-    "renormalise": RENORMALISE,
-    "affine": AFFINE,
-    "project": PROJECT,
-    "clamp_state": CLAMP_STATE,
-}
-_GUARDS = {"hold": HOLD, "none": NONE}
 
 
 class Codes(NamedTuple):
@@ -84,9 +77,7 @@ def codes(spec: GabaSpec) -> Codes:
         spec.floor,
         spec.warmup,
         spec.interval,
-        _LAWS[spec.law],
-        _FLOORS[spec.floor_mode],
-        _GUARDS[spec.guard],
+        *(allowed.index(getattr(spec, name)) for name, allowed in CHOICES.items()),
     )
 
 
@@ -129,7 +120,7 @@ def sum_as_numpy(values: Any) -> Any:
 
 @compiled
 def usable_reading(grad_norms: Any, law: int) -> bool:
-    """Whether ``guard="hold"`` acts on a reading (see :func:`gabactl.law.controller.usable`).
+    """Whether ``guard="hold"`` acts on a reading (see :func:`gabactl.law.stages.usable`).
 
     Examples
     --------
@@ -226,7 +217,7 @@ def project_into(out: Any, point: Any, floor: float, scratch: Any) -> None:
 
 @compiled
 def saturate_into(out: Any, ema: Any, floor: float, floor_mode: int, scratch: Any) -> None:
-    """Applied weights of an average (see :func:`gabactl.law.controller.saturate`).
+    """Applied weights of an average (see :func:`gabactl.law.stages.saturate`).
 
     ``scratch`` has room for K numbers and is used by the projections alone.
 

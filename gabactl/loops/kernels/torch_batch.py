@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gabactl.law.controller import PUBLISHED_EPSILON
+from gabactl.law.laws import PUBLISHED_EPSILON
 from gabactl.loops.kernels.controller import AFFINE, CLAMP_STATE, HOLD, INVERSE, RENORMALISE
 from gabactl.loops.kernels.random import PHILOX, PHILOX_ROUNDS, WEYL
 from gabactl.loops.kernels.runner import Figures, Goals, Table
