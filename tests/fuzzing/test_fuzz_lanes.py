@@ -34,7 +34,7 @@ def test_the_compiled_loop_equals_the_reference_to_the_last_bit(n_tasks, law, mo
     spec = GabaSpec(n_tasks, 0.9, 0.3 / n_tasks, 0, law, mode, guard)
     block = programs(spec, 16, 24, n_tasks, odd=True)
     trail = np.empty((24, n_tasks, 16))
-    stats, floored = np.empty((_lanes.N_STATS, 16)), np.empty((n_tasks, 16))
+    stats, floored = np.empty((len(lanes.STATS), 16)), np.empty((n_tasks, 16))
     c = (0.9, spec.floor, int(law == "inverse"), MODES.index(mode), int(guard == "none"))
     _lanes.run_block(
         block.base, block.ends, block.state.copy(), block.exponents, block.mantissas,
