@@ -142,9 +142,13 @@ def run_batch(
     from gabactl.loops.kernels.random import check_seed
     from gabactl.loops.kernels.runner import Runner
 
-    chosen = codes(GabaSpec(law=law, floor_mode=floor_mode, guard=guard))[4:]
-    common = (chosen, delay, check_seed(seed), first_loop, dtype)
-    runner = Runner(*common, threads) if device is None else _on_device(*common, device)
+    spec = GabaSpec(law=law, floor_mode=floor_mode, guard=guard)
+    common = (delay, check_seed(seed), first_loop, dtype)
+    runner: Runner | TorchRunner
+    if device is None:
+        runner = Runner(codes(spec)[4:], *common, threads)
+    else:
+        runner = _on_device((spec.law, spec.floor_mode, spec.guard), *common, device)
     single, final_weights = _run(runner, profile, table)
     out: dict[str, NDArray[Any]] = {
         "smallest_weight": single["smallest_weight"],
