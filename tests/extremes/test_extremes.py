@@ -194,7 +194,7 @@ def test_out_of_range_is_refused(k, beta):
 def test_from_end_to_end_simulation_is_the_controller():
     """Profiles hold log norms, so the oracle reads what they give back.
 
-    A norm below e^-708 = 3.3e-308 is 0 in a simulation, where the guard holds.
+    A norm below e^-708 = 3.3e-308 is refused.
     """
     for number, (k, law, mode) in enumerate((k, a, b) for k in TASKS for a in LAWS for b in MODES):
         g = np.nan_to_num(readings(k, 40), nan=1.0, posinf=1e300)
@@ -210,10 +210,12 @@ def test_from_end_to_end_simulation_is_the_controller():
         np.testing.assert_allclose(run.weights, want, rtol=0, atol=4 * k * np.finfo(float).eps)
 
 
-def test_a_simulation_reads_subnormal_norms_as_none():
-    spec = GabaSpec(beta=0.0, warmup=0, floor=0.0)
-    norms = [[3.0, 1.0], [5e-324, 1e-320], [1e-307, 3e-307]]
-    run = simulate(spec, from_norms(norms))
+def test_a_simulation_refuses_subnormal_norms():
+    norms = [[3.0, 1.0], [5e-324, 0.0], [1e-307, 3e-307]]
+    with pytest.raises(InputError, match=r"step 1, task 0.*scale all the norms"):
+        from_norms(norms)
+    norms[1] = [0.0, 0.0]
+    run = simulate(GabaSpec(beta=0.0, warmup=0, floor=0.0), from_norms(norms))
     np.testing.assert_allclose(run.weights, [[0.25, 0.75], [0.25, 0.75], [0.75, 0.25]], rtol=1e-9)
 
 
