@@ -17,7 +17,7 @@ from gabactl.law import stages
 from gabactl.law.authority import authority, residual_ratio, settled_weights, weight_range
 from gabactl.law.controller import Controller
 from gabactl.law.filter import filter_facts
-from gabactl.law.spec import GabaSpec
+from gabactl.law.spec import CHOICES, GabaSpec
 from gabactl.loops.batch import run_batch
 from gabactl.loops.kernels import controller as kernel
 from gabactl.loops.profiles import Profile, from_norms
@@ -26,8 +26,8 @@ from gabactl.plants import LogRatio
 from gabactl.runs.replay import replay
 
 TASKS = (2, 3, 8, 64)
-LAWS = ("complement", "inverse")
-MODES = ("renormalise", "affine", "project", "clamp_state")
+LAWS = CHOICES["law"]
+MODES = CHOICES["floor_mode"]
 #: Smallest, subnormal, tiny, published epsilon, ..., largest whose sum over 64 tasks is finite.
 EDGES = (5e-324, 1e-310, 2.3e-308, 1e-150, 1e-45, 1e-38, 1e-12, 1.0, 3e38, 1e150, 1e300, 2.8e306)
 

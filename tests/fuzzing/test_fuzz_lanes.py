@@ -10,9 +10,9 @@ import pytest
 from gabactl.fuzzing import _lanes, lanes, reachable
 from gabactl.fuzzing.lanes import LaneSearch, Programs, survey
 from gabactl.law.controller import Controller
-from gabactl.law.spec import GabaSpec
+from gabactl.law.spec import CHOICES, GabaSpec
 
-MODES = ("renormalise", "affine", "project", "clamp_state")
+MODES = CHOICES["floor_mode"]
 
 
 def both_ends(stats):
@@ -28,7 +28,7 @@ def programs(spec, count, length, seed, *, odd):
 @pytest.mark.parametrize("n_tasks", [2, 3, 8, 9, 17])
 @pytest.mark.parametrize(
     ("law", "mode", "guard"),
-    list(itertools.product(["complement", "inverse"], MODES, ["hold", "none"])),
+    list(itertools.product(CHOICES["law"], MODES, ["hold", "none"])),
 )
 def test_the_compiled_loop_equals_the_reference_to_the_last_bit(n_tasks, law, mode, guard):
     spec = GabaSpec(n_tasks, 0.9, 0.3 / n_tasks, 0, law, mode, guard)

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from gabactl import Controller, GabaSpec, InputError
 from gabactl.law.floors import project
+from gabactl.law.spec import CHOICES
 from gabactl.law.stages import raw_weights, smooth, usable
 from gabactl.runs.replay import replay, replay_trace
 from gabactl.traces import Trace
 
-LAWS = ("complement", "inverse")
-FLOORS = ("renormalise", "affine", "project", "clamp_state")
+LAWS = CHOICES["law"]
+FLOORS = CHOICES["floor_mode"]
 GUARDS = ("hold", "none")
 
 
