@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gabactl.law.arrays import as_array, at_least, counting, descending, largest, over_total
+from gabactl.law._arrays import as_array, at_least, counting, descending, largest, over_total
 
 __all__ = ["FLOORS", "FloorMode", "FloorRow", "project"]
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from gabactl.law.arrays import is_exact, least, over_total, total
+from gabactl.law._arrays import is_exact, least, over_total, total
 
 __all__ = ["GUARDS", "LAWS", "PUBLISHED_EPSILON", "Guard", "Law", "LawRow", "with_epsilon"]
 

@@ -14,7 +14,7 @@ from fractions import Fraction
 from typing import Any
 
 from gabactl.base.errors import InputError
-from gabactl.law.arrays import as_array, is_exact, number, on_arrays, over_total, space, total
+from gabactl.law._arrays import as_array, is_exact, number, on_arrays, over_total, space, total
 from gabactl.law.floors import FLOORS, FloorMode
 from gabactl.law.laws import LAWS, Guard, Law, with_epsilon
 
