@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import sympy as sp
 
 from gabactl import GabaSpec, weight_bounds
-from gabactl.law.controller import raw_weights
+from gabactl.law.stages import raw_weights
 
 # %%
 # A proportional controller

@@ -20,9 +20,10 @@ from gabactl.control.linear import (
     vector_loop,
 )
 from gabactl.control.responses import step_response
-from gabactl.law.controller import Controller, raw_weights, saturate, smooth
+from gabactl.law.controller import Controller
 from gabactl.law.filter import filter_facts, filter_system
-from gabactl.law.spec import GabaSpec
+from gabactl.law.spec import CHOICES, GabaSpec
+from gabactl.law.stages import raw_weights, saturate, smooth
 from gabactl.plants import LogRatio, LtiPlant, QuadraticBowls, Replay
 
 
@@ -102,7 +103,7 @@ def test_to_control_has_feed_through_and_its_timebase():
 
 
 class TestFloorSlope:
-    @pytest.mark.parametrize("floor_mode", ["renormalise", "affine", "project", "clamp_state"])
+    @pytest.mark.parametrize("floor_mode", CHOICES["floor_mode"])
     @pytest.mark.parametrize("y", [0.0, 1.0, -2.5, 2.9, 3.5, -5.0])
     def test_is_the_derivative_of_the_settled_answer(self, floor_mode, y):
         from gabactl.control._rest_points import settled_log_weights
@@ -182,8 +183,8 @@ class TestVectorLoop:
         assert inverse.slopes == pytest.approx(np.ones(k - 1))
         assert complement.slopes == pytest.approx(np.full(k - 1, 1 / (k - 1)))
 
-    @pytest.mark.parametrize("floor_mode", ["renormalise", "affine", "project", "clamp_state"])
-    @pytest.mark.parametrize("law", ["complement", "inverse"])
+    @pytest.mark.parametrize("floor_mode", CHOICES["floor_mode"])
+    @pytest.mark.parametrize("law", CHOICES["law"])
     @pytest.mark.parametrize("norms", [[1.0, 2.0, 7.0], [1.0, 1.0, 60.0], [0.01, 1.0, 1.3]])
     def test_jacobian_is_the_derivative(self, floor_mode, law, norms):
         spec = GabaSpec(n_tasks=3, floor_mode=floor_mode, law=law)
@@ -199,7 +200,7 @@ class TestVectorLoop:
         )
         assert controller_jacobian(spec, norms) == pytest.approx(numeric, abs=1e-6)
 
-    @pytest.mark.parametrize("law", ["complement", "inverse"])
+    @pytest.mark.parametrize("law", CHOICES["law"])
     @pytest.mark.parametrize("rho", [0.9, 1.9, 2.1])
     def test_verdict_is_what_the_simulation_does(self, law, rho):
         spec = GabaSpec(n_tasks=3, beta=0.5, law=law, warmup=0, floor=0.0)
