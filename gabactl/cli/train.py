@@ -17,7 +17,7 @@ from gabactl.cli._progress import bars, epoch_words, quality_words
 from gabactl.cli._spec import SpecOptions, spec_options
 
 if TYPE_CHECKING:
-    from gabactl.nn.training_result import Progress
+    from gabactl.nn.training.result import Progress
 
 
 class _Dataset(StrEnum):
@@ -229,7 +229,7 @@ def register(app: typer.Typer) -> None:
         with --resume goes on, and on a CPU ends exactly as if it had not been interrupted.
         """
         from gabactl.nn.excitation import Excitation
-        from gabactl.nn.settings import TrainingSettings
+        from gabactl.nn.training.settings import TrainingSettings
 
         settings = TrainingSettings(
             subset=subset,
@@ -269,7 +269,7 @@ def register(app: typer.Typer) -> None:
         import torch
 
         from gabactl import cmapss
-        from gabactl.nn.training import train as run
+        from gabactl.nn.training.loop import train as run
 
         if threads is not None:
             torch.set_num_threads(threads)

@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, Any
 from gabactl.base.errors import packages_for
 
 _LAZY = {
-    "BalancedLoss": "gabactl.nn.base",
-    "BoardMonitor": "gabactl.nn.monitor",
-    "Calibration": "gabactl.nn.calibration",
+    "BalancedLoss": "gabactl.nn.losses.base",
+    "BoardMonitor": "gabactl.nn.recording.monitor",
+    "Calibration": "gabactl.nn.sensors.calibration",
     "EventSensor": "gabactl.nn.sensors",
-    "FixedLoss": "gabactl.nn.fixed",
+    "FixedLoss": "gabactl.nn.losses.fixed",
     "FullSensor": "gabactl.nn.sensors",
-    "GABALoss": "gabactl.nn.gaba",
-    "GradNormLoss": "gabactl.nn.gradnorm",
+    "GABALoss": "gabactl.nn.losses.gaba",
+    "GradNormLoss": "gabactl.nn.losses.gradnorm",
     "LastLayerSensor": "gabactl.nn.sensors",
     "RepresentationSensor": "gabactl.nn.sensors",
     "SubsetSensor": "gabactl.nn.sensors",
-    "TraceRecorder": "gabactl.nn.recorder",
-    "calibrate": "gabactl.nn.calibration",
+    "TraceRecorder": "gabactl.nn.recording.recorder",
+    "calibrate": "gabactl.nn.sensors.calibration",
     "compute_task_grad_norm": "gabactl.nn.sensors",
     "get_shared_params": "gabactl.nn.sensors",
-    "peer_loss": "gabactl.nn.peers",
+    "peer_loss": "gabactl.nn.losses.peers",
 }
 
 __all__ = [
@@ -49,14 +49,13 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from gabactl.nn.base import BalancedLoss
-    from gabactl.nn.calibration import Calibration, calibrate
-    from gabactl.nn.fixed import FixedLoss
-    from gabactl.nn.gaba import GABALoss
-    from gabactl.nn.gradnorm import GradNormLoss
-    from gabactl.nn.monitor import BoardMonitor
-    from gabactl.nn.peers import peer_loss
-    from gabactl.nn.recorder import TraceRecorder
+    from gabactl.nn.losses.base import BalancedLoss
+    from gabactl.nn.losses.fixed import FixedLoss
+    from gabactl.nn.losses.gaba import GABALoss
+    from gabactl.nn.losses.gradnorm import GradNormLoss
+    from gabactl.nn.losses.peers import peer_loss
+    from gabactl.nn.recording.monitor import BoardMonitor
+    from gabactl.nn.recording.recorder import TraceRecorder
     from gabactl.nn.sensors import (
         EventSensor,
         FullSensor,
@@ -66,6 +65,7 @@ if TYPE_CHECKING:
         compute_task_grad_norm,
         get_shared_params,
     )
+    from gabactl.nn.sensors.calibration import Calibration, calibrate
 
 
 def __getattr__(name: str) -> Any:

@@ -3,7 +3,7 @@
 From a run under its own controller one cannot tell how gradients answer to weights: the weights
 follow the gradients. A perturbation that nothing in the run knows of breaks the circle.
 
-:class:`Excitation` needs no torch; :class:`gabactl.nn.excited.ExcitedLoss` applies it.
+:class:`Excitation` needs no torch; :class:`gabactl.nn.losses.excited.ExcitedLoss` applies it.
 """
 
 from __future__ import annotations

@@ -12,15 +12,14 @@ import torch
 from gabactl.base.errors import InputError
 from gabactl.law.spec import GabaSpec
 from gabactl.nn import FixedLoss, GABALoss, GradNormLoss, TraceRecorder
-from gabactl.nn.base import BalancedLoss
-from gabactl.nn.calibration import calibrate
 from gabactl.nn.checkpoint import load_tensors
 from gabactl.nn.excitation import Excitation
-from gabactl.nn.excited import ExcitedLoss
-from gabactl.nn.gradnorm import _are_all_shared
 from gabactl.nn.integrations.accelerate import backward
-from gabactl.nn.monitor import BoardMonitor
-from gabactl.nn.recorder import _buffer
+from gabactl.nn.losses.base import BalancedLoss
+from gabactl.nn.losses.excited import ExcitedLoss
+from gabactl.nn.losses.gradnorm import _are_all_shared
+from gabactl.nn.recording.monitor import BoardMonitor
+from gabactl.nn.recording.recorder import _buffer
 from gabactl.nn.sensors import (
     EventSensor,
     LastLayerSensor,
@@ -30,6 +29,7 @@ from gabactl.nn.sensors import (
     reuse,
     sharded,
 )
+from gabactl.nn.sensors.calibration import calibrate
 from gabactl.nn.sensors.trigger import EventTrigger
 from gabactl.traces import TraceWriter
 
@@ -336,7 +336,7 @@ class TestPeers:
         pytest.importorskip("torchjd")
 
     def test_a_combined_loss_measures_for_the_record_only(self):
-        from gabactl.nn.peers import ScalarizedLoss
+        from gabactl.nn.losses.peers import ScalarizedLoss
 
         w = ones()
         loss_fn = ScalarizedLoss("uncertainty", measure_every=2)
@@ -355,7 +355,7 @@ class TestPeers:
         assert loss_fn.step_count == 4
 
     def test_refusals(self, monkeypatch):
-        from gabactl.nn.peers import GramianLoss, ScalarizedLoss
+        from gabactl.nn.losses.peers import GramianLoss, ScalarizedLoss
 
         with pytest.raises(InputError, match=r"^measure_every = -1 is negative"):
             ScalarizedLoss("uncertainty", measure_every=-1)
@@ -368,7 +368,7 @@ class TestPeers:
             loss_fn.get_extra_state()
 
     def test_an_optimizer_of_something_else_is_no_history_of_famo(self):
-        from gabactl.nn.peers import ScalarizedLoss
+        from gabactl.nn.losses.peers import ScalarizedLoss
 
         state = ScalarizedLoss("famo").get_extra_state()
         assert state["_optimizer"] is None

@@ -33,7 +33,7 @@ from gabactl.cmapss.files import SUBSETS
 from gabactl.law.spec import GabaSpec
 from gabactl.loops.scenarios import find_description, where
 from gabactl.nn.excitation import Excitation
-from gabactl.nn.settings import TrainingSettings
+from gabactl.nn.training.settings import TrainingSettings
 
 __all__ = ["Campaign", "PlannedRun", "load_campaign"]
 

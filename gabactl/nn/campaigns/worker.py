@@ -32,7 +32,7 @@ from gabactl.nn.campaigns.folder import (
 from gabactl.nn.campaigns.plan import Campaign, PlannedRun
 
 if TYPE_CHECKING:
-    from gabactl.nn.training_result import Progress, TrainingResult
+    from gabactl.nn.training.result import Progress, TrainingResult
 
 __all__ = ["INTERRUPTED", "train_one"]
 
@@ -83,7 +83,7 @@ def train_one(
     import torch
 
     from gabactl import cmapss
-    from gabactl.nn.training import train
+    from gabactl.nn.training.loop import train
 
     place = run_folder(folder, run.name)
     place.mkdir(parents=True, exist_ok=True)

@@ -15,8 +15,8 @@ with packages_for(__name__):
     from lightning.pytorch import LightningModule, Trainer
     from lightning.pytorch.callbacks import Callback
 
-from gabactl.nn.base import BalancedLoss
 from gabactl.nn.integrations.logging import scalars
+from gabactl.nn.losses.base import BalancedLoss
 
 __all__ = ["BalanceLogger", "grad_scaler_of"]
 

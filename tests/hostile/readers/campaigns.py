@@ -21,7 +21,7 @@ class CampaignRecord(JsonReader):
 
     def good(self) -> list[bytes]:
         from gabactl.base.results import to_jsonable
-        from gabactl.nn.settings import TrainingSettings
+        from gabactl.nn.training.settings import TrainingSettings
 
         self.tree = {
             "status": "finished", "reason": None, "steps": 40, "epochs": 4, "best_epoch": 2, "validation_rmse": 20.5,

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from gabactl.base.errors import InputError
-from gabactl.nn.base import BalancedLoss
 from gabactl.nn.checkpoint import check_optimizer, has_strange
+from gabactl.nn.losses.base import BalancedLoss
 from gabactl.nn.sensors import reuse
 from gabactl.nn.sensors.context import Context
 from gabactl.nn.sensors.norms import inner_product, is_sharded

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from gabactl.base.errors import InputError
-from gabactl.nn.base import BalancedLoss
-from gabactl.nn.pending import PendingRows, Row
+from gabactl.nn.losses.base import BalancedLoss
+from gabactl.nn.recording.pending import PendingRows, Row
 from gabactl.nn.sensors import norm_of
 from gabactl.traces.metadata import describe_environment
 from gabactl.traces.writer import TraceWriter, stream_path

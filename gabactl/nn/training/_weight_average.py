@@ -6,7 +6,7 @@ import copy
 
 from gabactl.base.errors import packages_for
 
-with packages_for("gabactl.nn.training"):
+with packages_for("gabactl.nn.training.loop"):
     import torch
     from torch import nn
 

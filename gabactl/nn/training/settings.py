@@ -37,7 +37,7 @@ class TrainingSettings:
     channels : {14, 17}
         14 sensors, or these and the settings.
     model : {"small", "paper"}
-        See :mod:`gabactl.nn.models`.
+        See :mod:`gabactl.nn.training.models`.
     dropout : float in [0, 1), optional
         Default: as published, by subset.
     balancer : {"gaba", "gradnorm", "fixed", "uncertainty", "dwa", "pcgrad", "cagrad"}

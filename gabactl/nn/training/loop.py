@@ -29,8 +29,6 @@ with packages_for(__name__):
 from gabactl.base.devices import choose_device, use_precision
 from gabactl.base.interrupts import stop_asked
 from gabactl.base.lock import FileLock
-from gabactl.nn._weight_average import WeightAverage
-from gabactl.nn.build import build_loss, build_optimizer
 from gabactl.nn.checkpoint import (
     check_optimizer,
     check_plain,
@@ -39,12 +37,14 @@ from gabactl.nn.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from gabactl.nn.models import build_model
-from gabactl.nn.peers import amnl_loss
-from gabactl.nn.recorder import TraceRecorder
+from gabactl.nn.losses.peers import amnl_loss
+from gabactl.nn.recording.recorder import TraceRecorder
 from gabactl.nn.sensors import get_shared_params
-from gabactl.nn.settings import TrainingSettings
-from gabactl.nn.training_result import Progress, Score, TrainingResult
+from gabactl.nn.training._weight_average import WeightAverage
+from gabactl.nn.training.build import build_loss, build_optimizer
+from gabactl.nn.training.models import build_model
+from gabactl.nn.training.result import Progress, Score, TrainingResult
+from gabactl.nn.training.settings import TrainingSettings
 
 __all__ = ["Progress", "Score", "TrainingResult", "train"]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from gabactl.nn.base import BalancedLoss
 from gabactl.nn.excitation import Excitation
+from gabactl.nn.losses.base import BalancedLoss
 
 __all__ = ["ExcitedLoss"]
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from gabactl.base.errors import InputError
 from gabactl.law.spec import FloorMode, GabaSpec, Guard, Law
 from gabactl.nn import _stages
-from gabactl.nn.base import BalancedLoss, NormaliseTo
 from gabactl.nn.distributed import Reduce, check_reduce, reducer_for
+from gabactl.nn.losses.base import BalancedLoss, NormaliseTo
 from gabactl.nn.sensors import reuse, sharded
 from gabactl.nn.sensors.base import Sensor
 from gabactl.nn.sensors.context import Context

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gabactl.base.errors import InputError
-from gabactl.nn.base import BalancedLoss
+from gabactl.nn.losses.base import BalancedLoss
 from gabactl.nn.sensors import reuse
 from gabactl.nn.sensors.context import Context
 from gabactl.nn.sensors.norms import is_sharded, norm_of
