@@ -26,10 +26,9 @@ from gabactl.nn.sensors import (
     base,
     compute_task_grad_norm,
     proxy,
-    reuse,
-    sharded,
 )
 from gabactl.nn.sensors.calibration import calibrate
+from gabactl.nn.sensors.gradients import add_to_grad, each_task
 from gabactl.nn.sensors.trigger import EventTrigger
 from gabactl.traces import TraceWriter
 
@@ -104,10 +103,11 @@ def test_sharded_parameters_need_their_module_and_one_reduction(monkeypatch):
     monkeypatch.setattr(base, "is_sharded", lambda tensor: True)
     with pytest.raises(InputError, match="sharded: pass the module, as in"):
         base.exact_norms(two_losses(w), [w], base.Context())
+    model = torch.nn.Linear(2, 2)
     for reduce, weighted in (("mean_of_norm", False), ("norm_of_mean", True)):
         context = base.Context(reducer=SimpleNamespace(reduce=reduce, weighted=weighted))
         with pytest.raises(InputError, match="are reduced by their module, all ranks alike"):
-            sharded.gradients_of_tasks(two_losses(w), [w], torch.nn.Linear(2, 2), context, False)
+            list(each_task(two_losses(w), [w], context, retain_last=False, module=model))
 
 
 # -- losses ----------------------------------------------------------------------------------------
@@ -178,7 +178,7 @@ def test_parameters_that_are_made_of_others_are_not_all_that_is_shared():
 def test_the_state_of_a_loss_without_buffers_is_a_plain_number():
     assert _buffer(GABALoss().double()).dtype == torch.float64
     assert _buffer(FixedLoss()).shape == (2,)
-    assert _buffer(torch.nn.Linear(1, 1)).shape == ()
+    assert _buffer(BalancedLoss(2)).shape == ()
 
 
 # -- sensors -----------------------------------------------------------------------------------------
@@ -205,7 +205,7 @@ def test_calibration_stops_at_so_many_batches():
 def test_gradients_that_are_none_leave_what_is_there():
     w, other = ones(), ones()
     w.grad = torch.tensor([1.0, 2.0])
-    reuse.add_to_grad([w, other], [None, torch.ones(2)])
+    add_to_grad([w, other], [None, torch.ones(2)])
     assert w.grad.tolist() == [1.0, 2.0]
     assert other.grad.tolist() == [1.0, 1.0]
 
@@ -384,8 +384,7 @@ def test_parts_to_be_filled_in_say_so():
     assert loss_fn.describe_sensor() is None
     with pytest.raises(NotImplementedError):
         loss_fn.forward_k([])
-    with pytest.raises(NotImplementedError):
-        _ = loss_fn.applied_weights
+    assert loss_fn.applied_weights.tolist() == [0.5, 0.5]
     for sensor, ask in ((base.Sensor(), "read"), (proxy.ProxySensor(), "cheap_norms")):
         with pytest.raises(NotImplementedError):
             getattr(sensor, ask)([], [], base.Context())

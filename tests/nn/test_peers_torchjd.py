@@ -7,8 +7,9 @@ from oracles.toys import t1008
 from gabactl.base.errors import InputError
 from gabactl.nn import GABALoss, get_shared_params
 from gabactl.nn.excitation import Excitation
+from gabactl.nn.losses.amnl import amnl_loss, amnl_weights, grace_losses
 from gabactl.nn.losses.excited import ExcitedLoss
-from gabactl.nn.losses.peers import amnl_loss, amnl_weights, grace_losses, peer_loss
+from gabactl.nn.losses.peers import peer_loss
 
 aggregation = pytest.importorskip("torchjd.aggregation")
 

@@ -83,6 +83,11 @@ class ExcitedLoss(BalancedLoss):
         pushed = weights * scale
         return pushed * (weights.sum() / pushed.sum())
 
+    @property
+    def balancer(self) -> BalancedLoss:
+        """The loss inside, which chooses the weights."""
+        return self.inner.balancer
+
     def _weights_of_state(self) -> Tensor:
         return self.inner.applied_weights
 

@@ -11,8 +11,14 @@ from torch import Tensor
 
 from gabactl.base.errors import InputError
 from gabactl.nn.losses.base import BalancedLoss
-from gabactl.nn.sensors import reuse
 from gabactl.nn.sensors.context import Context
+from gabactl.nn.sensors.gradients import (
+    combine_gradients,
+    each_task,
+    leaves_of,
+    shared_first,
+    total_with_gradients,
+)
 from gabactl.nn.sensors.norms import is_sharded, norm_of
 
 __all__ = ["GradNormLoss"]
@@ -145,15 +151,14 @@ class GradNormLoss(BalancedLoss):
         self, losses: Sequence[Tensor], parameters: list[Tensor], applied: Tensor, step: int
     ) -> Tensor:
         """The total, with the gradients that were measured as its derivatives."""
-        own = {id(p) for p in parameters}
-        every = [*parameters, *(p for p in reuse.leaves_of(losses) if id(p) not in own)]
-        gradients = reuse.gradients_of_tasks(losses, every, Context(), self.keep_graph)
+        every = shared_first(parameters, leaves_of(losses))
+        gradients = list(each_task(losses, every, Context(), retain_last=self.keep_graph))
         device = parameters[0].device
         norms = [norm_of(task[: len(parameters)], device).to(device) for task in gradients]
         self._learn(losses, parameters, torch.stack(norms))
         self._advance(step)
         total = self._combine(losses, applied).detach()
-        return reuse.total_with_gradients(total, every, reuse.combine_gradients(gradients, applied))
+        return total_with_gradients(total, every, combine_gradients(gradients, applied))
 
     def _learn(
         self, losses: Sequence[Tensor], parameters: list[Tensor], known: Tensor | None = None
@@ -217,7 +222,7 @@ def _are_all_shared(losses: Sequence[Tensor], parameters: list[Tensor]) -> bool:
     own = {id(p) for p in parameters}
     seen: set[int] = set()
     for loss in losses:
-        reached = {id(leaf) for leaf in reuse.leaves_of([loss])}
+        reached = {id(leaf) for leaf in leaves_of([loss])}
         if (reached & seen) - own:
             return False
         seen |= reached

@@ -97,7 +97,7 @@ class TraceRecorder:
         self._every = every
         self._parameters = dict(param_norms or {})  # type: ignore[arg-type]
         if self._parameters:
-            getattr(loss_fn, "inner", loss_fn).keep_graph = True
+            loss_fn.balancer.keep_graph = True
         self._excited = excitation
         self._has_ema = _ema(loss_fn) is not None
         self._double = _buffer(loss_fn).dtype == torch.float64
@@ -127,7 +127,7 @@ class TraceRecorder:
         self, path: str | Path, metadata: Mapping[str, Any], overwrite: bool
     ) -> TraceWriter:
         loss_fn = self._loss_fn
-        inner = getattr(loss_fn, "inner", loss_fn)
+        inner = loss_fn.balancer
         header: dict[str, Any] = {
             **describe_environment(),
             "balancer": _balancer(inner),
@@ -159,7 +159,7 @@ class TraceRecorder:
     def _refuse_other_run(self) -> None:
         """A resumed recording must be of the same loss: tasks, columns and settings."""
         before, columns = self._writer.metadata, self._writer.columns
-        inner = getattr(self._loss_fn, "inner", self._loss_fn)
+        inner = self._loss_fn.balancer
         spec, sensor = inner.spec, inner.describe_sensor()
         expected = {
             "tasks": (list(self._loss_fn.task_names), before["tasks"]),
@@ -248,7 +248,7 @@ class TraceRecorder:
             "weight": loss_fn.applied_weights,
             "loss": torch.stack([x.detach().reshape(()).to(device, dtype) for x in losses]),
         }
-        inner = getattr(loss_fn, "inner", loss_fn)
+        inner = loss_fn.balancer
         if getattr(inner, "normalise_to", 1) == "n_tasks":
             parts["weight"] = parts["weight"] / k
         vectors = [
@@ -331,7 +331,7 @@ def _ema(loss_fn: BalancedLoss) -> Tensor | None:
 
 def _buffer(loss_fn: BalancedLoss) -> Tensor:
     """The tensor whose dtype and device are those of the controller's state."""
-    inner = getattr(loss_fn, "inner", loss_fn)
+    inner = loss_fn.balancer
     for name in ("ema_weights", "task_weights"):
         tensor = getattr(inner, name, None)
         if tensor is not None:

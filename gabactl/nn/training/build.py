@@ -91,7 +91,7 @@ def build_optimizer(
     0.1
     """
     groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
-    inner = getattr(loss_fn, "inner", loss_fn)
+    inner = loss_fn.balancer
     if isinstance(inner, ScalarizedLoss) and (learned := list(inner.parameters())):
         # Decay would pull the log-variances of uncertainty weighting towards equal weights.
         groups.append({"params": learned, "weight_decay": 0.0})

@@ -37,7 +37,7 @@ from gabactl.nn.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from gabactl.nn.losses.peers import amnl_loss
+from gabactl.nn.losses.amnl import amnl_loss
 from gabactl.nn.recording.recorder import TraceRecorder
 from gabactl.nn.sensors import get_shared_params
 from gabactl.nn.training._weight_average import WeightAverage
@@ -359,7 +359,7 @@ class _Run:
         if not test_rmse >= self.best_test_rmse and not math.isnan(test_rmse):
             self.best_test_rmse = test_rmse
         if self.settings.balancer == "dwa":
-            inner: Any = getattr(self.loss_fn, "inner", self.loss_fn)
+            inner: Any = self.loss_fn.balancer
             inner.scalarizer.step()
         if self.epoch > self.settings.lr_warmup_epochs and not math.isnan(self.last_rmse):
             self.plateau.step(self.last_rmse)
