@@ -22,7 +22,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -153,8 +153,15 @@ def load_campaign(path: str | Path) -> Campaign:
     if not isinstance(methods, list) or not methods:
         raise InputError(f"{file}: there is no method: add [[method]] with name and balancer")
     shared = {key: value for key, value in common.items() if key not in _OWN}
-    subsets = _subsets(file, common.get("subsets"))
-    seeds = _seeds(file, common.get("seeds"))
+    among = f"out of {', '.join(SUBSETS)}"
+    subsets = _list(file, "subsets", common.get("subsets"), SUBSETS.__contains__, among)
+    seeds = _list(
+        file,
+        "seeds",
+        common.get("seeds"),
+        lambda s: type(s) is int and s >= 0,
+        "of whole numbers, as in [42, 123]",
+    )
     choices = [_method(file, entry, shared) for entry in methods]
     names = [name for name, _ in choices]
     for name in names:
@@ -218,19 +225,9 @@ def _name(file: Path, key: str, value: Any) -> str:
     return value
 
 
-def _subsets(file: Path, value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value or any(s not in SUBSETS for s in value):
-        raise InputError(
-            f"{file}: campaign.subsets = {value!r}: give a list out of {', '.join(SUBSETS)}"
-        )
-    return tuple(dict.fromkeys(value))
-
-
-def _seeds(file: Path, value: Any) -> tuple[int, ...]:
-    if not isinstance(value, list) or not value or any(type(s) is not int or s < 0 for s in value):
-        raise InputError(
-            f"{file}: campaign.seeds = {value!r}: give a list of whole numbers, as in [42, 123]"
-        )
+def _list(file: Path, key: str, value: Any, fits: Callable[[Any], bool], remedy: str) -> Any:
+    if not isinstance(value, list) or not value or not all(map(fits, value)):
+        raise InputError(f"{file}: campaign.{key} = {value!r}: give a list {remedy}")
     return tuple(dict.fromkeys(value))
 
 

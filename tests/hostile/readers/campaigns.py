@@ -50,7 +50,8 @@ class CampaignTable(Reader):
         import pyarrow.parquet as pq
 
         from gabactl.nn.campaigns import CampaignResults
-        from gabactl.nn.campaigns.table import COLUMNS, save_results
+        from gabactl.nn.campaigns.folder import COLUMNS
+        from gabactl.nn.campaigns.table import save_results
 
         runs = [(s, m, n) for s in ("FD001", "FD003") for m in ("gaba", "fixed") for n in (1, 2)]
         given = {
