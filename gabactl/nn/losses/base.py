@@ -73,6 +73,8 @@ class BalancedLoss(nn.Module):
 
     step_count: Tensor
     spec: GabaSpec | None = None
+    #: What else :meth:`forward_k` takes.
+    _options: tuple[str, ...] = ()
 
     def __init__(self, n_tasks: int, task_names: Sequence[str] | None = None) -> None:
         super().__init__()
@@ -109,14 +111,16 @@ class BalancedLoss(nn.Module):
         shared_params : iterable of Tensor, optional
             Parameters to measure the gradients on; None measures nothing.
         **kwargs
-            Ignored here; a subclass may use some.
+            ``grad_scaler`` and ``samples`` go to :meth:`forward_k` where it takes them; the rest is
+            ignored.
 
         Returns
         -------
         Tensor, 0-dimensional
             As of :meth:`forward_k`.
         """
-        return self.forward_k([rul_loss, health_loss], shared_params)
+        options = {name: kwargs[name] for name in self._options if name in kwargs}
+        return self.forward_k([rul_loss, health_loss], shared_params, **options)
 
     def forward_k(
         self, losses: Sequence[Tensor], shared_params: Iterable[Tensor] | None = None

@@ -212,28 +212,20 @@ class GABALoss(ReusingLoss):
         return self.ema_weights
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        # In half precision the average would stall (1 - beta is below its resolution near 1):
-        # half() and bfloat16() move the module but leave the average in float32. And double() of
-        # an average that has not moved is 1/K again, not 1/K rounded to float32. (One on the meta
-        # device has no values; to_empty() gives it room for those of a state_dict.)
+        # double() of an average that has not moved is 1/K again, not 1/K rounded to float32. (One
+        # on the meta device has no values; to_empty() gives it room for those of a state_dict.)
         k = self.spec.n_tasks
-        before = {
-            name: getattr(self, name)
-            for name in ("ema_weights", "held_raw")
-            if name in self._buffers
-        }
         unmoved = {
-            name: not v.is_meta and torch.equal(v, torch.full_like(v, 1.0 / k))
-            for name, v in before.items()
+            name: value
+            for name, value in self._buffers.items()
+            if name in ("ema_weights", "held_raw") and value is not None and not value.is_meta
+            if torch.equal(value, torch.full_like(value, 1.0 / k))
         }
         super()._apply(fn, recurse)
-        for name, value in before.items():
+        for name, before in unmoved.items():
             after = getattr(self, name)
-            if after.dtype in (torch.float16, torch.bfloat16):
-                setattr(self, name, value.to(after.device))
-            elif unmoved[name] and after.dtype != value.dtype:
+            if after.dtype != before.dtype:
                 after.fill_(1.0 / k)
-        self._last_applied = None
         return self
 
     # -- the published snapshots -------------------------------------------------------------

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -90,39 +90,7 @@ class MeasuredLoss(BalancedLoss):
 
     # -- the call ----------------------------------------------------------------------------
 
-    def forward(
-        self,
-        rul_loss: Tensor,
-        health_loss: Tensor,
-        shared_params: Iterable[Tensor] | None = None,
-        *,
-        grad_scaler: Any = None,
-        samples: int | None = None,
-        **kwargs: Any,
-    ) -> Tensor:
-        """The published call for two tasks.
-
-        Parameters
-        ----------
-        rul_loss, health_loss : Tensor, 0-dimensional
-            The losses of task 1 and task 2.
-        shared_params : iterable of Tensor, optional
-            As of :meth:`forward_k`.
-        grad_scaler : torch.amp.GradScaler, optional
-            As of :meth:`forward_k`.
-        samples : int, optional
-            As of :meth:`forward_k`.
-        **kwargs
-            Ignored.
-
-        Returns
-        -------
-        Tensor, 0-dimensional
-            w_1 ``rul_loss`` + w_2 ``health_loss``.
-        """
-        return self.forward_k(
-            [rul_loss, health_loss], shared_params, grad_scaler=grad_scaler, samples=samples
-        )
+    _options = ("grad_scaler", "samples")
 
     def forward_k(
         self,
@@ -241,6 +209,18 @@ class MeasuredLoss(BalancedLoss):
         """Move the buffers to where the gradients are, if the caller forgot to."""
         if self._state().device != device:
             self.to(device)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # In half precision a slow state would stall (1 - beta is below its resolution near 1):
+        # half() and bfloat16() move the module, but leave the state as precise as it was.
+        before = {n: b for n, b in self._buffers.items() if b is not None}
+        super()._apply(fn, recurse)
+        for name, value in before.items():
+            after = getattr(self, name)
+            if after.dtype in (torch.float16, torch.bfloat16):
+                setattr(self, name, value.to(after.device))
+        self._last_applied = None
+        return self
 
     def _weights_of_state(self) -> Tensor:
         if self._steps() <= self.spec.warmup:

@@ -46,26 +46,6 @@ _MEMORY = {"dwa": ("_loss_sum", "_n_batches", "_previous_averages"), "famo": ("_
 _ABSENT = object()
 
 
-def _part_of_torchjd(loss_fn: BalancedLoss, method: str, options: Mapping[str, Any]) -> Any:
-    """A part of torchjd, built by name."""
-    part, names = (
-        ("aggregation", _GRAMIAN)
-        if isinstance(loss_fn, GramianLoss)
-        else ("scalarization", _SCALAR)
-    )
-    if method not in names:
-        raise InputError(_unknown(method, names))
-    shape = (len(loss_fn.task_names),) if method in _SHAPED else ()
-    try:
-        module = importlib.import_module(f"torchjd.{part}")
-        return getattr(module, names[method])(*shape, **options)
-    except (ImportError, AttributeError) as error:
-        raise InputError(
-            f"{method} needs torchjd 0.18 or later with its solvers ({str(error)[:80]}): "
-            "pip install 'gabactl[peers]'"
-        ) from error
-
-
 class GramianLoss(BalancedLoss):
     """Weights from the inner products of the tasks' gradients, by a torchjd weighting.
 
@@ -100,6 +80,8 @@ class GramianLoss(BalancedLoss):
     (tensor([0.2500, 0.7500]), tensor([0.7500, 0.7500]))
     """
 
+    _options = ("grad_scaler",)
+
     def __init__(
         self,
         method: str,
@@ -110,7 +92,7 @@ class GramianLoss(BalancedLoss):
     ) -> None:
         super().__init__(n_tasks, task_names)
         self.method = method
-        self.weighting: nn.Module = _part_of_torchjd(self, method, options)
+        self.weighting: nn.Module = _build("aggregation", _GRAMIAN, method, n_tasks, options)
 
     def forward_k(
         self,
@@ -212,7 +194,7 @@ class ScalarizedLoss(ObservedLoss):
     ) -> None:
         super().__init__(n_tasks, task_names, measure_every)
         self.method = method
-        self.scalarizer: nn.Module = _part_of_torchjd(self, method, options)
+        self.scalarizer: nn.Module = _build("scalarization", _SCALAR, method, n_tasks, options)
 
     def forward_k(
         self, losses: Sequence[Tensor], shared_params: Iterable[Tensor] | None = None
@@ -356,6 +338,23 @@ def _refuse_sharded(parameters: Sequence[Tensor]) -> None:
             "the parameters are sharded, and torchjd's methods need whole gradients: use "
             "DistributedDataParallel, or GABALoss(reduce='norm_of_mean', sharded=model)"
         )
+
+
+def _build(
+    part: str, names: Mapping[str, str], method: str, n_tasks: int, options: Mapping[str, Any]
+) -> Any:
+    """A part of torchjd by name."""
+    if method not in names:
+        raise InputError(_unknown(method, names))
+    shape = (n_tasks,) if method in _SHAPED else ()
+    try:
+        module = importlib.import_module(f"torchjd.{part}")
+        return getattr(module, names[method])(*shape, **options)
+    except (ImportError, AttributeError) as error:
+        raise InputError(
+            f"{method} needs torchjd 0.18 or later with its solvers ({str(error)[:80]}): "
+            "pip install 'gabactl[peers]'"
+        ) from error
 
 
 def _unknown(method: str, known: Iterable[str]) -> str:

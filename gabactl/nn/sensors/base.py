@@ -16,7 +16,7 @@ from gabactl.nn.sensors.norms import is_sharded
 if TYPE_CHECKING:
     from gabactl.law.spec import GabaSpec
 
-__all__ = ["Sensor", "exact_norms"]
+__all__ = ["Sensor", "exact_norms", "norms_on"]
 
 
 class Sensor(nn.Module):
@@ -150,7 +150,30 @@ def exact_norms(losses: Sequence[Tensor], parameters: Sequence[Tensor], context:
             "the shared parameters are sharded: pass the module, as in "
             "GABALoss(reduce='norm_of_mean', sharded=model)"
         )
-    module = context.module if sharded else None
+    return norms_on(losses, parameters, context, context.module if sharded else None)
+
+
+def norms_on(
+    losses: Sequence[Tensor],
+    parameters: Sequence[Tensor],
+    context: Context,
+    module: nn.Module | None = None,
+) -> Tensor:
+    """Norms of the tasks' gradients on any parameters, shape (K,), as the ranks agree on them.
+
+    Parameters
+    ----------
+    losses, parameters, context
+        As for :func:`exact_norms`.
+    module : torch.nn.Module, optional
+        The one whose shards the parameters are.
+
+    Examples
+    --------
+    >>> w = torch.ones(2, requires_grad=True)
+    >>> norms_on([3.0 * w[0], 4.0 * w[1]], [w], Context())
+    tensor([3., 4.])
+    """
     norms = [
         norm_of_task(gradients, parameters, context)
         for gradients in each_task(losses, parameters, context, retain_last=True, module=module)
