@@ -10,23 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from gabactl.base.errors import packages_for
 
+#: Where a name is loaded from, on first use; the others are sensors.
 _LAZY = {
-    "BalancedLoss": "gabactl.nn.losses.base",
-    "BoardMonitor": "gabactl.nn.recording.monitor",
-    "Calibration": "gabactl.nn.sensors.calibration",
-    "EventSensor": "gabactl.nn.sensors",
-    "FixedLoss": "gabactl.nn.losses.fixed",
-    "FullSensor": "gabactl.nn.sensors",
-    "GABALoss": "gabactl.nn.losses.gaba",
-    "GradNormLoss": "gabactl.nn.losses.gradnorm",
-    "LastLayerSensor": "gabactl.nn.sensors",
-    "RepresentationSensor": "gabactl.nn.sensors",
-    "SubsetSensor": "gabactl.nn.sensors",
-    "TraceRecorder": "gabactl.nn.recording.recorder",
-    "calibrate": "gabactl.nn.sensors.calibration",
-    "compute_task_grad_norm": "gabactl.nn.sensors",
-    "get_shared_params": "gabactl.nn.sensors",
-    "peer_loss": "gabactl.nn.losses.peers",
+    "BalancedLoss": "losses.base",
+    "BoardMonitor": "recording.monitor",
+    "Calibration": "sensors.calibration",
+    "FixedLoss": "losses.fixed",
+    "GABALoss": "losses.gaba",
+    "GradNormLoss": "losses.gradnorm",
+    "TraceRecorder": "recording.recorder",
+    "calibrate": "sensors.calibration",
+    "peer_loss": "losses.peers",
 }
 
 __all__ = [
@@ -69,9 +63,10 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
+    if name in __all__:
         with packages_for(f"gabactl.nn.{name}"):
-            return getattr(importlib.import_module(_LAZY[name]), name)
+            home = importlib.import_module(f"gabactl.nn.{_LAZY.get(name, 'sensors')}")
+            return getattr(home, name)
     raise AttributeError(f"module 'gabactl.nn' has no attribute {name!r}")
 
 

@@ -19,7 +19,6 @@ from gabactl.nn.losses.base import BalancedLoss
 from gabactl.nn.losses.excited import ExcitedLoss
 from gabactl.nn.losses.gradnorm import _are_all_shared
 from gabactl.nn.recording.monitor import BoardMonitor
-from gabactl.nn.recording.recorder import _buffer
 from gabactl.nn.sensors import (
     EventSensor,
     LastLayerSensor,
@@ -176,9 +175,9 @@ def test_parameters_that_are_made_of_others_are_not_all_that_is_shared():
 
 
 def test_the_state_of_a_loss_without_buffers_is_a_plain_number():
-    assert _buffer(GABALoss().double()).dtype == torch.float64
-    assert _buffer(FixedLoss()).shape == (2,)
-    assert _buffer(BalancedLoss(2)).shape == ()
+    assert GABALoss().double()._state().dtype == torch.float64
+    assert FixedLoss()._state().shape == (2,)
+    assert BalancedLoss(2)._state().shape == ()
 
 
 # -- sensors -----------------------------------------------------------------------------------------
@@ -348,7 +347,7 @@ class TestPeers:
         assert loss_fn._last_grad_norms.tolist() == [3.0, 1.0]
         assert loss_fn.describe_sensor() == {"name": "full", "coasts": False, "interval": 2}
         assert ScalarizedLoss("uncertainty").describe_sensor() is None
-        assert _buffer(loss_fn).shape == ()
+        assert loss_fn._state().shape == ()
         weights = loss_fn.applied_weights
         total = loss_fn.eval().forward_k(two_losses(w), [w])
         assert float(total.detach()) == pytest.approx(float(weights[0] * 3.0 + weights[1]))

@@ -1,4 +1,4 @@
-"""A rule of four methods gets everything else from the machine: readings, reuse, recording, resume."""
+"""A rule of three methods gets everything else from the machine: readings, reuse, recording, resume."""
 
 from __future__ import annotations
 
@@ -33,9 +33,6 @@ class Integral(ReusingLoss):
 
     def _coast(self):
         self.coasted += 1
-
-    def _state(self):
-        return self.log_weights
 
 
 def model_and_batches(steps=6):

@@ -73,6 +73,8 @@ class BalancedLoss(nn.Module):
 
     step_count: Tensor
     spec: GabaSpec | None = None
+    #: What a recording calls it; default: its class.
+    record_name = ""
     #: What else :meth:`forward_k` takes.
     _options: tuple[str, ...] = ()
 
@@ -140,6 +142,11 @@ class BalancedLoss(nn.Module):
             Call ``backward()`` on it.
         """
         raise NotImplementedError
+
+    def _state(self) -> Tensor:
+        """What the weights come from, with its dtype and device: the first buffer of floats."""
+        floats = (b for b in self.buffers(recurse=False) if b.is_floating_point())
+        return next(floats, torch.zeros(()))
 
     @property
     def balancer(self) -> BalancedLoss:

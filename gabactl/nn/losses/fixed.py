@@ -41,6 +41,7 @@ class FixedLoss(ObservedLoss):
     tensor(7.)
     """
 
+    record_name = "fixed"
     task_weights: Tensor
 
     def __init__(

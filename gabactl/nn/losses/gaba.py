@@ -81,6 +81,7 @@ class GABALoss(ReusingLoss):
     500.0
     """
 
+    record_name = "gaba"
     ema_weights: Tensor
     held_raw: Tensor
 
@@ -207,9 +208,6 @@ class GABALoss(ReusingLoss):
 
     def _weights(self) -> Tensor:
         return _stages.saturate(self.ema_weights, self.spec)
-
-    def _state(self) -> Tensor:
-        return self.ema_weights
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # double() of an average that has not moved is 1/K again, not 1/K rounded to float32. (One

@@ -84,6 +84,7 @@ class GradNormLoss(BalancedLoss):
     tensor([-2.8267,  1.0183])
     """
 
+    record_name = "gradnorm"
     task_weights: Tensor
     initial_losses: Tensor
 

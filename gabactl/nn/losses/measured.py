@@ -28,8 +28,8 @@ class MeasuredLoss(BalancedLoss):
     """Base of the losses whose rule turns gradient norms into weights.
 
     This class decides when a reading is due, takes it through a sensor and on all ranks alike,
-    counts the step, and scales what the rule answers. The rule is four methods of the subclass:
-    ``_take``, ``_weights``, ``_coast`` and ``_state``.
+    counts the step, and scales what the rule answers. The rule is three methods of the subclass,
+    ``_take``, ``_weights`` and ``_coast``, on a state in buffers, of which the first has shape (K,).
 
     Parameters
     ----------
@@ -82,10 +82,6 @@ class MeasuredLoss(BalancedLoss):
 
     def _coast(self) -> None:
         """Let the state go on between the readings of a sensor that coasts."""
-        raise NotImplementedError
-
-    def _state(self) -> Tensor:
-        """What all ranks have to hold alike, shape (K,), where the weights live."""
         raise NotImplementedError
 
     # -- the call ----------------------------------------------------------------------------

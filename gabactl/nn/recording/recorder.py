@@ -24,7 +24,6 @@ from gabactl.traces.writer import TraceWriter, stream_path
 
 __all__ = ["TraceRecorder"]
 
-_BALANCERS = {"GABALoss": "gaba", "GradNormLoss": "gradnorm", "FixedLoss": "fixed"}
 #: NaN says "not finite", null says "not measured": these are null between readings.
 _MEASURED = ("grad_norm_", "raw_", "param_norms_")
 
@@ -106,7 +105,8 @@ class TraceRecorder:
         self._excited = excitation
         stages = [] if _ema(loss_fn) is None else ["raw", "ema"]
         self._groups = ["grad_norm", *stages, "weight", "loss"]
-        self._dtype = torch.float64 if _buffer(loss_fn).dtype == torch.float64 else torch.float32
+        double = loss_fn.balancer._state().dtype == torch.float64
+        self._dtype = torch.float64 if double else torch.float32
         if resume and (stream_path(path).exists() or Path(path).exists()):
             self._writer = TraceWriter.resume(path, after_step=loss_fn._steps())
             self._refuse_other_run()
@@ -136,8 +136,8 @@ class TraceRecorder:
         loss_fn, inner = self._loss_fn, self._loss_fn.balancer
         header: dict[str, Any] = {
             **describe_environment(),
-            "balancer": _balancer(inner),
-            "device": str(_buffer(loss_fn).device),
+            "balancer": inner.record_name or type(inner).__name__,
+            "device": str(inner._state().device),
         }
         if inner.spec is not None:
             header["spec"] = inner.spec.to_dict()
@@ -372,21 +372,5 @@ class _Pending:
             self._writer.close(finish=False)
 
 
-def _balancer(loss_fn: BalancedLoss) -> str:
-    """The documented name of one of our losses or its subclasses; else the class's own."""
-    names = [kind.__name__ for kind in type(loss_fn).__mro__]
-    return next((_BALANCERS[name] for name in names if name in _BALANCERS), names[0])
-
-
 def _ema(loss_fn: BalancedLoss) -> Tensor | None:
     return getattr(loss_fn, "ema_weights", None)
-
-
-def _buffer(loss_fn: BalancedLoss) -> Tensor:
-    """The tensor whose dtype and device are those of the controller's state."""
-    inner = loss_fn.balancer
-    for name in ("ema_weights", "task_weights"):
-        tensor = getattr(inner, name, None)
-        if tensor is not None:
-            return tensor
-    return torch.zeros(())
