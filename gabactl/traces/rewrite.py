@@ -78,7 +78,10 @@ def finish(
     lock = FileLock(stream)
     lock.acquire()
     try:
-        rows = write_parquet_from_stream(stream, target, salvage=salvage)
+        with open(stream, "rb") as held:
+            lock.cover(held.fileno())
+            rows = write_parquet_from_stream(stream, target, salvage=salvage)
+            lock.uncover()
     finally:
         lock.release()
     return target, rows

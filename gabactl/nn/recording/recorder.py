@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -16,11 +17,11 @@ import torch
 from torch import Tensor
 
 from gabactl.base.checks import check_int
-from gabactl.base.errors import InputError
+from gabactl.base.errors import Absent, InputError
 from gabactl.nn.losses.base import BalancedLoss
 from gabactl.nn.sensors import norm_of
 from gabactl.traces.metadata import describe_environment
-from gabactl.traces.writer import TraceWriter, stream_path
+from gabactl.traces.writer import TraceWriter
 
 __all__ = ["TraceRecorder"]
 
@@ -107,18 +108,22 @@ class TraceRecorder:
         self._groups = ["grad_norm", *stages, "weight", "loss"]
         double = loss_fn.balancer._state().dtype == torch.float64
         self._dtype = torch.float64 if double else torch.float32
-        if resume and (stream_path(path).exists() or Path(path).exists()):
-            self._writer = TraceWriter.resume(path, after_step=loss_fn._steps())
-            self._refuse_other_run()
-        elif resume and loss_fn._steps():
+        writer = None
+        if resume:
+            with contextlib.suppress(Absent):  # killed before anything was recorded: a start
+                writer = TraceWriter.resume(path, after_step=loss_fn._steps())
+        if writer is None and resume and loss_fn._steps():
             raise InputError(
                 f"{path}: there is no recording to resume at step {loss_fn._steps()}: start "
                 "without resume"
             )
-        else:
-            self._writer = self._new_writer(path, metadata or {}, overwrite)
+        self._writer = (
+            self._new_writer(path, metadata or {}, overwrite) if writer is None else writer
+        )
+        if writer is not None:
+            self._refuse_other_run()
         self._started = time.monotonic() - self._writer.last_wall_time
-        self._last_step = loss_fn._steps()
+        self._began_after = loss_fn._steps()
         tasks = loss_fn.task_names
         places: dict[str, int | slice] = {}
         for i, group in enumerate(self._groups):
@@ -213,7 +218,7 @@ class TraceRecorder:
         """
         loss_fn = self._loss_fn
         step = loss_fn._steps()
-        if step <= self._last_step:
+        if step <= max(self._began_after, self._pending.last_step):
             if loss_fn.training and torch.is_grad_enabled():
                 raise InputError(
                     f"step {step} is recorded already: call log once after each forward in training"
@@ -226,8 +231,7 @@ class TraceRecorder:
         measured = loss_fn.measured_this_step
         row = self._row(losses, measured)
         now = float(getattr(loss_fn, "excitation_now", 0.0) if excitation is None else excitation)
-        # Nothing below can fail: a step is recorded whole, or not at all.
-        self._last_step = step
+        # A step is recorded whole, or not at all.
         wall = time.monotonic() - self._started
         self._pending.rows.append(_Row(step, measured, wall, now, row))
         if len(self._pending.rows) >= self._every:
@@ -293,13 +297,18 @@ class TraceRecorder:
         finish : bool
             True: the Parquet file that was asked for. False: leave the stream open for a resume.
         """
-        self._finalizer.detach()
         try:
             self.flush()
-        except BaseException:
-            self._writer.close(finish=False)
+        except BaseException as error:
+            if not isinstance(error, InputError):  # Ctrl-C in the middle of it: once more
+                with contextlib.suppress(InputError):
+                    self.flush()
+            finish = False
             raise
-        return self._writer.close(finish)
+        finally:
+            done = self._writer.close(finish)
+            self._finalizer.detach()
+        return done
 
     def __enter__(self) -> TraceRecorder:
         return self
@@ -341,11 +350,19 @@ class _Pending:
         self.rows: list[_Row] = []
         self._process = os.getpid()
 
+    @property
+    def last_step(self) -> int:
+        """The last step that is here or in the file."""
+        return self.rows[-1].step if self.rows else self._writer.last_step
+
     def write(self) -> None:
         """Append what is there to the file; the rows stay here where that fails."""
-        if not self.rows:
+        # An interrupt may have come between the writing of rows and their removal from here.
+        rows = [row for row in self.rows if row.step > self._writer.last_step]
+        if not rows:
+            self.rows = []
             return
-        steps, measured, times, excitations, vectors = zip(*self.rows, strict=True)
+        steps, measured, times, excitations, vectors = zip(*rows, strict=True)
         values = torch.stack(vectors).cpu().numpy()
         columns: dict[str, Any] = {
             "step": np.array(steps, dtype=np.int64),
