@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from gabactl.base.errors import InputError
-from gabactl.base.files import read_toml
+from gabactl.base.files import check_keys, read_toml
 from gabactl.cmapss.files import SUBSETS
 from gabactl.law.spec import GabaSpec
 from gabactl.loops.scenarios import find_description, where
@@ -144,11 +144,11 @@ def load_campaign(path: str | Path) -> Campaign:
     """
     file = find_description(path, "campaign")
     table = read_toml(file)
-    _known(file, "the file", table, ("campaign", "method"))
+    check_keys(file, "the file", table, ("campaign", "method"))
     common = table.get("campaign")
     if not isinstance(common, dict):
         raise InputError(f"{file}: campaign is missing or not a table: add [campaign]")
-    _known(file, "[campaign]", common, (*_OWN, *_SETTINGS))
+    check_keys(file, "[campaign]", common, (*_OWN, *_SETTINGS))
     methods = table.get("method")
     if not isinstance(methods, list) or not methods:
         raise InputError(f"{file}: there is no method: add [[method]] with name and balancer")
@@ -191,7 +191,7 @@ def _method(file: Path, entry: Any, shared: Mapping[str, Any]) -> tuple[str, dic
         raise InputError(f"{file}: method is not a table: write [[method]]")
     name = _name(file, "method.name", entry.get("name"))
     own = {key: value for key, value in entry.items() if key != "name"}
-    _known(file, f"method {name!r}", own, _SETTINGS)
+    check_keys(file, f"method {name!r}", own, _SETTINGS)
     if "balancer" not in own and "balancer" not in shared:
         raise InputError(
             f'{file}: method {name!r} has no balancer: add for example balancer = "gaba"'
@@ -207,14 +207,6 @@ def _method(file: Path, entry: Any, shared: Mapping[str, Any]) -> tuple[str, dic
         if "excite" in settings:
             settings["excite"] = Excitation.parse(settings["excite"])
     return name, settings
-
-
-def _known(file: Path, place: str, table: Mapping[str, Any], allowed: tuple[str, ...]) -> None:
-    for key in table:
-        if key not in allowed:
-            raise InputError(
-                f"{file}: unknown key {key!r} in {place}: choose from {', '.join(allowed)}"
-            )
 
 
 def _name(file: Path, key: str, value: Any) -> str:
