@@ -35,6 +35,7 @@ def amnl_weights(targets: Tensor, limit: float = 125.0) -> Tensor:
 
     Examples
     --------
+    >>> import torch
     >>> amnl_weights(torch.tensor([0.0, 62.5, 125.0, 200.0]))
     tensor([2.0000, 1.5000, 1.0000, 1.0000])
     """
@@ -65,6 +66,7 @@ def amnl_loss(predicted: Tensor, targets: Tensor, limit: float = 125.0) -> Tenso
 
     Examples
     --------
+    >>> import torch
     >>> amnl_loss(torch.tensor([1.0, 126.0]), torch.tensor([0.0, 125.0]))
     tensor(1.5000)
     """
@@ -103,6 +105,7 @@ def grace_losses(
 
     Examples
     --------
+    >>> import torch
     >>> rul, logits = torch.tensor([0.0, 125.0]), torch.zeros(2, 3)
     >>> [round(x.item(), 4) for x in grace_losses(rul + 1, rul, logits, torch.tensor([0, 2]))]
     [1.5, 1.0986]

@@ -36,6 +36,7 @@ class LastLayerSensor(ProxySensor):
 
     Examples
     --------
+    >>> import torch
     >>> a, b = torch.ones((), requires_grad=True), torch.ones((), requires_grad=True)
     >>> sensor = LastLayerSensor([b], recalibrate_every=None)
     >>> sensor.read([a * b * 3.0, a * b], [a, b], Context())
