@@ -209,6 +209,9 @@ class GABALoss(ReusingLoss):
     def _weights(self) -> Tensor:
         return _stages.saturate(self.ema_weights, self.spec)
 
+    def _state(self) -> Tensor:
+        return self.ema_weights
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # double() of an average that has not moved is 1/K again, not 1/K rounded to float32. (One
         # on the meta device has no values; to_empty() gives it room for those of a state_dict.)
