@@ -318,7 +318,7 @@ def load_results(path: str | Path) -> CampaignResults:
         )
     if file.stat().st_size > _MAX_BYTES:
         raise InputError(f"{file}: larger than {_MAX_BYTES >> 20} MiB, which no table is")
-    anew = "with `gabactl campaign table DIR -o results.parquet`"
+    anew = "with `gabactl cmapss campaign table DIR -o results.parquet`"
     try:
         found = pq.ParquetFile(
             file, thrift_string_size_limit=1 << 24, thrift_container_size_limit=1 << 20

@@ -1,4 +1,4 @@
-"""Checkpoints of `gabactl train`."""
+"""Checkpoints of `gabactl cmapss train`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from hostile import mutate
-from hostile.readers.base import Reader
+from hostile.readers.base import Reader, is_ours
 
 
 class Checkpoint(Reader):
-    """`gabactl train` checkpoints: loaded, and restored into a run."""
+    """`gabactl cmapss train` checkpoints: loaded, and restored into a run."""
 
     name = "checkpoint"
     modules = (
@@ -253,7 +253,7 @@ class StateDict(Reader):
         try:
             loss.load_state_dict(state)
         except (RuntimeError, AttributeError, TypeError) as error:
-            if isinstance(error, InputError) or "gabactl" in _origin(error):
+            if isinstance(error, InputError) or is_ours(_origin(error)):
                 raise
             raise InputError(f"torch refuses it: {type(error).__name__}") from None
         self._step(loss)
