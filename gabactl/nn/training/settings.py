@@ -12,9 +12,9 @@ from gabactl.cmapss.files import Subset
 from gabactl.law.spec import GabaSpec
 from gabactl.nn.excitation import Excitation
 
-__all__ = ["Balancer", "Precision", "SampleWeights", "TrainingSettings"]
+__all__ = ["BalancerName", "Precision", "SampleWeights", "TrainingSettings"]
 
-Balancer = Literal["gaba", "gradnorm", "fixed", "uncertainty", "dwa", "pcgrad", "cagrad"]
+BalancerName = Literal["gaba", "gradnorm", "fixed", "uncertainty", "dwa", "pcgrad", "cagrad"]
 SampleWeights = Literal["none", "amnl"]
 Precision = Literal["float32", "tf32", "bf16"]
 
@@ -116,7 +116,7 @@ class TrainingSettings:
     channels: int = 14
     model: Literal["small", "paper"] = "small"
     dropout: float | None = None
-    balancer: Balancer = "gaba"
+    balancer: BalancerName = "gaba"
     spec: GabaSpec = field(default_factory=GabaSpec)
     normalise_to: int | str = 1
     weights: tuple[float, ...] = (0.5, 0.5)
