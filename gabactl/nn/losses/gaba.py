@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
 
 from gabactl.base.errors import InputError
+from gabactl.law.floors import FLOORS
 from gabactl.law.spec import FloorMode, GabaSpec, Guard, Law
-from gabactl.nn import _stages
+from gabactl.law.stages import follow, raw_weights, saturate, usable
 from gabactl.nn.distributed import Reduce
 from gabactl.nn.losses.measured import NormaliseTo
 from gabactl.nn.losses.reusing import ReusingLoss
@@ -93,9 +94,9 @@ class GABALoss(ReusingLoss):
         n_tasks: int = 2,
         *,
         task_names: Sequence[str] | None = None,
-        law: Law = "complement",
-        floor_mode: FloorMode = "renormalise",
-        guard: Guard = "hold",
+        law: Law = GabaSpec.law,
+        floor_mode: FloorMode = GabaSpec.floor_mode,
+        guard: Guard = GabaSpec.guard,
         interval: int = 1,
         normalise_to: NormaliseTo = 1,
         sensor: Sensor | None = None,
@@ -172,30 +173,29 @@ class GABALoss(ReusingLoss):
     @torch.no_grad()
     def _coast(self) -> None:
         """Let the average go on following the last raw weights."""
-        # As _stages.smooth, in place: this runs at nearly every step of the event sensor.
+        # As the stage `smooth`, in place: this runs at nearly every step of the event sensor.
         pole = self.spec.beta
         self.ema_weights.mul_(pole).add_(self.held_raw, alpha=1.0 - pole)
-        if self.spec.floor_mode == "clamp_state":
-            self.ema_weights.copy_(_stages.project(self.ema_weights, self.spec.floor))
+        if FLOORS[self.spec.floor_mode].replaces_state:
+            self.ema_weights.copy_(self._weights())
 
     @torch.no_grad()
     def _take(self, norms: Tensor) -> Tensor:
         """Let the average follow a reading; the weights, summing to 1."""
         spec = self.spec
         self._refuse_a_pole_of_one()
-        raw = _stages.raw_weights(norms, spec)
-        ema = _stages.smooth(self.ema_weights, raw, spec)
-        if spec.floor_mode == "clamp_state":
-            ema = _stages.project(ema, spec.floor)
+        raw = raw_weights(norms, spec.law, spec.guard)
+        ema = follow(self.ema_weights, raw, spec.beta, spec.interval, spec.floor, spec.floor_mode)
         if spec.guard == "hold":
-            ok = _stages.usable(norms, spec)
-            raw = torch.where(ok, raw, torch.nan)
-            ema = torch.where(ok, ema, self.ema_weights)
+            ema = torch.where(usable(norms, spec.law), ema, self.ema_weights)
         self.ema_weights.copy_(ema)
         if self.sensor.coasts:
             self.held_raw.copy_(torch.where(torch.isfinite(raw).all(), raw, self.held_raw))
         self._last_raw_weights = raw
-        return _stages.saturate(ema, spec)
+        return self._saturated(ema)
+
+    def _saturated(self, ema: Tensor) -> Tensor:
+        return cast(Tensor, saturate(ema, self.spec.floor, self.spec.floor_mode))
 
     def _refuse_a_pole_of_one(self) -> None:
         """In float32 a pole within 2^-25 of 1 is 1: the average would only ever grow."""
@@ -207,7 +207,7 @@ class GABALoss(ReusingLoss):
             )
 
     def _weights(self) -> Tensor:
-        return _stages.saturate(self.ema_weights, self.spec)
+        return self._saturated(self.ema_weights)
 
     def _state(self) -> Tensor:
         return self.ema_weights
