@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from gabactl.base.errors import InputError
+from gabactl.balancers.gradnorm import GradNorm
 from gabactl.nn.losses.base import BalancedLoss
 from gabactl.nn.sensors.context import Context
 from gabactl.nn.sensors.gradients import (
@@ -99,24 +99,10 @@ class GradNormLoss(BalancedLoss):
         task_names: Sequence[str] | None = None,
         create_graph: bool = True,
     ) -> None:
-        if variant not in ("chen2018", "textbook"):
-            raise InputError(f"variant = {variant!r} is unknown: choose chen2018 or textbook")
-        if auxiliary_weight is None:
-            auxiliary_weight = 1.0 if variant == "chen2018" else 0.1
-        for name, value, allowed in (
-            ("alpha", alpha, alpha >= 0),
-            ("lr", lr, lr > 0),
-            ("auxiliary_weight", auxiliary_weight, auxiliary_weight > 0),
-        ):
-            if not math.isfinite(value) or not allowed:
-                raise InputError(f"{name} = {value} must be a positive number (alpha may be 0)")
-        if n_tasks < 2:
-            raise InputError(f"n_tasks = {n_tasks} is below 2: balancing needs at least two losses")
+        rule = GradNorm(variant, alpha, lr, auxiliary_weight, n_tasks=n_tasks)
         super().__init__(n_tasks, task_names)
-        self.variant = variant
-        self.alpha = alpha
-        self.lr = lr
-        self.auxiliary_weight = auxiliary_weight
+        self.variant, self.alpha, self.lr = rule.variant, rule.alpha, rule.lr
+        self.auxiliary_weight = rule.auxiliary_weight
         self.create_graph = create_graph
         self.register_buffer("task_weights", torch.ones(n_tasks))
         self.register_buffer("initial_losses", torch.full((n_tasks,), math.nan))
