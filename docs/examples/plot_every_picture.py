@@ -55,7 +55,7 @@ show(trace_info("fd001-gaba"), saturation(trace))
 
 # %%
 
-show(unit_advice(trace.grad_norms, spec, trace.tasks), validate(trace))
+show(unit_advice(trace, spec), validate(trace))
 
 # %%
 # The controller alone

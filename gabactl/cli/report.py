@@ -59,15 +59,16 @@ def report(
 
     from gabactl.reports import build_report, write_html, write_pdf
     from gabactl.reports.pdf import find_browser
-    from gabactl.traces import MOST_STEPS, load_trace
+    from gabactl.runs.run import Run
+    from gabactl.traces import MOST_STEPS
 
     if pdf is not None:
         find_browser()  # before the work, not after it
     with Status("reading", console=Console(file=sys.stderr)) as status:
-        run = load_trace(trace or DEFAULT_TRACE, last=last, most_steps=MOST_STEPS)
+        source = Path(trace or DEFAULT_TRACE)
+        run = Run.of(source, spec.resolve_for(source), last=last, most_steps=MOST_STEPS)
         result = build_report(
             run,
-            spec.resolve(run.spec),
             seed=seed,
             fuzz_steps=fuzz_steps,
             progress=lambda what: status.update(what + " ..."),

@@ -67,7 +67,8 @@ def validate(
     """
     from dataclasses import replace
 
-    from gabactl.traces import MOST_STEPS, load_trace
+    from gabactl.runs.run import Run
+    from gabactl.traces import MOST_STEPS
     from gabactl.validation.check import validate as check
 
     system, origin = (None, "given") if not plant else _plant(plant)
@@ -75,14 +76,14 @@ def validate(
     for path in traces:
         settings = spec.resolve_for(path)
         if replay_only:
-            run = path if last is None else load_trace(path, last=last, most_steps=MOST_STEPS)
+            run = path if last is None else Run.of(path, settings, last=last, most_steps=MOST_STEPS)
             results.append(check(run, settings, tolerance=tolerance))
             continue
         from gabactl.validation.prediction import predict
 
-        trace = load_trace(path, last=last, most_steps=MOST_STEPS)
-        result = check(trace, settings, tolerance=tolerance)
-        made = predict(trace, settings, plant=system, plant_from=origin, seed=seed)
+        run = Run.of(path, settings, last=last, most_steps=MOST_STEPS)
+        result = check(run, tolerance=tolerance)
+        made = predict(run, plant=system, plant_from=origin, seed=seed)
         result = replace(result, prediction=made)
         results.append(result)
     if plot is not None:

@@ -15,9 +15,10 @@ from gabactl.identification.noise import NoiseModel, fit_noise
 from gabactl.identification.output_error import OutputErrorFit, fit_output_error, lag_response
 from gabactl.identification.profile import Profile
 from gabactl.identification.randomisation import Placebo, Randomisation, placebo, randomise
-from gabactl.identification.signals import Signals, difference, from_trace
+from gabactl.identification.signals import Signals, difference, from_run
 from gabactl.identification.verdict import LoopVerdict, Sign, judge_loop, judge_sign
 from gabactl.law.spec import GabaSpec
+from gabactl.runs.run import Run
 
 __all__ = ["Identification", "identify", "identify_paired"]
 
@@ -278,8 +279,8 @@ def identify(
 
     Parameters
     ----------
-    run : Trace or Signals
-        A recorded trace of two tasks with an excitation, or signals made by hand.
+    run : Run, Trace, path or Signals
+        A recorded run of two tasks with an excitation, or signals made by hand.
     spec : GabaSpec, optional
         The controller whose loop is judged; default: the recorded one.
     max_lag : float, optional
@@ -336,7 +337,7 @@ def identify_paired(
 
     Parameters
     ----------
-    run, twin : Trace or Signals
+    run, twin : Run, Trace, path or Signals
         The two runs.
     spec, max_lag, max_delay, level, draws, criterion, seed
         As for :func:`identify`.
@@ -365,7 +366,7 @@ def identify_paired(
 def _as_signals(run: Any, name: str | None) -> Signals:
     if isinstance(run, Signals):
         return run
-    return from_trace(run, name if name is not None else str(getattr(run, "source", "trace")))
+    return from_run(Run.of(run), name)
 
 
 def _identify(

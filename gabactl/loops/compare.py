@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from gabactl.balancers import Balancer
 from gabactl.base.errors import InputError
 from gabactl.base.results import Result
-from gabactl.loops.profiles import Profile, from_norms
+from gabactl.loops.profiles import Profile
 from gabactl.loops.result import signal_figure
 from gabactl.loops.simulate import SimulationResult, as_balancer, simulate
 from gabactl.plants import Plant
 
-__all__ = ["METRICS", "CompareResult", "Estimate", "compare", "compare_on_norms", "figures"]
+__all__ = ["METRICS", "CompareResult", "Estimate", "by_name", "compare", "estimated", "figures"]
 
 #: What is compared: key, heading, and how to print it.
 METRICS: dict[str, tuple[str, str]] = {
@@ -85,7 +85,7 @@ class CompareResult(Result):
     disturbance : str
         Title of the disturbance.
     filled : int
-        Steps of a recorded trace without a reading, for which the last one before stood in.
+        Steps of a recorded run without a usable reading, for which another one stood in.
     """
 
     results: Mapping[str, SimulationResult]
@@ -132,7 +132,7 @@ class CompareResult(Result):
             for name in self.results
         ]
         notes = (
-            [(f"{self.filled} steps had no reading: the last one before stood in",)]
+            [(f"{self.filled} steps had no reading: the one before or after stood in",)]
             if self.filled
             else []
         )
@@ -172,7 +172,7 @@ class CompareResult(Result):
         with plots.style():
             ax = plots.axes(ax)
             for n, (name, result) in enumerate(self.results.items()):
-                steps = np.arange(1, result.steps + 1)
+                steps = result.step
                 if what == "contributions":
                     shown = result.contribution_ratios
                 elif what == "weights":
@@ -261,9 +261,7 @@ def compare(
     """
     if not seeds:
         raise InputError("seeds is empty: give at least one")
-    named = dict(balancers) if isinstance(balancers, Mapping) else {n: n for n in balancers}
-    if not named:
-        raise InputError("no balancers were given: name at least one, such as gaba")
+    named = by_name(balancers)
     profiles = {seed: profile if isinstance(profile, Profile) else profile(seed) for seed in seeds}
     first = profiles[seeds[0]]
     results: dict[str, SimulationResult] = {}
@@ -275,43 +273,49 @@ def compare(
             run = simulate(rule, profiles[seed], plant, noise=noise, seed=seed, tolerance=tolerance)
             results.setdefault(name, run)
             per_seed.append(figures(run))
-        estimates[name] = {key: _estimate([f[key] for f in per_seed]) for key in METRICS}
+        estimates[name] = estimated(per_seed)
     return CompareResult(results, estimates, tuple(int(s) for s in seeds), first.title)
 
 
-def compare_on_norms(
-    balancers: Mapping[str, Any] | Sequence[str],
-    grad_norms: ArrayLike,
-    losses: ArrayLike | None = None,
-    title: str = "recorded norms",
-) -> CompareResult:
-    """Drive balancers with recorded gradient norms and losses.
-
-    The norms are taken as they were: they do not answer to the weights of the balancers here, so
-    this shows what each method would have read and done, not how the training would have gone.
+def by_name(balancers: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
+    """Balancers by the names they are compared under.
 
     Parameters
     ----------
-    balancers
-        As in :func:`compare`.
-    grad_norms : array, shape (steps, K)
-        Norms; NaN where nothing was measured (the last reading before stands in; leading gaps
-        take the first).
-    losses : array, shape (steps, K), optional
-        Losses; without them every task counts as progressing alike.
-    title : str
-        For tables and pictures.
+    balancers : mapping name -> balancer, or sequence of names
+        As for :func:`compare`.
+
+    Raises
+    ------
+    InputError
+        There are none.
 
     Examples
     --------
-    >>> result = compare_on_norms(["gaba", "fixed"], [[250.0, 0.5]] * 900)
-    >>> [round(float(run.contribution_ratios[-1]), 2) for run in result.results.values()]
-    [25.05, 500.0]
+    >>> by_name(["gaba"])
+    {'gaba': 'gaba'}
     """
-    norms = np.asarray(grad_norms, dtype=float)
-    result = compare(balancers, from_norms(norms, losses, title))
-    filled = int(np.isnan(norms).any(axis=-1).sum())
-    return CompareResult(result.results, result.estimates, result.seeds, title, filled)
+    named = dict(balancers) if isinstance(balancers, Mapping) else {n: n for n in balancers}
+    if not named:
+        raise InputError("no balancers were given: name at least one, such as gaba")
+    return named
+
+
+def estimated(per_seed: Sequence[Mapping[str, float | None]]) -> dict[str, Estimate]:
+    """Every figure over the seeds.
+
+    Parameters
+    ----------
+    per_seed : sequence of mappings
+        What :func:`figures` gave for each.
+
+    Examples
+    --------
+    >>> from gabactl.loops.profiles import constant
+    >>> estimated([figures(simulate("fixed", constant(500.0, 9)))])["ripple"].mean
+    0.0
+    """
+    return {key: _estimate([f[key] for f in per_seed]) for key in METRICS}
 
 
 def figures(result: SimulationResult) -> dict[str, float | None]:

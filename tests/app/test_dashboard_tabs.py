@@ -24,7 +24,7 @@ from gabactl.control.margins import margins
 from gabactl.identification.verdict import loop_radius
 from gabactl.law.authority import residual_ratio, weight_bounds
 from gabactl.law.spec import GabaSpec
-from gabactl.runs.replay import replay_trace
+from gabactl.runs.run import Run
 from gabactl.traces import Trace, load_bundled, write_parquet
 
 
@@ -47,7 +47,7 @@ def test_the_live_loop_draws_the_replay_and_the_true_bounds(session):
     session.change(beta=0.95, floor=0.02, warmup=300)
     tab = LiveTab(session)
     tab.update()
-    trace, run = session.trace, replay_trace(session.trace, session.spec)
+    trace, run = session.trace, Run(session.trace, session.spec).replay
     drawn = tab._applied[0].source.data
     rows = np.searchsorted(trace.step, drawn["x"])
     np.testing.assert_array_equal(drawn["y"], run.weights[rows, 0])
@@ -254,7 +254,7 @@ def test_recommended_settings_come_from_the_tuner_and_can_be_used():
     session = Session()
     tab = TraceTab(session)
     tab.recommend()
-    expected = tune(workload_of(session.trace.grad_norms, first_step=1)).spec
+    expected = tune(workload_of(session.trace)).spec
     assert tab._advice == expected
     tab._use(None)
     assert session.spec == expected

@@ -23,7 +23,7 @@ from gabactl.control.responses import step_response
 from gabactl.law.controller import Controller, raw_weights, saturate, smooth
 from gabactl.law.filter import filter_facts, filter_system
 from gabactl.law.spec import GabaSpec
-from gabactl.plants import LogRatio, LtiPlant, QuadraticBowls, Replay
+from gabactl.plants import LogRatio, LtiPlant, Playback, QuadraticBowls
 
 
 class TestFilterFacts:
@@ -159,7 +159,7 @@ class TestLoop:
     @pytest.mark.parametrize(
         ("plant", "message"),
         [
-            (Replay([[1.0, 2.0]]), "no transfer function"),
+            (Playback([[1.0, 2.0]]), "no transfer function"),
             (QuadraticBowls((1, 2), (0, 1)), "no transfer function"),
             (control.TransferFunction([1.0], [1.0], 1), "feed-through"),
             (control.TransferFunction([1.0], [1.0, 1.0]), "discrete"),

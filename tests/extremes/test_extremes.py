@@ -19,7 +19,7 @@ from gabactl.law.filter import filter_facts
 from gabactl.law.spec import GabaSpec
 from gabactl.loops.batch import run_batch
 from gabactl.loops.kernels import controller as kernel
-from gabactl.loops.profiles import Profile, from_norms
+from gabactl.loops.profiles import Profile
 from gabactl.loops.simulate import simulate
 from gabactl.plants import LogRatio
 from gabactl.runs.replay import replay
@@ -203,7 +203,7 @@ def test_from_end_to_end_simulation_is_the_controller():
         spec = GabaSpec(
             k, (0.0, 0.99, 1.0 - 1e-9)[number % 3], floors(k)[number % 6], number % 3, law, mode
         )
-        profile = from_norms(g)
+        profile = Profile(np.log(g))
         run = simulate(spec, profile)
         reference = c.Controller(spec)
         with np.errstate(over="ignore"):
@@ -214,7 +214,7 @@ def test_from_end_to_end_simulation_is_the_controller():
 def test_a_simulation_reads_subnormal_norms_as_none():
     spec = GabaSpec(beta=0.0, warmup=0, floor=0.0)
     norms = [[3.0, 1.0], [5e-324, 1e-320], [1e-307, 3e-307]]
-    run = simulate(spec, from_norms(norms))
+    run = simulate(spec, Profile(np.log(norms)))
     np.testing.assert_allclose(run.weights, [[0.25, 0.75], [0.25, 0.75], [0.75, 0.25]], rtol=1e-9)
 
 
@@ -229,7 +229,7 @@ def test_simulation_settles_where_analysis_says(k, law):
             for ratio in (1e-300, 19.0, 1e300):
                 norms = np.ones((2, k))
                 norms[:, 0] = ratio
-                end = simulate(spec, from_norms(norms)).weights[-1]
+                end = simulate(spec, Profile(np.log(norms))).weights[-1]
                 want = settled_weights(spec, [ratio])[0]
                 np.testing.assert_allclose(end, want, rtol=1e-9, atol=1e-13)
 
