@@ -2,55 +2,74 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP    := "$(BIN)/python" -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-all lint types docs release-check hostile clean
+# Folders may have blanks in their names: quoted in recipes, and escaped where make reads names.
+blank  := $(subst ,, )
+AT     := $(subst $(blank),\$(blank),$(VENV))
+MADE   := pyproject.toml $(wildcard locks/3.*.txt) | $(AT)/bin/python
+
+# Exact versions of everything, the build backend included, on every day: locks/3.x.txt.
+VERSION := -c 'import sys; print("%d.%d" % sys.version_info[:2])'
+install = lock=locks/$$("$(BIN)/python" $(VERSION)).txt; \
+	PIP_CONSTRAINT=$$lock PIP_BUILD_CONSTRAINT=$$lock $(PIP) install -e ".$(EXTRAS)"
+
+.PHONY: demo test test-all lint types docs locks release-check hostile clean
 .DELETE_ON_ERROR:
 
-$(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
+$(AT)/bin/python:
+	@test -f locks/$$("$(PYTHON)" $(VERSION)).txt \
+	|| { echo "make PYTHON=python3.x, with one of:" locks/3.*.txt >&2; exit 1; }
+	"$(PYTHON)" -m venv "$(VENV)"
 
-$(VENV)/.demo: pyproject.toml | $(BIN)/python
-	$(PIP) install -c constraints.txt -e .
-	@touch $@
+$(AT)/.demo: EXTRAS :=
+$(AT)/.demo: $(MADE)
+	$(install)
+	@touch "$@"
 
-$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install -c constraints.txt -e ".[dev]"
-	@touch $@ $(VENV)/.demo
+$(AT)/.dev: EXTRAS := [dev]
+$(AT)/.dev: $(MADE)
+	$(install)
+	@touch "$@" "$(VENV)/.demo"
 
-demo: $(VENV)/.demo
-	$(BIN)/gabactl report -o report.html
+demo: $(AT)/.demo
+	"$(BIN)/python" -m gabactl report -o report.html
 
-test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist worksteal -q
+test: $(AT)/.dev
+	"$(BIN)/python" -m pytest -n 2 --dist worksteal -q
 
-$(VENV)/.all: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install -c constraints.txt -e ".[dev,cluster,integrations,fuzz]"
-	@touch $@ $(VENV)/.dev $(VENV)/.demo
+$(AT)/.all: EXTRAS := [dev,cluster,integrations,fuzz]
+$(AT)/.all: $(MADE)
+	$(install)
+	@touch "$@" "$(VENV)/.dev" "$(VENV)/.demo"
 
-test-all: $(VENV)/.all
-	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "slow or not slow"
+test-all: $(AT)/.all
+	"$(BIN)/python" -m pytest -n 2 --dist worksteal -q -m "slow or not slow"
 
-lint: $(VENV)/.dev
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+lint: $(AT)/.dev
+	"$(BIN)/python" -m ruff check .
+	"$(BIN)/python" -m ruff format --check .
 
-types: $(VENV)/.dev
-	$(BIN)/mypy
+types: $(AT)/.dev
+	"$(BIN)/python" -m mypy
 
-$(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install -c constraints.txt -e ".[docs]"
-	@touch $@
+$(AT)/.docs: EXTRAS := [docs]
+$(AT)/.docs: $(MADE)
+	$(install)
+	@touch "$@"
 
-docs: $(VENV)/.docs
-	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
-	$(BIN)/python docs/_check_links.py docs/_build/html
+docs: $(AT)/.docs
+	"$(BIN)/python" -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	"$(BIN)/python" docs/_check_links.py docs/_build/html
+
+locks:
+	"$(BIN)/python" .ci/lock
 
 release-check:
-	$(PYTHON) .ci/release-check
+	"$(PYTHON)" .ci/release-check
 
-hostile: $(VENV)/.all
-	$(BIN)/python simulations/hostile_inputs.py
+hostile: $(AT)/.all
+	"$(BIN)/python" simulations/hostile_inputs.py
 
 clean:
-	rm -rf $(VENV) build dist report.html docs/_build docs/auto_examples docs/auto_theory docs/generated
+	rm -rf "$(VENV)" build dist report.html docs/_build docs/auto_examples docs/auto_theory docs/generated

@@ -36,9 +36,9 @@ def problems(site: Path) -> list[str]:
     pages = {file: Page(file.read_text(encoding="utf-8")) for file in sorted(site.rglob("*.html"))}
     found = []
     for file, page in pages.items():
-        if "_modules" in file.parts:
-            continue  # source listings, whose way back names a class by where it was imported
         shown = file.relative_to(site)
+        if "_modules" in shown.parts:
+            continue  # source listings, whose way back names a class by where it was imported
         for link in sorted(page.links | page.loads):
             parts = urlsplit(link)
             if parts.scheme in ("mailto", "javascript", "data"):

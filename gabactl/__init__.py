@@ -18,7 +18,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from gabactl.base.version import __version__
 
 #: Public names and the module each is loaded from, on first use.
 _LAZY = {

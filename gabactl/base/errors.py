@@ -7,7 +7,15 @@ from contextlib import contextmanager
 from typing import Any
 from unicodedata import category
 
-__all__ = ["InputError", "MissingPackage", "Stopped", "packages_for", "printable"]
+__all__ = [
+    "Absent",
+    "InputError",
+    "MissingPackage",
+    "Occupied",
+    "Stopped",
+    "packages_for",
+    "printable",
+]
 
 _LONGEST = 1000
 
@@ -49,6 +57,36 @@ class InputError(ValueError):
 
     def __init__(self, message: str = "") -> None:
         super().__init__(_short(printable(message)))
+
+
+class Absent(InputError):
+    """What was asked for is not there: a file of a data set, say.
+
+    Parameters
+    ----------
+    message : str
+        As for :class:`InputError`.
+
+    Examples
+    --------
+    >>> issubclass(Absent, InputError)
+    True
+    """
+
+
+class Occupied(InputError):
+    """Somebody else is at work in that place.
+
+    Parameters
+    ----------
+    message : str
+        As for :class:`InputError`.
+
+    Examples
+    --------
+    >>> issubclass(Occupied, InputError)
+    True
+    """
 
 
 class Stopped(RuntimeError):

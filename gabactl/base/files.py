@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import tempfile
+import secrets
+import stat
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +43,7 @@ def write_text(path: str | Path, text: str) -> Path:
 
     Examples
     --------
+    >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
     >>> write_text(folder / "a.txt", "text").read_text(encoding="utf-8")
     'text'
@@ -52,16 +55,19 @@ def write_text(path: str | Path, text: str) -> Path:
 
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[BinaryIO]:
+def whole_file(path: str | Path, remedy: str | None = None) -> Iterator[BinaryIO]:
     """A binary file under a temporary name that takes its own when all went well.
 
     The bytes reach the disk before the name does, so that even after a power cut the name stands
-    for the old file or for the whole new one.
+    for the old file or for the whole new one. The temporary name is random and follows no link;
+    the rights are those of the file that is replaced, or what the umask leaves of 0666.
 
     Parameters
     ----------
     path : path
         Replaced if it exists; its folder must exist.
+    remedy : str, optional
+        What to do where it cannot be written: the refusal is then an `InputError` that ends in it.
 
     Yields
     ------
@@ -70,11 +76,12 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
 
     Raises
     ------
-    OSError
+    OSError, or InputError where there is a remedy
         It cannot be written; what was there is left as it was, and nothing beside it.
 
     Examples
     --------
+    >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
     >>> with whole_file(folder / "a.bin") as stream:
     ...     _ = stream.write(b"bytes")
@@ -82,18 +89,23 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
     ['a.bin']
     """
     file = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=".tmp")
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(8)}.tmp")
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with open(temporary, "xb") as stream:
+            with contextlib.suppress(OSError):
+                os.chmod(temporary, stat.S_IMODE(os.stat(file).st_mode))
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        # mkstemp makes files for their owner alone.
-        os.chmod(temporary, 0o644)
         os.replace(temporary, file)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    except OSError as error:
+        if remedy is None:
+            raise
+        reason = error.strerror or error
+        raise InputError(f"{path}: cannot be written ({reason}): {remedy}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def read_toml(path: str | Path, most_bytes: int = 1 << 20) -> dict[str, Any]:
@@ -155,6 +167,7 @@ def read_json(path: str | Path, most_bytes: int = 1 << 20) -> Any:
 
     Examples
     --------
+    >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
     >>> read_json(write_text(folder / "a.json", '{"a": [1, 2.5]}'))
     {'a': [1, 2.5]}

@@ -8,9 +8,10 @@ import os
 import platform
 import secrets
 import sys
+import weakref
 from pathlib import Path
 
-from gabactl.base.errors import InputError
+from gabactl.base.errors import InputError, Occupied
 
 __all__ = ["FileLock", "lives", "same_file"]
 
@@ -18,13 +19,16 @@ __all__ = ["FileLock", "lives", "same_file"]
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 #: Locks of this process, for the message; of a process it was forked from, under the other's id.
 _held: set[tuple[int, str]] = set()
+_locks: weakref.WeakSet[FileLock] = weakref.WeakSet()
 
 
 class FileLock:
     """An exclusive lock on ``<path>.lock``, which is removed again on release.
 
     A separate file, because Windows locks keep readers out, and because the trace itself may be
-    replaced while it is locked.
+    replaced while it is locked. It lies beside what links lead to; a second name of the same file
+    (a hard link) is seen by :meth:`cover`. A fork of the holder holds nothing: it may live on
+    after the holder, as the workers of a data loader do.
 
     On a file system without locks, the file says by host and process who made it, and counts while
     that process lives. Whether one of another host lives cannot be known: the message says which
@@ -46,15 +50,18 @@ class FileLock:
     >>> second.acquire()
     Traceback (most recent call last):
         ...
-    gabactl.base.errors.InputError: ...run.arrows: this process is recording into it already: end that first, or choose another place
+    gabactl.base.errors.Occupied: ...run.arrows: this process is recording into it already: end that first, or choose another place
     >>> first.release()
     """
 
     def __init__(self, path: str | Path, doing: str = "recording into it") -> None:
         self._path = Path(path)
         self._doing = doing
-        self._file = self._path.with_name(self._path.name + ".lock")
+        real = Path(os.path.realpath(self._path))
+        self._file = real.with_name(real.name + ".lock")
         self._descriptor: int | None = None
+        self._covered: int | None = None
+        _locks.add(self)
 
     def acquire(self) -> None:
         """Take the lock, or refuse at once.
@@ -82,7 +89,7 @@ class FileLock:
                     continue
             if not locked:
                 os.close(descriptor)
-                raise InputError(self._refusal())
+                raise Occupied(self._refusal())
             # The holder before us may have removed the file between our open and our lock.
             if same_file(descriptor, self._file):
                 self._descriptor = descriptor
@@ -109,7 +116,7 @@ class FileLock:
         written = os.pread(descriptor, 1000, 0) if hasattr(os, "pread") else b""
         host, _, number = written.decode(errors="replace").rpartition(" ")
         if host != platform.node() or not number.isdigit():
-            raise InputError(
+            raise Occupied(
                 f"{self._path}: another process{f' on {host}' if host else ''} is {self._doing}: "
                 f"wait for it, or delete {self._file.name} if it is gone (this file system has no "
                 "locks)"
@@ -124,6 +131,43 @@ class FileLock:
                 os.rename(aside, self._file)
             aside.unlink(missing_ok=True)
         return True
+
+    def cover(self, descriptor: int) -> None:
+        """Lock an open file too, under whatever names it has; not on Windows.
+
+        Parameters
+        ----------
+        descriptor : int
+            Of the file; :meth:`uncover` comes before it is closed.
+
+        Raises
+        ------
+        Occupied
+            It is locked, under another name.
+        """
+        if sys.platform == "win32":
+            return
+        if _try_lock(descriptor) is False:
+            raise Occupied(
+                f"{self._path}: another process is {self._doing}, under another name of the same "
+                "file: wait for it, or choose another place"
+            )
+        self._covered = descriptor
+
+    def uncover(self) -> None:
+        """Forget the file of :meth:`cover`, whose lock goes when it is closed."""
+        self._covered = None
+
+    def _forked(self) -> None:
+        """In a fork: let go of what was inherited, without unlocking it for the holder."""
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (self._descriptor, self._covered):
+            if descriptor is not None:
+                os.dup2(nothing, descriptor, inheritable=False)
+        os.close(nothing)
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        self._descriptor = self._covered = None
 
     def release(self) -> None:
         """Let go; a second call does nothing."""
@@ -217,3 +261,12 @@ else:
         except OSError as error:
             return None if error.errno in _NO_LOCKS else False
         return True
+
+
+def _let_go() -> None:
+    for lock in list(_locks):
+        lock._forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)

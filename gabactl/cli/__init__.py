@@ -18,8 +18,8 @@ from typing import Annotated
 
 import typer
 
-import gabactl
 from gabactl.base.errors import InputError, Stopped, packages_for
+from gabactl.base.version import __version__
 
 __all__ = ["build_app", "main"]
 
@@ -56,7 +56,7 @@ def build_app(commands: Sequence[str] = _COMMANDS) -> typer.Typer:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"gabactl {gabactl.__version__}")
+        print(f"gabactl {__version__}")
         raise typer.Exit
 
 

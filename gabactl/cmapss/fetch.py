@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from gabactl.base.errors import InputError
+from gabactl.base.files import whole_file
 from gabactl.cmapss.files import CHECKSUMS, MAX_FILE_BYTES, ZIP_DAMAGE
 
 __all__ = ["MAX_DOWNLOAD_BYTES", "NASA_URL", "download", "fetch", "unpack"]
@@ -334,13 +335,8 @@ def _extract(
             f"{label}: {file.name} has SHA-256 {digest}, not NASA's {CHECKSUMS[file.name]}: "
             "the archive is damaged or not the original"
         )
-    try:
-        with open(file, "wb") as sink:
-            sink.write(data)
-            sink.flush()
-            os.fsync(sink.fileno())
-    except OSError as error:
-        raise InputError(f"{file.name}: cannot be written ({error.strerror or error})") from None
+    with whole_file(file, "check the space") as sink:
+        sink.write(data)
     return file
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gabactl.base.errors import InputError
+from gabactl.base.errors import Absent, InputError
 from gabactl.base.results import Result
 
 __all__ = [
@@ -270,7 +270,7 @@ def open_member(source: str | Path, name: str) -> tuple[str, bytes]:
                 raise InputError(f"{place}: larger than {_MAX_ARCHIVE_BYTES >> 20} MiB")
             found = _from_zip(place, name, nested=True)
             if found is None:
-                raise InputError(f"{place}: the archive holds no {name}: give NASA's archive")
+                raise Absent(f"{place}: the archive holds no {name}: give NASA's archive")
             return f"{place}:{name}", found
     except OSError as error:
         raise InputError(f"{place}: cannot be read ({error.strerror or error})") from None
@@ -291,7 +291,7 @@ def _from_folder(folder: Path, name: str) -> tuple[str, bytes]:
                 return str(packed), _unxz(stream, str(packed))
         except (lzma.LZMAError, EOFError, MemoryError) as error:
             raise InputError(f"{packed}: damaged xz file ({error}): fetch it again") from None
-    raise InputError(
+    raise Absent(
         f"{folder}: has neither {name} nor {name}.xz: get the data with "
         f"`gabactl data fetch cmapss -o {folder}`"
     )
@@ -478,16 +478,11 @@ def verify(source: str | Path, subsets: Sequence[str] = SUBSETS) -> Verification
             name = f"{kind}_{subset}.txt"
             try:
                 data = open_member(place, name)[1]
+            except Absent:
+                checks.append(FileCheck(name, "missing", ""))
+                continue
             except InputError as error:
-                absent = place.is_dir() and not any(
-                    (place / f"{name}{end}").exists() for end in ("", ".xz")
-                )
-                absent = absent or "holds no" in str(error)
-                checks.append(
-                    FileCheck(
-                        name, "missing" if absent else "unreadable", "" if absent else str(error)
-                    )
-                )
+                checks.append(FileCheck(name, "unreadable", str(error)))
                 continue
             digest = hashlib.sha256(data).hexdigest()
             same = digest == CHECKSUMS[name]

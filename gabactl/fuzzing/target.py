@@ -155,6 +155,7 @@ def run_case(target: Target, case: Case, save_after: int | None = None) -> Traje
 
     Examples
     --------
+    >>> from gabactl.fuzzing import resolve
     >>> target = resolve("gaba", GabaSpec(warmup=0, beta=0))
     >>> run_case(target, Case.from_readings([[3.0, 1.0]])).weights
     array([[0.25, 0.75]])

@@ -156,6 +156,8 @@ def step_function(
 
     Examples
     --------
+    >>> from gabactl.fuzzing.cases import Case
+    >>> from gabactl.fuzzing.target import run_case
     >>> target = step_function(lambda: lambda g: g / g.sum())
     >>> run_case(target, Case.from_readings([[3.0, 1.0]])).weights
     array([[0.75, 0.25]])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gabactl.base.errors import InputError
+from gabactl.base.files import whole_file
 from gabactl.law.spec import GabaSpec
 from gabactl.loops.profiles import Profile
 from gabactl.loops.simulate import CompiledLoop, SimulationResult
@@ -154,22 +154,13 @@ def _write(file: Path, schema: Any, pieces: Iterator[Any]) -> Path:
         raise InputError(
             f"{file}: steps are written as .arrow or .csv: choose one of these endings"
         )
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as sink:
-            opened = (
-                pa.ipc.new_file(sink, schema)
-                if file.suffix == ".arrow"
-                else csv.CSVWriter(sink, schema)
-            )
-            with opened as writer:
-                for piece in pieces:
-                    writer.write_table(piece)
-        os.replace(temporary, file)
-    except OSError as error:
-        raise InputError(
-            f"{file}: cannot be written ({error.strerror}): choose another place"
-        ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(file, "choose another place") as sink:
+        opened = (
+            pa.ipc.new_file(sink, schema)
+            if file.suffix == ".arrow"
+            else csv.CSVWriter(sink, schema)
+        )
+        with opened as writer:
+            for piece in pieces:
+                writer.write_table(piece)
     return file

@@ -83,6 +83,11 @@ class PendingRows:
     def __len__(self) -> int:
         return len(self._rows)
 
+    @property
+    def last_step(self) -> int:
+        """The last step that is here or in the file."""
+        return self._rows[-1].step if self._rows else self._writer.last_step
+
     def add(self, row: Row) -> None:
         """Keep a row for the next :meth:`write`.
 
@@ -95,8 +100,10 @@ class PendingRows:
 
     def write(self) -> None:
         """Append what is there to the file; the rows stay here where that fails."""
-        rows = self._rows
+        # An interrupt may have come between the writing of rows and their removal from here.
+        rows = [row for row in self._rows if row.step > self._writer.last_step]
         if not rows:
+            self._rows = []
             return
         values = torch.stack([row.values for row in rows]).cpu().numpy()
         measured = np.array([row.measured for row in rows])

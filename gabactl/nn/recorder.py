@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gabactl.base.errors import InputError
+from gabactl.base.errors import Absent, InputError
 from gabactl.nn.base import BalancedLoss
 from gabactl.nn.pending import PendingRows, Row
 from gabactl.nn.sensors import norm_of
 from gabactl.traces.metadata import describe_environment
-from gabactl.traces.writer import TraceWriter, stream_path
+from gabactl.traces.writer import TraceWriter
 
 __all__ = ["TraceRecorder"]
 
@@ -101,18 +102,22 @@ class TraceRecorder:
         self._excited = excitation
         self._has_ema = _ema(loss_fn) is not None
         self._double = _buffer(loss_fn).dtype == torch.float64
-        if resume and (stream_path(path).exists() or Path(path).exists()):
-            self._writer = TraceWriter.resume(path, after_step=loss_fn._steps())
-            self._refuse_other_run()
-        elif resume and loss_fn._steps():
+        writer = None
+        if resume:
+            with contextlib.suppress(Absent):  # killed before anything was recorded: a start
+                writer = TraceWriter.resume(path, after_step=loss_fn._steps())
+        if writer is None and resume and loss_fn._steps():
             raise InputError(
                 f"{path}: there is no recording to resume at step {loss_fn._steps()}: start "
                 "without resume"
             )
-        else:
-            self._writer = self._new_writer(path, metadata or {}, overwrite)
+        self._writer = (
+            self._new_writer(path, metadata or {}, overwrite) if writer is None else writer
+        )
+        if writer is not None:
+            self._refuse_other_run()
         self._started = time.monotonic() - self._writer.last_wall_time
-        self._last_step = loss_fn._steps()
+        self._began_after = loss_fn._steps()
         tasks = loss_fn.task_names
         self._pending = PendingRows(
             self._writer,
@@ -212,7 +217,7 @@ class TraceRecorder:
         """
         loss_fn = self._loss_fn
         step = loss_fn._steps()
-        if step <= self._last_step:
+        if step <= max(self._began_after, self._pending.last_step):
             if loss_fn.training and torch.is_grad_enabled():
                 raise InputError(
                     f"step {step} is recorded already: call log once after each forward in training"
@@ -226,8 +231,7 @@ class TraceRecorder:
         row = self._row(losses, measured)
         norms = self._param_norms(losses) if self._parameters and measured else None
         now = float(getattr(loss_fn, "excitation_now", 0.0) if excitation is None else excitation)
-        # Nothing below can fail: a step is recorded whole, or not at all.
-        self._last_step = step
+        # A step is recorded whole, or not at all.
         wall = time.monotonic() - self._started
         self._pending.add(Row(step, measured, wall, row, now, norms))
         if len(self._pending) >= self._every:
@@ -293,13 +297,18 @@ class TraceRecorder:
         finish : bool
             True: the Parquet file that was asked for. False: leave the stream open for a resume.
         """
-        self._finalizer.detach()
         try:
             self.flush()
-        except BaseException:
-            self._writer.close(finish=False)
+        except BaseException as error:
+            if not isinstance(error, InputError):  # Ctrl-C in the middle of it: once more
+                with contextlib.suppress(InputError):
+                    self.flush()
+            finish = False
             raise
-        return self._writer.close(finish)
+        finally:
+            self._finalizer.detach()
+            done = self._writer.close(finish)
+        return done
 
     def __enter__(self) -> TraceRecorder:
         return self

@@ -6,10 +6,10 @@ import json
 from importlib import resources
 from pathlib import Path
 
-import gabactl
 from gabactl.base.errors import InputError
 from gabactl.base.files import write_text
 from gabactl.base.results import Result, to_jsonable
+from gabactl.base.version import __version__
 from gabactl.reports.build import Report
 from gabactl.reports.pictures import data_uri, pictures
 
@@ -56,7 +56,7 @@ def render_html(report: Report) -> str:
         table=_table,
         figures=figures,
         data=data,
-        version=gabactl.__version__,
+        version=__version__,
     )
 
 

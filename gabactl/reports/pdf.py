@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from gabactl.base.errors import InputError
+from gabactl.base.files import whole_file
 
 __all__ = ["find_browser", "write_pdf"]
 
@@ -109,12 +110,6 @@ def write_pdf(page: str | Path, path: str | Path) -> Path:
             ) from None
         if not printed.exists() or not printed.read_bytes().startswith(b"%PDF"):
             raise InputError(f"{command[0]} wrote no PDF: print the HTML page from a browser")
-        try:
-            beside = file.with_name(f".{file.name}.tmp")
-            shutil.copyfile(printed, beside)
-            os.replace(beside, file)
-        except OSError as error:
-            raise InputError(
-                f"{file}: cannot be written ({error.strerror}): choose another place with --pdf"
-            ) from None
+        with whole_file(file, "choose another place with --pdf") as sink:
+            sink.write(printed.read_bytes())
     return file

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gabactl.base.errors import InputError
+from gabactl.base.errors import Absent, InputError
 from gabactl.traces.csv import CsvSource, CsvTable
 from gabactl.traces.metadata import MAX_HEADER_BYTES, METADATA_KEY, parse_metadata
 from gabactl.traces.pages import check_pages
@@ -222,7 +222,7 @@ def open_source(
         size = os.fstat(file.fileno()).st_size
         start = file.read(64)
         if size == 0:
-            raise InputError(f"{source}: the file is empty: nothing was recorded")
+            raise Absent(f"{source}: the file is empty: nothing was recorded")
         with contextlib.closing(_opened(path, file, size, start, salvage, columns)) as opened:
             yield opened
 

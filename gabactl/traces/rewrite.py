@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
-import os
-import secrets
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gabactl.base.errors import InputError
+from gabactl.base.files import whole_file
 from gabactl.base.lock import FileLock
 from gabactl.traces.metadata import METADATA_KEY, dump_metadata
 from gabactl.traces.reader import open_source, open_stream, read_trace
@@ -80,7 +78,10 @@ def finish(
     lock = FileLock(stream)
     lock.acquire()
     try:
-        rows = write_parquet_from_stream(stream, target, salvage=salvage)
+        with open(stream, "rb") as held:
+            lock.cover(held.fileno())
+            rows = write_parquet_from_stream(stream, target, salvage=salvage)
+            lock.uncover()
     finally:
         lock.release()
     return target, rows
@@ -177,7 +178,7 @@ def write_parquet(trace: Trace, path: str | Path) -> Path:
     header = {**trace.metadata, "complete": not trace.truncated}
     schema = pa.schema(fields, metadata={METADATA_KEY: dump_metadata(header, short_name(path))})
     batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
-    with _atomic(path) as file:
+    with whole_file(path, "check the folder, the rights and the space") as file:
         _write_batches(file, schema, iter([batch]))
     return Path(path)
 
@@ -218,7 +219,7 @@ def write_csv(trace: Trace, path: str | Path) -> Path:
         for i, task in enumerate(trace.tasks if table is not None else ()):
             missing = ~trace.present[attribute]
             add(f"{prefix}_{task}", table[:, i], missing)
-    with _atomic(path) as file:
+    with whole_file(path, "check the folder, the rights and the space") as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(columns)
@@ -267,7 +268,10 @@ def write_parquet_from_stream(stream: Path, target: Path, *, salvage: bool = Fal
             pass
         complete = not source.truncated
     rows = 0
-    with open_stream(stream, salvage=salvage) as source, _atomic(target) as file:
+    with (
+        open_stream(stream, salvage=salvage) as source,
+        whole_file(target, "check the folder, the rights and the space") as file,
+    ):
         header = {**source.metadata, "complete": complete}
         schema = source.schema.with_metadata(
             {METADATA_KEY: dump_metadata(header, short_name(target))}
@@ -327,7 +331,7 @@ def rewrite_stream(source: Path, target: Path, after_step: int | None) -> None:
                 if batch.num_rows:
                     yield batch
 
-        with _atomic(target) as file:
+        with whole_file(target, "check the folder, the rights and the space") as file:
             framer = Framer(schema)
             file.write(framer.header)
             for batch in kept():
@@ -384,24 +388,3 @@ def _with_nan_lists(batch: Any) -> Any:
             lists = pa.FixedSizeListArray.from_arrays(flat, type=field.type)
             batch = batch.set_column(i, field, lists)
     return batch
-
-
-@contextlib.contextmanager
-def _atomic(path: str | Path) -> Iterator[BinaryIO]:
-    """A temporary file beside ``path`` that takes its place when all went well."""
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except OSError as error:
-        raise InputError(
-            f"{short_name(target)}: cannot be written ({error.strerror or error}): check the "
-            "folder, the rights and the space"
-        ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()

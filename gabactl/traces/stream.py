@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from gabactl.base.errors import InputError
+from gabactl.base.errors import Absent, InputError
 from gabactl.traces.metadata import MAX_HEADER_BYTES
 from gabactl.traces.schema import MAX_CELLS
 
@@ -78,13 +78,14 @@ class StreamReader:
         self.good_end = 0
         self.closed = False
         self._file, self._size, self._source, self._salvage = file, size, source, salvage
+        self._before: Any = None
         self.schema: Any = None
         try:
             message = self._message()
             if message is None:
-                raise InputError(
+                raise Absent(
                     f"{source}: the recording stops inside its header: nothing was recorded, "
-                    "delete it"
+                    "start it again"
                 )
             try:
                 self.schema = pa.ipc.read_schema(pa.py_buffer(message))
@@ -147,7 +148,20 @@ class StreamReader:
                 return None
             raise _Damaged(f"the batch at byte {start} is damaged ({_brief(error)})") from None
         self.good_end = end
-        return batch
+        return self._unrepeated(batch)
+
+    def _unrepeated(self, batch: Any) -> Any:
+        """The batch without the rows of the one before it, where it begins with them once more.
+
+        Earlier writers wrote them twice when an interrupt fell between a write and its bookkeeping.
+        """
+        before, self._before = self._before, batch
+        if before is None or not 0 < before.num_rows <= batch.num_rows:
+            return batch
+        if not batch.num_columns or batch.column(0)[0] != before.column(0)[0]:
+            return batch
+        again = batch.slice(0, before.num_rows)
+        return batch.slice(before.num_rows) if checksum(again) == checksum(before) else batch
 
     def _message(self) -> bytes | None:
         """The bytes of the next message, or None where the file ends or stops inside it."""
@@ -352,15 +366,9 @@ class Framer:
     """
 
     def __init__(self, schema: Any) -> None:
-        import pyarrow as pa
 
-        schema = schema.with_metadata({**(schema.metadata or {}), **_SEALED})
-        self._sink = io.BytesIO()
-        self._writer = pa.ipc.new_stream(self._sink, schema)
-        # The schema message is written with the first batch: an empty one brings it out.
-        self._writer.write_batch(pa.RecordBatch.from_pylist([], schema=schema))
-        first = self._take()
-        self.header = first[: 8 + int.from_bytes(first[4:8], "little")]
+        self._schema = schema.with_metadata({**(schema.metadata or {}), **_SEALED})
+        self.header = self._begin()
 
     def frame(self, batch: Any) -> bytes:
         """One batch as one message.
@@ -370,8 +378,24 @@ class Framer:
         batch : pyarrow.RecordBatch
             Of the schema.
         """
-        self._writer.write_batch(batch, custom_metadata={CRC_KEY: str(checksum(batch)).encode()})
-        return self._take()
+        try:
+            self._writer.write_batch(
+                batch, custom_metadata={CRC_KEY: str(checksum(batch)).encode()}
+            )
+            return self._take()
+        except BaseException:  # an interrupt, say: half a batch may lie in the sink
+            self._begin()
+            raise
+
+    def _begin(self) -> bytes:
+        import pyarrow as pa
+
+        self._sink = io.BytesIO()
+        self._writer = pa.ipc.new_stream(self._sink, self._schema)
+        # The schema message is written with the first batch: an empty one brings it out.
+        self._writer.write_batch(pa.RecordBatch.from_pylist([], schema=self._schema))
+        first = self._take()
+        return first[: 8 + int.from_bytes(first[4:8], "little")]
 
     def _take(self) -> bytes:
         data = self._sink.getvalue()

@@ -8,12 +8,12 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gabactl.base.errors import InputError
+from gabactl.base.errors import Absent, InputError
 from gabactl.base.lock import FileLock, same_file
 from gabactl.traces.metadata import (
     METADATA_KEY,
@@ -52,6 +52,15 @@ def stream_path(path: str | Path) -> Path:
             "choose one of these endings"
         )
     return file.with_suffix(".arrows")
+
+
+class _Written(NamedTuple):
+    """What is on the disk for certain: bytes, rows, and the last row's step and wall time."""
+
+    end: int
+    rows: int
+    last_step: int
+    last_wall_time: float
 
 
 class TraceWriter:
@@ -97,9 +106,7 @@ class TraceWriter:
     [[250.0, 0.5], [300.0, 0.4]]
     """
 
-    _rows: int
-    _last_step: int
-    _last_wall_time: float
+    _written: _Written
     _file: io.FileIO | None
     _schema: Any
     _framer: Framer
@@ -127,11 +134,16 @@ class TraceWriter:
         schema = _arrow_schema(names, header, dtypes or {}, short_name(path))
         self._prepare(path, sync)
         try:
+            if self._stream.is_symlink():
+                raise InputError(
+                    f"{short_name(self._stream)}: is a link, and nothing is written through links: "
+                    "delete it, or record under the name it leads to"
+                )
             if not overwrite:
                 _refuse_existing(self._stream, self._target)
             with _io_errors(self._stream, "is not started"):
-                # "xb" has no use here: the lock is ours, and the check above named the remedy.
-                self._file = open(self._stream, "wb", buffering=0)  # noqa: SIM115
+                # Made, or found to be nobody's, before what is in it goes.
+                self._open(os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0))
             self._start(schema)
             self._put(self._framer.header)
         except BaseException:
@@ -164,7 +176,7 @@ class TraceWriter:
         >>> TraceWriter.resume("nowhere.arrows")
         Traceback (most recent call last):
             ...
-        gabactl.base.errors.InputError: nowhere.arrows: there is no recording to resume: start a new one
+        gabactl.base.errors.Absent: nowhere.arrows: there is no recording to resume: start a new one
         """
         self = cls.__new__(cls)
         self._prepare(path, sync)
@@ -185,17 +197,17 @@ class TraceWriter:
     @property
     def last_step(self) -> int:
         """The last recorded step, 0 when there is none."""
-        return self._last_step
+        return self._written.last_step
 
     @property
     def rows(self) -> int:
         """Rows recorded so far, earlier sessions included."""
-        return self._rows
+        return self._written.rows
 
     @property
     def last_wall_time(self) -> float:
         """The last recorded wall time in seconds, 0.0 when there is none."""
-        return self._last_wall_time
+        return self._written.last_wall_time
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -238,10 +250,11 @@ class TraceWriter:
         steps = np.asarray(columns.get("step", ()), dtype=np.int64)
         if len(steps) == 0:
             return
-        if steps[0] <= self._last_step or (np.diff(steps) <= 0).any():
+        last_step = self._written.last_step
+        if steps[0] <= last_step or (np.diff(steps) <= 0).any():
             raise InputError(
                 f"{source}: steps {steps[0]}..{steps[-1]} do not continue after step "
-                f"{self._last_step}: resume with after_step={max(int(steps[0]) - 1, 0)} to "
+                f"{last_step}: resume with after_step={max(int(steps[0]) - 1, 0)} to "
                 "replace what was recorded, or record elsewhere"
             )
         arrays = []
@@ -249,12 +262,14 @@ class TraceWriter:
             mask = None if valid is None or field.name not in valid else valid[field.name]
             arrays.append(_array(field, columns.get(field.name), mask, len(steps), source))
         batch = pa.RecordBatch.from_arrays(arrays, schema=self._schema)
-        self._put(self._framer.frame(batch))
-        self._rows += len(steps)
-        self._last_step = int(steps[-1])
         wall = np.asarray(columns.get("wall_time", ()), dtype=np.float64)
-        if len(wall) and np.isfinite(wall[-1]):
-            self._last_wall_time = float(wall[-1])
+        known = len(wall) and np.isfinite(wall[-1])
+        self._put(
+            self._framer.frame(batch),
+            rows=self._written.rows + len(steps),
+            last_step=int(steps[-1]),
+            last_wall_time=float(wall[-1]) if known else self._written.last_wall_time,
+        )
 
     def close(self, finish: bool = True) -> Path:
         """End the recording cleanly, and return the file that holds it.
@@ -268,6 +283,8 @@ class TraceWriter:
         if self._file is None:
             return self._target if self._target.exists() else self._stream
         try:
+            if os.getpid() != self._process:  # a fork: the recording is the parent's to end
+                return self._stream
             if finish:
                 self._put(END)
             self._close_file()
@@ -299,10 +316,17 @@ class TraceWriter:
         self._target = Path(path)
         self._stream = stream_path(path)
         self._sync = sync
-        self._rows, self._last_step, self._last_wall_time = 0, 0, 0.0
+        self._process = os.getpid()
+        self._written = _Written(0, 0, 0, 0.0)
         self._file = None
         self._lock = FileLock(self._stream)
         self._lock.acquire()
+
+    def _open(self, flags: int) -> io.FileIO:
+        descriptor = os.open(self._stream, flags | getattr(os, "O_BINARY", 0), 0o666)
+        self._file = open(descriptor, "r+b", buffering=0)  # noqa: SIM115
+        self._lock.cover(descriptor)
+        return self._file
 
     def _start(self, schema: Any) -> None:
         self._schema = schema
@@ -317,7 +341,7 @@ class TraceWriter:
         source = short_name(self._stream)
         if not self._stream.exists():
             if not self._target.exists():
-                raise InputError(f"{source}: there is no recording to resume: start a new one")
+                raise Absent(f"{source}: there is no recording to resume: start a new one")
             # Finished already: go on in a stream again.
             rewrite_stream(self._target, self._stream, after_step)
         elif after_step is not None:
@@ -330,54 +354,64 @@ class TraceWriter:
                     f"{source}: is in another byte order than this machine writes: finish it, and "
                     "record elsewhere"
                 )
+            rows, last_step, wall_time = 0, 0, 0.0
             for batch in stream.batches():
-                self._rows += batch.num_rows
+                rows += batch.num_rows
                 if batch.num_rows:
                     last_step = batch.column("step")[-1].as_py()
                     if last_step is None:
                         raise InputError(
-                            f"{source}: row {self._rows} has no step: give every row its step"
+                            f"{source}: row {rows} has no step: give every row its step"
                         )
-                    self._last_step = last_step
                     if "wall_time" in schema.names:  # others may write streams without it
-                        last = batch.column("wall_time")[-1].as_py()
-                        self._last_wall_time = float(last or 0.0)
+                        wall_time = float(batch.column("wall_time")[-1].as_py() or 0.0)
             end = stream.reader.good_end
         with _io_errors(self._stream, "cannot be resumed"):
-            self._file = open(self._stream, "r+b", buffering=0)  # noqa: SIM115
-            self._file.truncate(end)
-            self._file.seek(end)
+            self._open(os.O_RDWR).truncate(end)
+        self._written = _Written(end, rows, last_step, wall_time)
         self._start(schema)
 
-    def _put(self, data: bytes) -> None:
+    def _put(self, data: bytes, **now: Any) -> None:
+        """Write behind what is known to be written; ``now`` is what is recorded afterwards.
+
+        Whatever ends this in the middle (Ctrl-C between two lines of it, say), the next write
+        begins where this one began: rows that are given again are not written twice.
+        """
         assert self._file is not None
+        if os.getpid() != self._process:
+            raise InputError(
+                f"{short_name(self._stream)}: this is a fork of the process that records: record "
+                "there, or elsewhere"
+            )
         if not same_file(self._file.fileno(), self._stream):
             # Deleted or replaced: what is appended now, nobody would ever find.
             raise InputError(
                 f"{short_name(self._stream)}: the recording is gone (moved, deleted or replaced): "
                 "put it back, or record elsewhere"
             )
-        start = self._file.tell()
+        start = self._written.end
         try:
+            self._file.truncate(start)
+            self._file.seek(start)
             view = memoryview(data)
             while view:
                 view = view[self._file.write(view) :]
             if self._sync:
                 os.fsync(self._file.fileno())
         except OSError as error:
-            # A partial message would be dropped on reading; cut it off so that a retry fits.
             with contextlib.suppress(OSError):
-                self._file.truncate(start)
-            with contextlib.suppress(OSError):
-                self._file.seek(start)
+                self._file.truncate(start)  # a partial message would be dropped on reading anyway
             raise InputError(
                 f"{short_name(self._stream)}: cannot append ({error.strerror or error}): "
-                f"everything up to step {self._last_step} is safe; free some space and resume"
+                f"everything up to step {self._written.last_step} is safe; free some space and resume"
             ) from None
+        # One assignment: either all of it has happened, or nothing.
+        self._written = self._written._replace(end=start + len(data), **now)
 
     def _close_file(self) -> None:
         if self._file is not None:
             file, self._file = self._file, None
+            self._lock.uncover()
             file.close()
 
     def _abandon(self) -> None:
@@ -396,9 +430,22 @@ def _io_errors(path: Path, what: str) -> Iterator[None]:
         ) from None
 
 
+def _nothing_recorded(stream: Path) -> bool:
+    """Whether the recorder was killed before the header was whole."""
+    from gabactl.traces.reader import open_stream
+
+    try:
+        with open_stream(stream):
+            return False
+    except Absent:
+        return True
+    except InputError:
+        return False
+
+
 def _refuse_existing(stream: Path, target: Path) -> None:
     for file in (stream, target):
-        if file.exists():
+        if file.exists() and not (file == stream and _nothing_recorded(stream)):
             raise InputError(
                 f"{short_name(file)}: there is a recording already: resume it, choose another "
                 "name, or delete it"

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from browser import Page, end_server, need_browser, start_server
 
+import gabactl
+
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
@@ -18,7 +20,7 @@ def server() -> Iterator[str]:
     yield address
     errors = end_server(process)
     # Bokeh reports connections that the browser dropped; nothing of ours may fail.
-    assert "gabactl/" not in errors, errors
+    assert f"{Path(gabactl.__file__).parent}{os.sep}" not in errors, errors
 
 
 @pytest.fixture(scope="session")

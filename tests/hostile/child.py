@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from hostile.readers import READERS, Reader, refusal
+from hostile.readers.base import is_ours
 
 _MEANING = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.spawn", "os.fork",
             "os.forkpty", "socket.connect", "socket.bind", "ctypes.dlopen", "os.startfile", "pty.spawn")  # fmt: skip
@@ -109,7 +110,7 @@ def one(reader: Reader, guard: Guard, data: bytes) -> tuple[str, str]:
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
-        where = [f for f in traceback.extract_tb(error.__traceback__) if "gabactl" in f.filename]
+        where = [f for f in traceback.extract_tb(error.__traceback__) if is_ours(f.filename)]
         place = f" at {Path(where[-1].filename).name}:{where[-1].lineno}" if where else ""
         return "finding", f"{type(error).__name__}{place}: {str(error)[:200]}"
     if guard.broken:

@@ -14,10 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import gabactl.base.errors
 from hostile import guided, watch
 from hostile.child import Guard, inputs, one
 from hostile.planted import FAULTS
 from hostile.readers import READERS, Reader, refusal
+from hostile.readers.base import is_ours
 
 CASES = Path(__file__).parent / "cases"
 NAMES = [name for name in READERS if name != "planted"]
@@ -95,6 +97,12 @@ def test_theorem_files_that_do_not_run(code: bytes, tmp_path: Path) -> None:
     with pytest.raises(InputError) as refused:
         load(file)
     assert printable(str(refused.value)) == str(refused.value)
+
+
+def test_what_lies_in_a_checkout_of_our_name_is_not_ours() -> None:
+    packages = "/home/someone/gabactl/.venv/lib/python3.11/site-packages"
+    assert not is_ours(f"{packages}/torch/nn/modules/module.py")
+    assert is_ours(gabactl.base.errors.__file__)
 
 
 def test_cases_are_small() -> None:

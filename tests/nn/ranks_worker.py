@@ -5,6 +5,7 @@ Started as ``python ranks_worker.py RANK WORLD FOLDER SCENARIO...``.
 
 import copy
 import datetime
+import os
 import sys
 from pathlib import Path
 
@@ -205,7 +206,7 @@ def die(rank):
     loss_fn = GABALoss(warmup_steps=0, reduce="norm_of_mean").double()
     for step in range(4):
         if rank == 1 and step == 2:
-            sys.exit(0)
+            os._exit(0)
         loss_fn.forward_k(model.losses(*data), get_shared_params(model))
 
 
@@ -229,9 +230,10 @@ def main():
             errors_of(lambda: die(rank)) if name == "die" else scenarios(rank, world)[name]()
         )
     torch.save(copy.deepcopy(results), folder / f"rank{rank}.pt")
-    if names != ["die"]:
-        dist.barrier()
-        dist.destroy_process_group()
+    if names == ["die"]:
+        os._exit(0)  # the threads of a torn group may abort an interpreter that ends
+    dist.barrier()
+    dist.destroy_process_group()
 
 
 if __name__ == "__main__":

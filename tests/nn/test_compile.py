@@ -1,6 +1,7 @@
 """``torch.compile`` of the model: same weights, and a clear word about donated buffers."""
 
 import shutil
+import tempfile
 
 import pytest
 import torch
@@ -48,6 +49,10 @@ def test_compiled_equals_eager(how):
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="the inductor back end needs g++")
+@pytest.mark.skipif(
+    len(f"{torch.__file__} {tempfile.gettempdir()}".split()) > 2,
+    reason="the inductor back end takes no folder with a blank in its name",
+)
 def test_the_default_back_end():
     for how in ("full", "reuse"):
         eager, parameters = run(False, how, None)

@@ -115,6 +115,7 @@ class TestLightning:
         return lightning.Trainer(
             **{
                 "max_epochs": 2,
+                "log_every_n_steps": 1,
                 "accelerator": "cpu",
                 "devices": 1,
                 "logger": False,

@@ -311,12 +311,10 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, retry):
 
 
 def test_a_full_disk_when_finishing_keeps_the_stream(stream, monkeypatch):
-    from gabactl.traces import rewrite
-
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(rewrite.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(InputError, match="No space left on device"):
         finish(stream)
     assert os.listdir(stream.parent) == ["run.arrows"]

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gabactl.base.errors import InputError, Stopped, packages_for
-from gabactl.base.files import write_text
+from gabactl.base.files import whole_file, write_text
 from gabactl.base.lock import FileLock, lives
 from gabactl.loops.batch import COLUMNS, run_batch
 from gabactl.loops.sweeps.description import Sweep
@@ -176,15 +176,8 @@ def _compute(sweep: Sweep, folder: str, chunk: int) -> int:
         **sweep.options,
     )
     table = pa.table({"loop": np.arange(first, first + count), **varying, **figures})
-    temporary = final.with_name(f".{final.name}.{platform.node()}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as sink:
-            pq.write_table(table, sink, compression="zstd")
-            sink.flush()
-            os.fsync(sink.fileno())
-        os.replace(temporary, final)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(final) as sink:
+        pq.write_table(table, sink, compression="zstd")
     return chunk
 
 

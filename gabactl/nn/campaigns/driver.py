@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gabactl.base.errors import InputError, MissingPackage
+from gabactl.base.errors import InputError, MissingPackage, Occupied
 from gabactl.base.files import write_text
 from gabactl.base.interrupts import stop_asked
 from gabactl.base.lock import FileLock
@@ -251,9 +251,7 @@ def _held(place: Path, resume: bool) -> Iterator[None]:
     lock = FileLock(place / ".campaign")
     try:
         lock.acquire()
-    except InputError as error:
-        if not any(who in str(error) for who in ("another process", "this process")):
-            raise
+    except Occupied:
         raise InputError(
             f"{place}: another `gabactl campaign run` is at work there: wait for it, or choose "
             "another folder"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from gabactl.base.errors import InputError
+from gabactl.base.files import whole_file
 from gabactl.base.results import Result, to_jsonable
 from gabactl.nn.campaigns.folder import CHECKPOINT, open_plan, read_record, run_folder, trace_of
 from gabactl.nn.campaigns.plan import Campaign, PlannedRun
@@ -300,20 +300,8 @@ def save_results(results: CampaignResults, path: str | Path) -> Path:
         raise InputError(f"{file}: the table is written as .parquet: choose that ending")
     kinds = {str: pa.string(), int: pa.int64(), float: pa.float64()}
     schema = pa.schema([(name, kinds[kind]) for name, kind in COLUMNS.items()])
-    temporary = ""
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-        with os.fdopen(handle, "wb") as stream:
-            pq.write_table(pa.table(results.table, schema=schema), stream, compression="zstd")
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, file)
-    except OSError as error:
-        raise InputError(
-            f"{file}: cannot be written ({error.strerror or error}): choose another place"
-        ) from None
-    finally:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
+    with whole_file(file, "choose another place") as stream:
+        pq.write_table(pa.table(results.table, schema=schema), stream, compression="zstd")
     return file
 
 

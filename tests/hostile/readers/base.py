@@ -10,6 +10,7 @@ import random
 from pathlib import Path
 from typing import Any, ClassVar
 
+import gabactl
 from hostile import mutate
 
 READERS: dict[str, type[Reader]] = {}
@@ -74,6 +75,11 @@ class JsonReader(Reader):
         if rng.random() < 0.7:
             return mutate.to_json(mutate.tree_of(rng, self.tree, tuple(self.tree)))
         return mutate.words_of(rng, *self.two(rng))
+
+
+def is_ours(file: str) -> bool:
+    """Whether it is a file of the package: libraries may lie in a checkout of that name."""
+    return Path(file).is_relative_to(Path(gabactl.__file__).parent)
 
 
 def show(*results: Any) -> None:

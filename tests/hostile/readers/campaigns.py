@@ -43,7 +43,7 @@ class CampaignTable(Reader):
     """The table of a campaign: read as results, and as evidence for the claims."""
 
     name = "campaign-table"
-    modules = ("gabactl.nn.campaigns.table", "gabactl.claims.campaign")
+    modules = ("gabactl.nn.campaigns.table", "campaign_claims")
     memory = 3 << 30
 
     def good(self) -> list[bytes]:
@@ -115,7 +115,7 @@ class CampaignTable(Reader):
         return pa.table(columns)
 
     def read(self, data: bytes) -> Any:
-        from gabactl.claims.campaign import read_campaign
+        from campaign_claims import read_campaign
 
         from gabactl.base.errors import InputError
         from gabactl.nn.campaigns import load_results
