@@ -248,6 +248,26 @@ def test_an_upload_beyond_the_limit_is_refused_unread():
         read_upload("big.csv", bytes((MAX_UPLOAD_MB << 20) + 1))
 
 
+def test_a_thinned_log_has_one_saturated_share(session):
+    """Units said 0 %, or nan, beside 90 %."""
+    rows = session.trace.rows(slice(None, None, 20))
+    log = Trace.from_arrays(rows.grad_norms, tasks=rows.tasks, step=rows.step, source="log.csv")
+    assert session.take(log)
+    tab = TraceTab(session)
+    tab.update()
+    assert "89.74%" in tab.findings.object  # saturation
+    assert "89.7% / 0.0%" in tab.findings.object  # units
+    assert "an estimate" in tab.findings.object
+
+
+def test_the_end_of_a_run_has_one_saturated_share(session):
+    assert session.take(session.trace.rows(slice(-500, None)))
+    tab = TraceTab(session)
+    tab.update()
+    assert "100.00% of 500" in tab.findings.object
+    assert "100.0% / 0.0%" in tab.findings.object
+
+
 def test_recommended_settings_come_from_the_tuner_and_can_be_used():
     from gabactl.synthesis import tune, workload_of
 
