@@ -210,7 +210,7 @@ class TestBatch:
         n = 333
         rows = {
             "beta": rng.uniform(0.5, 0.99, n),
-            # Loops with a gain of -60 are beyond the bounds of the fast kernel.
+            # With a gain of -60, numbers leave every range.
             "rho": np.where(
                 rng.random(n) < 0.3, rng.choice([0.0, -60.0], n), rng.uniform(-1, 0.9, n)
             ),

@@ -1,592 +1,494 @@
-"""Many closed loops at once, of any kind: lanes in vector code, statistics in constant memory.
+"""Many closed loops at once: some tens side by side, statistics in constant memory.
 
-Every law, floor mode and guard, any number of tasks, numbers of any size; :mod:`bounded` is faster
-where it applies.
+Every law, floor mode and guard, any number of tasks, numbers of any size. A block of loops goes
+through all steps before the next begins, so that its numbers stay in the fastest cache. They lie
+in rows, one number per loop: ``loop`` holds the rows of a loop as a whole, ``task`` those of each
+of its tasks. A step is a sequence of passes; each is a loop over the block, one loop beside the
+other, which the compiler turns into vector instructions. For that,
 
-A block of ``LANES`` loops advances together, so that the compiler turns every inner loop into
-vector instructions; the last block is padded, so that a loop goes through the same instructions
-whatever its place in whatever batch. Nothing is stored per step.
+* a pass calls nothing and has no branch: a choice is made between two numbers;
+* counters and row numbers are unsigned, because numba guards signed indices against negative
+  values;
+* how many loops a block has is no constant: the compiler would write the pass out, loop by loop;
+* rows begin on a line of the cache, so that no vector lies across two.
 
-Two flat work spaces hold rows of ``LANES`` numbers: one for each loop as a whole (``lanes``), one
-for each loop and task (``work``). Row numbers and lane counters are unsigned, because numba guards
-signed indices against negative values and the guard would keep the loops scalar.
+Numbers that no step can change are not computed anew: without feedback and noise, what a
+disturbance that stays makes of them.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gabactl.loops.kernels.controller import (
     AFFINE,
     CLAMP_STATE,
+    COMPLEMENT,
     HOLD,
     INVERSE,
     RENORMALISE,
     project_into,
 )
-from gabactl.loops.kernels.elementary import exp_of_type, fma, log_of_type
-from gabactl.loops.kernels.jit import compiled
+from gabactl.loops.kernels.elementary import exp_of_type, fma, log_of_type, split
+from gabactl.loops.kernels.jit import compiled, inlined
 from gabactl.loops.kernels.random import normal_pair, philox
 
-__all__ = [
-    "LANES",
-    "PARAMETERS",
-    "STATISTICS",
-    "TASK_STATISTICS",
-    "run_blocks",
-]
+__all__ = ["LOOP_ROWS", "SETTINGS", "TASK_ROWS", "Numbers", "run_blocks"]
 
-#: Loops that advance together.
-LANES = 64
-
-#: Per-loop settings, in the order of the rows of ``parameters``; beta is beta**interval there.
-PARAMETERS = ("beta", "floor", "warmup", "interval", "rho", "a", "noise", "amplitude")
-
-#: What is kept per loop, in the order of the rows of ``statistics``.
-STATISTICS = (
-    "smallest_weight",
-    "largest_weight",
-    "saturated_steps",
-    "active_steps",
-    "integrated_error",
-    "worst_log_spread",
-    "final_log_spread",
-    "early_peak",
-    "late_peak",
-    "last_outside_weights",
-    "last_outside_contributions",
+#: A loop's settings. ``pole`` is beta**interval, ``keep`` is 1 - pole (of the complement law by
+#: K - 1), ``next`` the step of the first reading; beyond the edges a spread has not settled.
+SETTINGS = (
+    *("pole", "keep", "floor", "interval", "rho", "a", "noise", "amplitude", "next"),
+    *("spread_above", "spread_below"),
 )
 
-#: What is kept per loop and task. ``mean_weights`` and ``square_weights`` are the mean and the mean
-#: square of w_i - 1/K over the late window.
-TASK_STATISTICS = ("final_weights", "mean_weights", "square_weights")
-
-
-def _row(number: int) -> Any:
-    return np.uint64(number * LANES)
-
-
-_N = np.uint64(LANES)
-_POLE, _FLOOR, _WARMUP, _INTERVAL, _RHO, _A, _NOISE, _AMPLITUDE = (_row(i) for i in range(8))
-_WAIT, _SUM, _DUE, _SCALE, _MEAN, _HIGH, _LOW = (_row(i) for i in range(8, 15))
-_BELOW, _PEAK, _OUTSIDE, _GOAL_SPREAD, _BAND_WEIGHTS, _BAND_SPREAD = (
-    _row(i) for i in range(15, 21)
+#: Rows of a loop: settings, statistics, and what a step needs. A spread is a ratio, and the sum of
+#: their logarithms ``error`` octaves and the logarithm of ``product``.
+LOOP_ROWS = (
+    *SETTINGS,
+    *("saturated", "smallest", "largest", "early_peak", "late_peak", "start", "sum", "square"),
+    *("error", "product", "worst_spread", "spread", "last_weights", "last_spread"),
+    *("norms", "due", "scale", "total", "least", "bottom", "top", "high", "low", "mean"),
+    *("window_smallest", "window_largest"),
 )
-_WORST, _LARGEST, _SATURATED, _ACTIVE, _ERROR, _WORST_SPREAD = (_row(i) for i in range(21, 27))
-_FINAL_SPREAD, _EARLY, _LATE, _LAST_WEIGHTS, _LAST_SPREAD = (_row(i) for i in range(27, 32))
-_LANE_ROWS = 32
 
-_EMA, _LAG, _CLEAN, _NORM, _VALUE, _LOGS, _DRAW, _MEANS, _SQUARES, _GOAL = (
-    _row(i) for i in range(10)
+#: Rows of a task.
+TASK_ROWS = (
+    *("ema", "lag", "level", "clean", "norm", "draw", "drive", "value", "state"),
+    *("weight_above", "weight_below"),
 )
-_TASK_ROWS = 10
-_SPAN = _row(_TASK_ROWS)
+
+#: Bytes of a row in use, and numbers from one row to the next: rows a multiple of 4 kB apart look
+#: like one to the processor.
+_BYTES, _STRIDE = 1024, 272
+
+#: Steps whose ratios share a product of mantissas, each below 2.
+_SHARING = 64
 
 
-@compiled
-def _words(words: Any, step: int, group: int, loop: Any, k0: int, k1: int) -> None:
-    for lane in range(_N):
-        low = (loop + np.int64(lane)) & 0xFFFFFFFF
-        w0, w1, w2, w3 = philox(step, group, low, loop >> 32, k0, k1)
-        words[lane] = w0
-        words[_N + lane] = w1
-        words[_N + _N + lane] = w2
-        words[_N + _N + _N + lane] = w3
+class Numbers(NamedTuple):
+    """Numbers in the type of a computation, where a bare literal would turn float32 into float64.
 
-
-@compiled
-def _normals(work: Any, b: Any, words: Any, first: Any) -> None:
-    for lane in range(_N):
-        z0, z1 = normal_pair(words[first + lane], words[first + _N + lane])
-        work[b + lane] = z0
-        work[b + _SPAN + lane] = z1
-
-
-@compiled
-def _draw(work: Any, words: Any, k: int, step: int, first_loop: int, k0: int, k1: int) -> None:
-    """Standard normal numbers of one step, four tasks at a time (the work space has room).
-
-    In two passes, because one would be too long to be inlined and would stay scalar. A block
-    starts on a multiple of ``LANES``, so its loops share the upper half of their number.
+    Given to compiled code and not written in it: a comparison with a known infinity becomes a
+    dozen instructions on integers.
     """
+
+    zero: Any
+    one: Any
+    infinity: Any
+    #: Smallest normal number.
+    tiny: Any
+    #: 1/K and K.
+    uniform: Any
+    count: Any
+    #: Published addition to the norms, 0 where the guard holds instead.
+    epsilon: Any
+
+
+def _rows(names: tuple[str, ...]) -> tuple[Any, ...]:
+    return tuple(np.uint64(n * _STRIDE) for n in range(len(names)))
+
+
+_POLE, _KEEP, _FLOOR, _INTERVAL, _RHO, _A, _NOISE, _AMPLITUDE, _NEXT = _rows(LOOP_ROWS)[:9]
+_ABOVE, _BELOW, _SATURATED, _SMALLEST, _LARGEST, _EARLY, _LATE = _rows(LOOP_ROWS)[9:16]
+_START, _SUM, _SQUARE, _ERROR, _PRODUCT, _WORST, _SPREAD = _rows(LOOP_ROWS)[16:23]
+_LAST_WEIGHTS, _LAST_SPREAD, _NORMS, _DUE, _SCALE, _TOTAL, _LEAST = _rows(LOOP_ROWS)[23:30]
+_BOTTOM, _TOP, _HIGH, _LOW, _MEAN, _W_SMALLEST, _W_LARGEST = _rows(LOOP_ROWS)[30:]
+_EMA, _LAG, _LEVEL, _CLEAN, _NORM, _DRAW, _DRIVE, _VALUE, _STATE = _rows(TASK_ROWS)[:9]
+_W_ABOVE, _W_BELOW = _rows(TASK_ROWS)[9:]
+#: From one task to the next.
+_SPAN = np.uint64(len(TASK_ROWS) * _STRIDE)
+
+
+@inlined
+def _least(x: Any, y: Any) -> Any:
+    return x if x < y else y
+
+
+@inlined
+def _most(x: Any, y: Any) -> Any:
+    return x if x > y else y
+
+
+@compiled
+def _fill(many: Any, rows: Any, row: Any, value: Any) -> None:
+    for n in range(many):
+        rows[row + n] = value
+
+
+@compiled
+def _draw(many: Any, task: Any, words: Any, numbers: Any, k: int, t: int, key: Any) -> None:
+    """Standard normal numbers of one step, four tasks at a time (there is room for them)."""
+    row = np.uint64(_STRIDE)
     for group in range((k + 3) // 4):
-        b = np.uint64(4 * group) * _SPAN + _DRAW
-        _words(words, step, group, first_loop, k0, k1)
-        _normals(work, b, words, np.uint64(0))
-        if k - 4 * group > 2:
-            _normals(work, b + _SPAN + _SPAN, words, _N + _N)
+        for n in range(many):
+            who = numbers[n]
+            some = philox(t, group, who & 0xFFFFFFFF, who >> 32, key[0], key[1])
+            words[n], words[row + n], words[row + row + n], words[row + row + row + n] = some
+        for pair in range(min(2, (k - 4 * group + 1) // 2)):
+            b = np.uint64(4 * group + 2 * pair) * _SPAN + _DRAW
+            first = np.uint64(2 * pair) * row
+            for n in range(many):
+                task[b + n], task[b + _SPAN + n] = normal_pair(
+                    words[first + n], words[first + row + n]
+                )
 
 
 @compiled
-def _begin_step(lanes: Any, zero: Any, infinity: Any) -> None:
-    for lane in range(_N):
-        lanes[_SUM + lane] = zero
-        lanes[_MEAN + lane] = zero
-        lanes[_HIGH + lane] = -infinity
-        lanes[_LOW + lane] = infinity
-        lanes[_BELOW + lane] = zero
-        lanes[_PEAK + lane] = zero
-        lanes[_OUTSIDE + lane] = zero
+def _sense(many: Any, task: Any, loop: Any, b: Any, d: Any) -> None:
+    """Plant and sensor of one task: log norm, norm, reading, sum of the readings."""
+    for n in range(many):
+        lag = task[b + _LAG + n] - loop[_MEAN + n]
+        x = fma(-loop[_RHO + n], lag, loop[_AMPLITUDE + n] * d)
+        g = exp_of_type(x)
+        task[b + _LEVEL + n], task[b + _CLEAN + n], task[b + _NORM + n] = x, g, g
+        loop[_NORMS + n] += g
 
 
 @compiled
-def _sense(work: Any, lanes: Any, b: Any, d: Any, noisy: bool) -> None:
-    """Plant and sensor of one task: norm without noise, reading with it, sum of the readings."""
-    for lane in range(_N):
-        level = fma(-lanes[_RHO + lane], work[b + _LAG + lane], lanes[_AMPLITUDE + lane] * d)
-        g = exp_of_type(level)
-        work[b + _CLEAN + lane] = g
-        work[b + _NORM + lane] = g
-        work[b + _LOGS + lane] = level
-    if noisy:
-        for lane in range(_N):
-            level, noise = work[b + _LOGS + lane], lanes[_NOISE + lane]
-            work[b + _NORM + lane] = exp_of_type(fma(noise, work[b + _DRAW + lane], level))
-    for lane in range(_N):
-        lanes[_SUM + lane] += work[b + _NORM + lane]
+def _disturb(many: Any, task: Any, loop: Any, b: Any) -> None:
+    """The reading of one task with noise, sum of the readings."""
+    for n in range(many):
+        g = exp_of_type(fma(loop[_NOISE + n], task[b + _DRAW + n], task[b + _LEVEL + n]))
+        task[b + _NORM + n] = g
+        loop[_NORMS + n] += g
 
 
 @compiled
-def _lose(work: Any, lanes: Any, b: Any, nan: Any) -> None:
-    for lane in range(_N):
-        work[b + _NORM + lane] = nan
-        lanes[_SUM + lane] = nan
-
-
-@compiled
-def _reciprocals(
-    work: Any, lanes: Any, k: int, guard: int, zero: Any, infinity: Any, epsilon: Any
-) -> None:
+def _reciprocals(many: Any, c: Any, task: Any, loop: Any, k: int) -> None:
     """Inverse law: the norms become reciprocals, scaled by the smallest so that none overflows."""
+    _fill(many, loop, _SCALE, c.infinity)
     for i in range(k):
         b = np.uint64(i) * _SPAN
-        if guard != HOLD:
-            for lane in range(_N):
-                work[b + _NORM + lane] += epsilon
-        for lane in range(_N):
-            g, low = work[b + _NORM + lane], lanes[_LOW + lane]
-            lanes[_LOW + lane] = g if g < low else low
-    for lane in range(_N):
-        total, low = lanes[_SUM + lane], lanes[_LOW + lane]
-        fine = (total < infinity) & (low > zero)
+        for n in range(many):
+            g = task[b + _NORM + n] + c.epsilon
+            task[b + _NORM + n] = g
+            loop[_SCALE + n] = _least(g, loop[_SCALE + n])
+    for n in range(many):
         # Not a number where a norm is 0 or not finite: the guard holds there.
-        lanes[_SUM + lane] = zero if fine else infinity - infinity
+        fine = (loop[_NORMS + n] < c.infinity) & (loop[_SCALE + n] > c.zero)
+        loop[_NORMS + n] = c.zero if fine else c.infinity - c.infinity
     for i in range(k):
         b = np.uint64(i) * _SPAN
-        for lane in range(_N):
-            g = lanes[_LOW + lane] / work[b + _NORM + lane]
-            work[b + _NORM + lane] = g
-            lanes[_SUM + lane] += g
-    for lane in range(_N):
-        lanes[_LOW + lane] = infinity
+        for n in range(many):
+            g = loop[_SCALE + n] / task[b + _NORM + n]
+            task[b + _NORM + n] = g
+            loop[_NORMS + n] += g
 
 
 @compiled
-def _gate(
-    lanes: Any, guard: int, law: int, zero: Any, one: Any, infinity: Any, epsilon: Any
-) -> None:
-    """Which lanes take a reading now, and whether they can use it."""
-    if guard != HOLD and law != INVERSE:
-        for lane in range(_N):
-            lanes[_SUM + lane] += epsilon
-    for lane in range(_N):
-        wait, interval = lanes[_WAIT + lane], lanes[_INTERVAL + lane]
-        due = wait <= zero
-        lanes[_WAIT + lane] = (interval if due else wait) - one
-        total = lanes[_SUM + lane]
-        lanes[_SCALE + lane] = one / total
-        lanes[_DUE + lane] = one if due else zero
-    if guard == HOLD:
-        for lane in range(_N):
-            total, due = lanes[_SUM + lane], lanes[_DUE + lane]
-            usable = (total > zero) & (total < infinity)
-            lanes[_DUE + lane] = due if usable else zero
+def _gate(many: Any, c: Any, loop: Any, now: Any, guarded: bool) -> None:
+    """Which loops take a reading now, and whether they can use it."""
+    for n in range(many):
+        coming, total = loop[_NEXT + n], loop[_NORMS + n]
+        due = coming <= now
+        usable = ((total > c.zero) & (total < c.infinity)) | (not guarded)
+        loop[_NEXT + n] = now + loop[_INTERVAL + n] if due else coming
+        loop[_DUE + n] = c.one if due & usable else c.zero
+        loop[_SCALE + n] = loop[_KEEP + n] / total
 
 
 @compiled
-def _smooth(work: Any, lanes: Any, b: Any, law: int, zero: Any, one: Any, gain: Any) -> None:
-    """Proportional law and low-pass of one task."""
-    if law == INVERSE:
-        for lane in range(_N):
-            raw = work[b + _NORM + lane] * lanes[_SCALE + lane]
-            e, pole, due = work[b + _EMA + lane], lanes[_POLE + lane], lanes[_DUE + lane]
-            new = fma(pole, e, (one - pole) * raw)
-            work[b + _EMA + lane] = new if due > zero else e
-    else:
-        for lane in range(_N):
-            raw = (lanes[_SUM + lane] - work[b + _NORM + lane]) * lanes[_SCALE + lane] * gain
-            e, pole, due = work[b + _EMA + lane], lanes[_POLE + lane], lanes[_DUE + lane]
-            new = fma(pole, e, (one - pole) * raw)
-            work[b + _EMA + lane] = new if due > zero else e
+def _take(many: Any, c: Any, task: Any, loop: Any, b: Any, law: int) -> None:
+    """A reading of one task: (1 - pole) times the raw weight, average, that lifted to the floor."""
+    for n in range(many):
+        g, e, m = task[b + _NORM + n], task[b + _EMA + n], loop[_FLOOR + n]
+        drive = (loop[_NORMS + n] - g if law == COMPLEMENT else g) * loop[_SCALE + n]
+        new = fma(loop[_POLE + n], e, drive)
+        e = new if loop[_DUE + n] > c.zero else e
+        task[b + _DRIVE + n], task[b + _EMA + n] = drive, e
+        task[b + _VALUE + n] = m if e < m else e
 
 
 @compiled
-def _floor_affine(work: Any, lanes: Any, k: int, zero: Any, one: Any, count: Any) -> None:
-    for lane in range(_N):
-        lanes[_SCALE + lane] = zero
+def _take_again(many: Any, c: Any, task: Any, loop: Any, b: Any) -> None:
+    """The same where the reading has not changed."""
+    for n in range(many):
+        e, m = task[b + _EMA + n], loop[_FLOOR + n]
+        new = fma(loop[_POLE + n], e, task[b + _DRIVE + n])
+        e = new if loop[_DUE + n] > c.zero else e
+        task[b + _EMA + n] = e
+        task[b + _VALUE + n] = m if e < m else e
+
+
+@compiled
+def _affine(many: Any, c: Any, task: Any, loop: Any, k: int) -> None:
+    _fill(many, loop, _TOTAL, c.zero)
     for i in range(k):
         b = np.uint64(i) * _SPAN
-        for lane in range(_N):
-            lanes[_SCALE + lane] += work[b + _EMA + lane]
-    for lane in range(_N):
-        lanes[_SCALE + lane] = (one - count * lanes[_FLOOR + lane]) / lanes[_SCALE + lane]
+        for n in range(many):
+            loop[_TOTAL + n] += task[b + _EMA + n]
+    for n in range(many):
+        loop[_SCALE + n] = (c.one - c.count * loop[_FLOOR + n]) / loop[_TOTAL + n]
     for i in range(k):
         b = np.uint64(i) * _SPAN
-        for lane in range(_N):
-            work[b + _VALUE + lane] = fma(
-                work[b + _EMA + lane], lanes[_SCALE + lane], lanes[_FLOOR + lane]
-            )
+        for n in range(many):
+            task[b + _VALUE + n] = fma(task[b + _EMA + n], loop[_SCALE + n], loop[_FLOOR + n])
 
 
 @compiled
-def _floor_project(
-    work: Any, lanes: Any, k: int, point: Any, scratch: Any, keep: bool, zero: Any
-) -> None:
-    for lane in range(_N):
+def _project(many: Any, c: Any, task: Any, loop: Any, k: int, keep: bool) -> None:
+    """Loop by loop: the projection sorts."""
+    point, scratch = np.empty(k, task.dtype), np.empty(k, task.dtype)
+    for n in range(many):
         for i in range(k):
-            point[i] = work[np.uint64(i) * _SPAN + _EMA + lane]
-        project_into(point, point, lanes[_FLOOR + lane], scratch)
-        due = lanes[_DUE + lane] > zero
+            point[i] = task[np.uint64(i) * _SPAN + _EMA + n]
+        project_into(point, point, loop[_FLOOR + n], scratch)
+        due = keep and loop[_DUE + n] > 0
         for i in range(k):
-            work[np.uint64(i) * _SPAN + _VALUE + lane] = point[i]
-            if keep and due:
-                work[np.uint64(i) * _SPAN + _EMA + lane] = point[i]
+            task[np.uint64(i) * _SPAN + _VALUE + n] = point[i]
+            if due:
+                task[np.uint64(i) * _SPAN + _EMA + n] = point[i]
 
 
 @compiled
-def _floor_renormalise(work: Any, lanes: Any, b: Any) -> None:
-    """max(ema, floor); the division by the sum comes later."""
-    for lane in range(_N):
-        e, m = work[b + _EMA + lane], lanes[_FLOOR + lane]
-        work[b + _VALUE + lane] = m if e < m else e
+def _weigh(many: Any, task: Any, loop: Any, b: Any) -> None:
+    """One task in sum and extremes of averages, weights and contributions."""
+    for n in range(many):
+        e, v = task[b + _EMA + n], task[b + _VALUE + n]
+        x = v * task[b + _CLEAN + n]
+        loop[_TOTAL + n] += v
+        loop[_LEAST + n] = _least(e, loop[_LEAST + n])
+        loop[_BOTTOM + n] = _least(v, loop[_BOTTOM + n])
+        loop[_TOP + n] = _most(v, loop[_TOP + n])
+        loop[_LOW + n] = _least(x, loop[_LOW + n])
+        loop[_HIGH + n] = _most(x, loop[_HIGH + n])
 
 
 @compiled
-def _sum_weights(work: Any, lanes: Any, b: Any, one: Any) -> None:
-    """Sum of the weights, and whether the average is below the floor."""
-    for lane in range(_N):
-        e, m, below = work[b + _EMA + lane], lanes[_FLOOR + lane], lanes[_BELOW + lane]
-        lanes[_BELOW + lane] = one if e < m else below
-        lanes[_SCALE + lane] += work[b + _VALUE + lane]
+def _begin(many: Any, task: Any, loop: Any) -> None:
+    """:func:`_weigh` for task 0, of whose numbers sum and extremes begin."""
+    for n in range(many):
+        e, v = task[_EMA + n], task[_VALUE + n]
+        x = v * task[_CLEAN + n]
+        loop[_TOTAL + n], loop[_LEAST + n], loop[_BOTTOM + n], loop[_TOP + n] = v, e, v, v
+        loop[_LOW + n], loop[_HIGH + n] = x, x
 
 
 @compiled
-def _logarithm(work: Any, lanes: Any, b: Any, tiny: Any) -> None:
-    """Logarithms of the weights and their sum, for the plant."""
-    for lane in range(_N):
-        v = work[b + _VALUE + lane]
-        logs = log_of_type(v if v > tiny else tiny)
-        work[b + _LOGS + lane] = logs
-        lanes[_MEAN + lane] += logs
+def _answer(many: Any, c: Any, task: Any, loop: Any, b: Any) -> None:
+    """The plant takes the log weight of one task; how it answers is centred when it is used."""
+    for n in range(many):
+        a, u = loop[_A + n], log_of_type(_most(task[b + _VALUE + n], c.tiny))
+        x = fma(a, task[b + _STATE + n], (c.one - a) * u)
+        task[b + _STATE + n], task[b + _LAG + n] = x, x
+        loop[_MEAN + n] += x * c.uniform
 
 
 @compiled
-def _warm(work: Any, lanes: Any, b: Any, now: Any, uniform: Any) -> None:
-    for lane in range(_N):
-        v, warmup = work[b + _VALUE + lane], lanes[_WARMUP + lane]
-        work[b + _VALUE + lane] = uniform if now < warmup else v
+def _account(many: Any, c: Any, loop: Any) -> None:
+    """Statistics of one step, from the sum and the extremes."""
+    for n in range(many):
+        scale = c.one / loop[_TOTAL + n]
+        loop[_SCALE + n] = scale
+        loop[_SATURATED + n] += c.one if loop[_LEAST + n] < loop[_FLOOR + n] else c.zero
+        loop[_W_SMALLEST + n] = _least(loop[_BOTTOM + n] * scale, loop[_W_SMALLEST + n])
+        loop[_W_LARGEST + n] = _most(loop[_TOP + n] * scale, loop[_W_LARGEST + n])
+    for n in range(many):
+        # The sum of the logarithms is that of a product: exponents and mantissas apart.
+        ratio = loop[_HIGH + n] / loop[_LOW + n]
+        octaves, mantissa = split(ratio)
+        loop[_SPREAD + n] = ratio
+        loop[_ERROR + n] += octaves if ratio < c.infinity else ratio
+        loop[_PRODUCT + n] *= mantissa
+        loop[_WORST + n] = _most(ratio, loop[_WORST + n])
 
 
 @compiled
-def _normalise(lanes: Any, one: Any, uniform: Any) -> None:
-    for lane in range(_N):
-        lanes[_SCALE + lane] = one / lanes[_SCALE + lane]
-        lanes[_MEAN + lane] *= uniform
+def _fold(many: Any, loop: Any) -> None:
+    for n in range(many):
+        octaves, loop[_PRODUCT + n] = split(loop[_PRODUCT + n])
+        loop[_ERROR + n] += octaves
 
 
 @compiled
-def _apply(work: Any, lanes: Any, b: Any) -> None:
-    """Applied weights of one task; extremes of weights and contributions."""
-    for lane in range(_N):
-        w = work[b + _VALUE + lane] * lanes[_SCALE + lane]
-        work[b + _VALUE + lane] = w
-        c = w * work[b + _CLEAN + lane]
-        high, low = lanes[_HIGH + lane], lanes[_LOW + lane]
-        lanes[_HIGH + lane] = c if c > high else high
-        lanes[_LOW + lane] = c if c < low else low
-        worst, largest = lanes[_WORST + lane], lanes[_LARGEST + lane]
-        lanes[_WORST + lane] = w if w < worst else worst
-        lanes[_LARGEST + lane] = w if w > largest else largest
+def _wait(many: Any, rows: Any, row: Any, queue: Any, q: Any) -> None:
+    """A row goes into the queue, and what has waited long enough comes out."""
+    for n in range(many):
+        rows[row + n], queue[q + n] = queue[q + n], rows[row + n]
 
 
 @compiled
-def _centre(work: Any, lanes: Any, b: Any) -> None:
-    for lane in range(_N):
-        work[b + _LOGS + lane] -= lanes[_MEAN + lane]
+def _watch(many: Any, task: Any, loop: Any) -> None:
+    """Sums for mean and variance of the weight of task 0."""
+    for n in range(many):
+        x = task[_VALUE + n] * loop[_SCALE + n] - loop[_START + n]
+        loop[_SUM + n] += x
+        loop[_SQUARE + n] = fma(x, x, loop[_SQUARE + n])
 
 
 @compiled
-def _delay(work: Any, queue: Any, b: Any, q: Any) -> None:
-    """What the plant is told now goes into the queue; what has waited long enough comes out."""
-    for lane in range(_N):
-        told, waited = work[b + _LOGS + lane], queue[q + lane]
-        queue[q + lane] = told
-        work[b + _LOGS + lane] = waited
+def _compare(many: Any, task: Any, loop: Any, k: int, now: Any) -> None:
+    """The last step outside the bands."""
+    for i in range(k):
+        b = np.uint64(i) * _SPAN
+        for n in range(many):
+            w, last = task[b + _VALUE + n] * loop[_SCALE + n], loop[_LAST_WEIGHTS + n]
+            far = (w > task[b + _W_ABOVE + n]) | (w < task[b + _W_BELOW + n])
+            loop[_LAST_WEIGHTS + n] = now if far else last
+    for n in range(many):
+        spread, last = loop[_SPREAD + n], loop[_LAST_SPREAD + n]
+        far = (spread > loop[_ABOVE + n]) | (spread < loop[_BELOW + n])
+        loop[_LAST_SPREAD + n] = now if far else last
 
 
 @compiled
-def _lag(work: Any, lanes: Any, b: Any, one: Any) -> None:
-    """The plant takes the centred log weights of one task."""
-    for lane in range(_N):
-        a = lanes[_A + lane]
-        u = work[b + _LOGS + lane]
-        work[b + _LAG + lane] = fma(a, work[b + _LAG + lane], (one - a) * u)
+def _close_window(many: Any, c: Any, loop: Any, peak: Any) -> None:
+    """Extremes of the weights so far; of the window that ends, the peak distance from 1/K."""
+    for n in range(many):
+        low, high = loop[_W_SMALLEST + n], loop[_W_LARGEST + n]
+        loop[_SMALLEST + n] = _least(low, loop[_SMALLEST + n])
+        loop[_LARGEST + n] = _most(high, loop[_LARGEST + n])
+        loop[_W_SMALLEST + n], loop[_W_LARGEST + n] = c.infinity, -c.infinity
+        loop[peak + n] = _most(_most(high - c.uniform, c.uniform - low), c.zero)
 
 
 @compiled
-def _watch(work: Any, lanes: Any, b: Any, late: bool, zero: Any, uniform: Any) -> None:
-    """Peak distance from uniform weights, and in the late window the sums for mean and square."""
-    for lane in range(_N):
-        x = work[b + _VALUE + lane] - uniform
-        peak = lanes[_PEAK + lane]
-        size = x if x > zero else -x
-        lanes[_PEAK + lane] = size if size > peak else peak
-    if late:
-        for lane in range(_N):
-            x = work[b + _VALUE + lane] - uniform
-            work[b + _MEANS + lane] += x
-            work[b + _SQUARES + lane] = fma(x, x, work[b + _SQUARES + lane])
-
-
-@compiled
-def _compare_goal(work: Any, lanes: Any, b: Any, zero: Any, one: Any) -> None:
-    for lane in range(_N):
-        x = work[b + _VALUE + lane] - work[b + _GOAL + lane]
-        size = x if x > zero else -x
-        band, outside = lanes[_BAND_WEIGHTS + lane], lanes[_OUTSIDE + lane]
-        lanes[_OUTSIDE + lane] = one if size > band else outside
-
-
-@compiled
-def _account(
-    lanes: Any, now: Any, watching: int, settling: bool, warming: bool, zero: Any, one: Any
-) -> None:
-    """The statistics of one step that belong to no task."""
-    for lane in range(_N):
-        spread = log_of_type(lanes[_HIGH + lane] / lanes[_LOW + lane])
-        lanes[_ERROR + lane] += spread
-        worst = lanes[_WORST_SPREAD + lane]
-        lanes[_WORST_SPREAD + lane] = spread if spread > worst else worst
-        lanes[_FINAL_SPREAD + lane] = spread
-    if warming:
-        for lane in range(_N):
-            started = one if now >= lanes[_WARMUP + lane] else zero
-            lanes[_ACTIVE + lane] += started
-            lanes[_SATURATED + lane] += started * lanes[_BELOW + lane]
-    else:
-        for lane in range(_N):
-            lanes[_ACTIVE + lane] += one
-            lanes[_SATURATED + lane] += lanes[_BELOW + lane]
-    if watching == 1:
-        for lane in range(_N):
-            peak, largest = lanes[_PEAK + lane], lanes[_EARLY + lane]
-            lanes[_EARLY + lane] = peak if peak > largest else largest
-    if watching == 2:
-        for lane in range(_N):
-            peak, largest = lanes[_PEAK + lane], lanes[_LATE + lane]
-            lanes[_LATE + lane] = peak if peak > largest else largest
-    if settling:
-        for lane in range(_N):
-            far, last = lanes[_OUTSIDE + lane], lanes[_LAST_WEIGHTS + lane]
-            lanes[_LAST_WEIGHTS + lane] = now if far > zero else last
-            x = lanes[_FINAL_SPREAD + lane] - lanes[_GOAL_SPREAD + lane]
-            size = x if x > zero else -x
-            band, last_spread = lanes[_BAND_SPREAD + lane], lanes[_LAST_SPREAD + lane]
-            lanes[_LAST_SPREAD + lane] = now if size > band else last_spread
-
-
-@compiled
-def _run_block(
-    log_norms: Any,
-    lost: Any,
-    any_lost: bool,
-    delay: int,
-    law: int,
-    floor_mode: int,
-    guard: int,
-    seed: int,
-    first_loop: int,
-    noisy: bool,
-    feedback: bool,
-    settling: bool,
-    early: int,
-    late: int,
-    longest_warmup: int,
-    lanes: Any,
-    work: Any,
-    queue: Any,
-    constants: Any,
-) -> None:
-    """One block through all steps."""
-    steps, k = log_norms.shape
-    zero, one, infinity, tiny = constants[0], constants[1], constants[2], constants[3]
-    gain, uniform, epsilon, count = constants[4], constants[5], constants[6], constants[7]
-    k0, k1 = seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF
-    point, scratch = np.empty(k, dtype=work.dtype), np.empty(k, dtype=work.dtype)
-    words = np.zeros(4 * LANES, dtype=np.int64)
-    slot = 0
-    now = zero
-    for t in range(steps):
-        if noisy:
-            _draw(work, words, k, t, first_loop, k0, k1)
-        _begin_step(lanes, zero, infinity)
-        for i in range(k):
-            b = np.uint64(i) * _SPAN
-            _sense(work, lanes, b, log_norms[t, i], noisy)
-            if any_lost and lost[t, i]:
-                _lose(work, lanes, b, infinity - infinity)
-        if law == INVERSE:
-            _reciprocals(work, lanes, k, guard, zero, infinity, epsilon)
-        _gate(lanes, guard, law, zero, one, infinity, epsilon)
-        for i in range(k):
-            _smooth(work, lanes, np.uint64(i) * _SPAN, law, zero, one, gain)
-        if floor_mode == AFFINE:
-            _floor_affine(work, lanes, k, zero, one, count)
-        elif floor_mode != RENORMALISE:
-            _floor_project(work, lanes, k, point, scratch, floor_mode == CLAMP_STATE, zero)
-        for lane in range(_N):
-            lanes[_SCALE + lane] = zero
-        warming = t < longest_warmup
-        for i in range(k):
-            b = np.uint64(i) * _SPAN
-            if floor_mode == RENORMALISE:
-                _floor_renormalise(work, lanes, b)
-            if warming:
-                _warm(work, lanes, b, now, uniform)
-            _sum_weights(work, lanes, b, one)
-            if feedback:
-                _logarithm(work, lanes, b, tiny)
-        _normalise(lanes, one, uniform)
-        for i in range(k):
-            b = np.uint64(i) * _SPAN
-            _apply(work, lanes, b)
-            if feedback:
-                _centre(work, lanes, b)
-                if delay > 0:
-                    _delay(work, queue, b, np.uint64(slot * k + i) * _N)
-                _lag(work, lanes, b, one)
-            if t >= early:
-                _watch(work, lanes, b, t >= late, zero, uniform)
-            if settling:
-                _compare_goal(work, lanes, b, zero, one)
-        watching = 0 if t < early else 1 if t < late else 2
-        _account(lanes, now, watching, settling, warming, zero, one)
-        if delay > 0:
-            slot = (slot + 1) % delay
-        now += one
+def _aligned(count: int, like: Any) -> Any:
+    """Zeros that begin on a line of the cache."""
+    extra = 64 // like.itemsize
+    memory = np.zeros(count + extra, dtype=like.dtype)
+    skip = (-(memory.ctypes.data // like.itemsize)) % extra
+    return memory[skip : skip + count]
 
 
 @compiled
 def run_blocks(
     log_norms: Any,
+    fresh: Any,
     lost: Any,
-    any_lost: bool,
-    parameters: Any,
-    goals: Any,
-    bands: Any,
+    codes: Any,
+    kind: Any,
     delay: int,
-    law: int,
-    floor_mode: int,
-    guard: int,
     seed: int,
-    first_loops: Any,
-    noisy: bool,
-    feedback: bool,
-    settling: bool,
-    early: int,
-    late: int,
-    constants: Any,
-    statistics: Any,
-    task_statistics: Any,
+    c: Any,
+    initial: Any,
+    given: Any,
+    settings: Any,
+    numbers: Any,
+    wanted: Any,
+    out: Any,
 ) -> None:
-    """Blocks of ``LANES`` loops, one after another, through all steps.
+    """Blocks of loops, one after another, through all steps.
 
     Parameters
     ----------
     log_norms : array, shape (steps, K)
         Disturbance, multiplied by each loop's amplitude.
-    lost : array of bool, shape (steps, K)
-        Sensor failures.
-    any_lost : bool
-        Whether there are any.
-    parameters : array, shape (blocks, 8, LANES)
-        Rows as in ``PARAMETERS``, ``beta`` already to the power of the interval.
-    goals : array, shape (blocks, K + 1, LANES)
-        Weights, and log spread, that settling is measured against.
-    bands : array, shape (blocks, 2, LANES)
-        Half width of the band around each.
-    delay, law, floor_mode, guard : int
+    fresh : array of bool, shape (steps,)
+        Where it differs from the step before, or what the sensor loses does.
+    lost : array of bool, shape (steps,)
+        Steps without a reading of some task: they have no sum.
+    codes : tuple (law, floor_mode, guard)
         Common to all loops.
+    kind : tuple of bool (feedback, noisy, settling)
+        Whether the plants answer, whether readings have noise, whether settling is looked at.
+    delay : int
+        Of the plant.
     seed : int
         Of the noise.
-    first_loops : array of int, shape (blocks,)
-        Number of each block's first loop, which its noise depends on.
-    noisy, feedback, settling : bool
-        Whether any loop has noise, whether any plant answers (rho is not 0), and whether to look
-        at settling. They save work and change no number.
-    early, late : int
-        First step (from 0) of the early and of the late window.
-    constants : array
-        ``runner.constants_of``, in the type of the computation.
-    statistics, task_statistics : arrays, shapes (blocks, 11, LANES), (blocks, 3, K, LANES)
-        Output, rows as in ``STATISTICS`` and ``TASK_STATISTICS``.
+    c : Numbers
+        In the type of the computation.
+    initial : array, shape (rows,)
+        What the rows hold before the first step, where no setting says otherwise: the rows of a
+        loop, then those of each task.
+    given, settings : arrays, shapes (m,) and (m, loops)
+        Rows that hold the settings, and these.
+    numbers : array of int, shape (loops,)
+        The loops' own, which their noise depends on.
+    wanted, out : arrays, shapes (m,) and (m, loops)
+        Rows that come back, and what they hold at last.
     """
-    steps, k = log_norms.shape
-    zero, one, infinity, uniform = constants[0], constants[1], constants[2], constants[5]
-    lanes = np.empty(_LANE_ROWS * LANES, dtype=parameters.dtype)
+    (steps, k), loops = log_norms.shape, settings.shape[1]
+    law, floor_mode, guard = codes
+    feedback, noisy, settling = kind
+    key = (seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF)
+    size = _BYTES // settings.itemsize
+    many = np.uint64(size)
     # Three spare tasks, because noise is drawn for four tasks at a time.
-    work = np.empty((k + 3) * _TASK_ROWS * LANES, dtype=parameters.dtype)
-    queue = np.empty(max(delay, 1) * k * LANES, dtype=parameters.dtype)
-    window = max(steps - late, 1) * one
-    for block in range(parameters.shape[0]):
-        lanes[:] = zero
-        work[:] = zero
-        queue[:] = zero
-        longest = zero
-        for lane in range(_N):
-            for row in range(8):
-                lanes[np.uint64(row) * _N + lane] = parameters[block, row, lane]
-            longest = max(longest, lanes[_WARMUP + lane])
-            lanes[_WAIT + lane] = lanes[_WARMUP + lane]
-            lanes[_WORST + lane] = infinity
-            lanes[_LARGEST + lane] = -infinity
-            lanes[_LAST_WEIGHTS + lane] = -one
-            lanes[_LAST_SPREAD + lane] = -one
-            lanes[_GOAL_SPREAD + lane] = goals[block, k, lane]
-            lanes[_BAND_WEIGHTS + lane] = bands[block, 0, lane]
-            lanes[_BAND_SPREAD + lane] = bands[block, 1, lane]
+    rows = _aligned((len(initial) + 3 * len(TASK_ROWS)) * _STRIDE, settings)
+    loop, task = rows[: len(LOOP_ROWS) * _STRIDE], rows[len(LOOP_ROWS) * _STRIDE :]
+    queue = _aligned(delay * (k + 1) * _STRIDE, settings)
+    who, words = _aligned(_STRIDE, numbers), _aligned(4 * _STRIDE, numbers)
+    early, late = steps // 2, 3 * steps // 4
+    for first in range(0, loops, size):
+        for row in range(len(initial)):
+            _fill(many, rows, np.uint64(row * _STRIDE), initial[row])
+        queue[:] = c.zero
+        # Places without a loop of their own repeat the last one.
+        for n in range(size):
+            mine = min(first + n, loops - 1)
+            who[n] = numbers[mine]
+            for j in range(len(given)):
+                rows[given[j] * _STRIDE + n] = settings[j, mine]
+        steady = c.zero
+        for n in range(many):
+            every = loop[_INTERVAL + n] == c.one
+            steady = _most(loop[_NEXT + n] if every else c.infinity, steady)
+        now, slot = c.zero, 0
+        for t in range(steps):
+            if t == early:
+                _close_window(many, c, loop, _EARLY)
+            if t == late:
+                _close_window(many, c, loop, _EARLY)
+                for n in range(many):
+                    loop[_START + n] = task[_VALUE + n] * loop[_SCALE + n]
+            if noisy:
+                _draw(many, task, words, who, k, t, key)
+            moved = fresh[t] or feedback
+            if moved or noisy:
+                total = c.epsilon if law == COMPLEMENT else c.zero
+                _fill(many, loop, _NORMS, total)
+                if moved:
+                    for i in range(k):
+                        _sense(many, task, loop, np.uint64(i) * _SPAN, log_norms[t, i])
+                if noisy:
+                    _fill(many, loop, _NORMS, total)
+                    for i in range(k):
+                        _disturb(many, task, loop, np.uint64(i) * _SPAN)
+                if lost[t]:
+                    _fill(many, loop, _NORMS, c.infinity - c.infinity)
+                if law == INVERSE:
+                    _reciprocals(many, c, task, loop, k)
+            if moved or noisy or now <= steady:
+                _gate(many, c, loop, now, guard == HOLD)
             for i in range(k):
-                work[np.uint64(i) * _SPAN + _EMA + lane] = uniform
-                work[np.uint64(i) * _SPAN + _GOAL + lane] = goals[block, i, lane]
-        _run_block(
-            log_norms,
-            lost,
-            any_lost,
-            delay,
-            law,
-            floor_mode,
-            guard,
-            seed,
-            first_loops[block],
-            noisy,
-            feedback,
-            settling,
-            early,
-            late,
-            int(longest),
-            lanes,
-            work,
-            queue,
-            constants,
-        )
-        for row in range(statistics.shape[1]):
-            for lane in range(_N):
-                statistics[block, row, lane] = lanes[_WORST + np.uint64(row) * _N + lane]
-        for i in range(k):
-            b = np.uint64(i) * _SPAN
-            for lane in range(_N):
-                task_statistics[block, 0, i, lane] = work[b + _VALUE + lane]
-                task_statistics[block, 1, i, lane] = work[b + _MEANS + lane] / window
-                task_statistics[block, 2, i, lane] = work[b + _SQUARES + lane] / window
+                b = np.uint64(i) * _SPAN
+                if moved or noisy:
+                    _take(many, c, task, loop, b, law)
+                else:
+                    _take_again(many, c, task, loop, b)
+            if floor_mode == AFFINE:
+                _affine(many, c, task, loop, k)
+            elif floor_mode != RENORMALISE:
+                _project(many, c, task, loop, k, floor_mode == CLAMP_STATE)
+            _fill(many, loop, _MEAN, c.zero)
+            for i in range(k):
+                b = np.uint64(i) * _SPAN
+                if i == 0:
+                    _begin(many, task, loop)
+                else:
+                    _weigh(many, task, loop, b)
+                if feedback:
+                    _answer(many, c, task, loop, b)
+            _account(many, c, loop)
+            if feedback and delay:
+                q = np.uint64(slot * (k + 1) * _STRIDE)
+                _wait(many, loop, _MEAN, queue, q)
+                for i in range(k):
+                    q += np.uint64(_STRIDE)
+                    _wait(many, task, np.uint64(i) * _SPAN + _LAG, queue, q)
+                slot = (slot + 1) % delay
+            if t % _SHARING == _SHARING - 1:
+                _fold(many, loop)
+            if t >= late:
+                _watch(many, task, loop)
+            if settling:
+                _compare(many, task, loop, k, now)
+            now += c.one
+        _close_window(many, c, loop, _LATE)
+        for j in range(len(wanted)):
+            for n in range(min(size, loops - first)):
+                out[j, first + n] = rows[wanted[j] * _STRIDE + n]

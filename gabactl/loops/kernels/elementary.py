@@ -14,9 +14,12 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.extending import intrinsic, overload
 
-from gabactl.loops.kernels.jit import compiled
+from gabactl.loops.kernels.jit import OPTIONS, compiled, inlined
 
 __all__ = [
+    "EXP_RANGE",
+    "EXP_RANGE_32",
+    "as_float",
     "cos_sin_turn",
     "exp",
     "exp32",
@@ -27,6 +30,7 @@ __all__ = [
     "log_of_type",
     "quick_exp",
     "quick_log",
+    "split",
 ]
 
 
@@ -52,7 +56,7 @@ def _bitcast(source: Any, target: Any, llvm_target: Any) -> Any:
 
 
 _bits = _bitcast(types.float64, types.int64, ir.IntType(64))
-_float = _bitcast(types.int64, types.float64, ir.DoubleType())
+as_float = _bitcast(types.int64, types.float64, ir.DoubleType())
 _bits32 = _bitcast(types.float32, types.int32, ir.IntType(32))
 _float32 = _bitcast(types.int32, types.float32, ir.FloatType())
 
@@ -67,6 +71,8 @@ SHIFTER_BITS = 0x4338000000000000
 SHIFTER_32, SHIFTER_BITS_32 = 12582912.0, 0x4B400000
 SQRT_HALF_BITS, SQRT_HALF_BITS_32 = 0x3FE6A09E667F3BCD, 0x3F3504F3
 TURN = 1.4629180792671596e-09  # 2 pi / 2^32
+#: Below, :func:`exp` is 0 (no subnormal results), above it is infinite.
+EXP_RANGE, EXP_RANGE_32 = (-708.0, 709.782712893384), (-87.0, 88.72283)
 # (e^r - 1 - r)/r^2 on |r| <= ln(2)/2, error 4e-18; highest power first, like all of these.
 EXP = (
     2.5117612563384870207e-8,
@@ -122,7 +128,7 @@ COSINE = (
 )
 
 
-@compiled
+@inlined
 def exp(x: float) -> float:
     """e^x in float64, within 1 ulp; 0 below -708 (no subnormal results), infinite above 709.78.
 
@@ -134,38 +140,42 @@ def exp(x: float) -> float:
     t = fma(x, LOG2E, SHIFTER)
     n = t - SHIFTER
     r = fma(n, -LN2_LOW, fma(n, -LN2_HIGH, x))
-    p = EXP[0]
-    p = fma(p, r, EXP[1])
-    p = fma(p, r, EXP[2])
-    p = fma(p, r, EXP[3])
-    p = fma(p, r, EXP[4])
-    p = fma(p, r, EXP[5])
-    p = fma(p, r, EXP[6])
-    p = fma(p, r, EXP[7])
-    p = fma(p, r, EXP[8])
-    p = fma(p, r, EXP[9])
-    y = fma(r * r, p, r) + 1.0
-    # 2^n in two halves: n = 1024 has no float of its own.
-    k = _bits(t) - SHIFTER_BITS
-    half = k >> 1
-    y = y * _float((half + 1023) << 52) * _float((k - half + 1023) << 52)
-    if x < -708.0:
+    # Near 1, and below it where n is 1024: n goes straight into its exponent.
+    y = as_float(_bits(fma(r * r, _exp_series(r), r) + 1.0) + (_bits(t) << 52))
+    if x < EXP_RANGE[0]:
         y = 0.0
-    if x > 709.782712893384:
-        y = _INF
-    return y
+    # Too large, or not a number, whose bits are of no use.
+    return y if x <= EXP_RANGE[1] else x + _INF
 
 
-@compiled
+@inlined
+def _exp_series(r: float) -> float:
+    """(e^r - 1 - r)/r^2 in pairs of terms, so that no term waits long for another."""
+    r2 = r * r
+    r4 = r2 * r2
+    low = fma(fma(r, EXP[6], EXP[7]), r2, fma(r, EXP[8], EXP[9]))
+    high = fma(fma(r, EXP[2], EXP[3]), r2, fma(r, EXP[4], EXP[5]))
+    return fma(fma(fma(r, EXP[0], EXP[1]), r4, high), r4, low)
+
+
+@inlined
 def _reduced(x: float) -> tuple[float, float, float]:
     """n, f and s = f/(2 + f) with x = 2^n (1 + f) and sqrt(1/2) <= 1 + f < sqrt(2)."""
     bits = _bits(x)
     k = (bits - SQRT_HALF_BITS) >> 52
-    f = _float(bits - (k << 52)) - 1.0
-    return _float(k + SHIFTER_BITS) - SHIFTER, f, f / (f + 2.0)
+    f = as_float(bits - (k << 52)) - 1.0
+    return as_float(k + SHIFTER_BITS) - SHIFTER, f, f / (f + 2.0)
 
 
-@compiled
+@inlined
+def _log_series(z: float) -> float:
+    """(2 atanh(s)/s - 2)/z with z = s^2, likewise."""
+    z2 = z * z
+    low = fma(fma(z, LOG[3], LOG[4]), z2, fma(z, LOG[5], LOG[6]))
+    return fma(fma(LOG[0], z2, fma(z, LOG[1], LOG[2])), z2 * z2, low)
+
+
+@inlined
 def log(x: float) -> float:
     """Natural logarithm in float64 of a positive normal number, within 1 ulp.
 
@@ -177,19 +187,17 @@ def log(x: float) -> float:
     >>> round(log(10.0), 14)
     2.30258509299405
     """
+    return _log(x) if x < _INF else x
+
+
+@inlined
+def _log(x: float) -> float:
     n, f, s = _reduced(x)
     z = s * s
-    p = LOG[0]
-    p = fma(p, z, LOG[1])
-    p = fma(p, z, LOG[2])
-    p = fma(p, z, LOG[3])
-    p = fma(p, z, LOG[4])
-    p = fma(p, z, LOG[5])
-    p = fma(p, z, LOG[6])
+    p = _log_series(z)
     # log(1+f) = f - s (f - z p): f carries the leading digits exactly.
     tail = fma(n, LN2_LOW, -s * fma(-z, p, f))
-    y = fma(n, LN2_HIGH, f) + tail
-    return y if x < _INF else x
+    return fma(n, LN2_HIGH, f) + tail
 
 
 @compiled
@@ -206,13 +214,8 @@ def quick_exp(x: float) -> float:
     t = fma(x, LOG2E, SHIFTER)
     n = t - SHIFTER
     r = fma(n, -LN2_LOW, fma(n, -LN2_HIGH, x))
-    r2 = r * r
-    r4 = r2 * r2
-    low = fma(fma(r, EXP[6], EXP[7]), r2, fma(r, EXP[8], EXP[9]))
-    high = fma(fma(r, EXP[2], EXP[3]), r2, fma(r, EXP[4], EXP[5]))
-    p = fma(fma(fma(r, EXP[0], EXP[1]), r4, high), r4, low)
     # Near 1, so that 2^n goes straight into its exponent.
-    return _float(_bits(fma(r2, p, r + 1.0)) + (_bits(t) << 52))
+    return as_float(_bits(fma(r * r, _exp_series(r), r + 1.0)) + (_bits(t) << 52))
 
 
 @compiled
@@ -228,13 +231,10 @@ def quick_log(x: float) -> float:
     """
     n, f, s = _reduced(x)
     z = s * s
-    z2 = z * z
-    low = fma(fma(z, LOG[3], LOG[4]), z2, fma(z, LOG[5], LOG[6]))
-    p = fma(fma(LOG[0], z2, fma(z, LOG[1], LOG[2])), z2 * z2, low)
-    return fma(-s, fma(-z, p, f), fma(n, LN2, f))
+    return fma(-s, fma(-z, _log_series(z), f), fma(n, LN2, f))
 
 
-@compiled
+@inlined
 def exp32(x: Any) -> Any:
     """e^x in float32, within 2 ulp; 0 below -87, infinite above 88.72.
 
@@ -253,19 +253,13 @@ def exp32(x: Any) -> Any:
     p = fma(p, r, EXP_32[3])
     p = fma(p, r, EXP_32[4])
     y = fma(r * r, p, r) + np.float32(1.0)
-    k = np.int32(_bits32(t) - np.int32(SHIFTER_BITS_32))
-    half = np.int32(k >> np.int32(1))
-    rest = np.int32(k - half)
-    y = y * _float32(np.int32(np.int32(half + np.int32(127)) << np.int32(23)))
-    y = y * _float32(np.int32(np.int32(rest + np.int32(127)) << np.int32(23)))
-    if x < np.float32(-87.0):
+    y = _float32(np.int32(_bits32(y) + np.int32(_bits32(t) << np.int32(23))))
+    if x < np.float32(EXP_RANGE_32[0]):
         y = np.float32(0.0)
-    if x > np.float32(88.72283):
-        y = np.float32(_INF)
-    return y
+    return y if x <= np.float32(EXP_RANGE_32[1]) else x + np.float32(_INF)
 
 
-@compiled
+@inlined
 def log32(x: Any) -> Any:
     """Natural logarithm in float32 of a positive normal number, within 2 ulp; as :func:`log`.
 
@@ -274,6 +268,11 @@ def log32(x: Any) -> Any:
     >>> float(log32(np.float32(1.0)))
     0.0
     """
+    return _log32(x) if x < np.float32(_INF) else x
+
+
+@inlined
+def _log32(x: Any) -> Any:
     bits = _bits32(x)
     k = np.int32(np.int32(bits - np.int32(SQRT_HALF_BITS_32)) >> np.int32(23))
     f = _float32(np.int32(bits - np.int32(k << np.int32(23)))) - np.float32(1.0)
@@ -284,11 +283,10 @@ def log32(x: Any) -> Any:
     p = fma(p, z, LOG_32[1])
     p = fma(p, z, LOG_32[2])
     tail = fma(n, np.float32(LN2_LOW_32), -s * fma(-z, p, f))
-    y = fma(n, np.float32(LN2_HIGH_32), f) + tail
-    return y if x < np.float32(_INF) else x
+    return fma(n, np.float32(LN2_HIGH_32), f) + tail
 
 
-@compiled
+@inlined
 def cos_sin_turn(word: Any) -> Any:
     """Cosine and sine of 2 pi word / 2^32, for an integer 0 <= word < 2^32 (int64).
 
@@ -298,7 +296,7 @@ def cos_sin_turn(word: Any) -> Any:
     ((0.0, 1.0), (-1.0, 0.0))
     """
     quarter = (word + 0x20000000) >> 30
-    x = _float((word - (quarter << 30)) + SHIFTER_BITS) - SHIFTER
+    x = as_float((word - (quarter << 30)) + SHIFTER_BITS) - SHIFTER
     x = x * TURN
     z = x * x
     s = SINE[0]
@@ -329,19 +327,50 @@ def exp_of_type(x: Any) -> Any:
 
 
 def log_of_type(x: Any) -> Any:
-    """:func:`log` or :func:`log32`, in compiled code, by the type of ``x``."""
+    """:func:`log` or :func:`log32` of a finite number, in compiled code, by the type of ``x``."""
     return np.log(x)
 
 
-@overload(exp_of_type, strict=False)
+def split(x: Any) -> Any:
+    """n and m with x = 2^n m and 1 <= m < 2, in compiled code, for a positive normal number."""
+    m, n = np.frexp(x)
+    return n - 1, 2 * m
+
+
+_INLINE = {"strict": False, "jit_options": {**OPTIONS, "forceinline": True}}
+
+
+@overload(exp_of_type, **_INLINE)
 def _exp_of_type(x: Any) -> Any:
     if x == types.float32:
         return lambda x: exp32(x)
     return lambda x: exp(x)
 
 
-@overload(log_of_type, strict=False)
+@overload(log_of_type, **_INLINE)
 def _log_of_type(x: Any) -> Any:
     if x == types.float32:
-        return lambda x: log32(x)
-    return lambda x: log(x)
+        return lambda x: _log32(x)
+    return lambda x: _log(x)
+
+
+@inlined
+def _split(x: float) -> tuple[float, float]:
+    bits = _bits(x)
+    mantissa = as_float((bits & 0xFFFFFFFFFFFFF) | 0x3FF0000000000000)
+    return as_float((bits >> 52) + (SHIFTER_BITS - 1023)) - SHIFTER, mantissa
+
+
+@inlined
+def _split32(x: Any) -> Any:
+    bits = _bits32(x)
+    mantissa = _float32(np.int32(np.int32(bits & np.int32(0x7FFFFF)) | np.int32(0x3F800000)))
+    n = np.int32(np.int32(bits >> np.int32(23)) + np.int32(SHIFTER_BITS_32 - 127))
+    return _float32(n) - np.float32(SHIFTER_32), mantissa
+
+
+@overload(split, **_INLINE)
+def _split_of_type(x: Any) -> Any:
+    if x == types.float32:
+        return lambda x: _split32(x)
+    return lambda x: _split(x)

@@ -7,9 +7,12 @@ from typing import Any, TypeVar
 
 from numba import njit
 
-__all__ = ["compiled"]
+__all__ = ["OPTIONS", "compiled", "inlined"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+#: Division by 0 gives infinity; nothing is reassociated or fused that does not say so.
+OPTIONS = {"error_model": "numpy", "nogil": True}
 
 
 def compiled(function: F) -> F:
@@ -20,8 +23,22 @@ def compiled(function: F) -> F:
     >>> compiled(lambda x: x + 1)(2)
     3
     """
-    options = {"error_model": "numpy", "nogil": True}
+    return _compile(function)
+
+
+def inlined(function: F) -> F:
+    """:func:`compiled`, and never called: a loop that calls anything is not vectorised.
+
+    Examples
+    --------
+    >>> inlined(lambda x: x + 1)(2)
+    3
+    """
+    return _compile(function, forceinline=True)
+
+
+def _compile(function: F, **more: bool) -> F:
     try:
-        return njit(cache=True, **options)(function)
+        return njit(cache=True, **OPTIONS, **more)(function)
     except RuntimeError:  # no folder to cache in: a read-only installation and home
-        return njit(**options)(function)
+        return njit(**OPTIONS, **more)(function)

@@ -16,8 +16,7 @@ from gabactl.loops.kernels.controller import (
     usable_reading,
 )
 from gabactl.loops.kernels.elementary import exp, fma, log, quick_exp, quick_log
-from gabactl.loops.kernels.jit import compiled
-from gabactl.loops.kernels.pairs import clamped, exp_pair, grown_pair, quotients, smoothed
+from gabactl.loops.kernels.jit import compiled, inlined
 from gabactl.loops.kernels.random import fill_normals
 
 __all__ = ["TINY", "run_loop", "run_pair"]
@@ -156,6 +155,15 @@ def _binomial(power: float) -> tuple[float, float, float, float, float, float, f
     return b1, b2, b3, b4, b5, b6, b7, b8
 
 
+@inlined
+def _grown(x: float, base: float, c: Any) -> float:
+    """base (1 + c_1 x + ... + c_8 x^8), in pairs of terms, so that no term waits long for another."""
+    x2 = x * x
+    low = fma(fma(x, c[3], c[2]), x2, fma(x, c[1], c[0]))
+    high = fma(fma(x, c[7], c[6]), x2, fma(x, c[5], c[4]))
+    return fma(base * x, fma(high, x2 * x2, low), base)
+
+
 @compiled
 def run_pair(
     log_norms: Any,
@@ -226,18 +234,18 @@ def run_pair(
     near = _NEAR if abs(power) <= _LARGEST_POWER else -1.0
     # What the exponent of the expected norms takes of the lag and of ln q.
     of_lag, of_log = rho * a * a, power * (1 + a)
-    v = clamped(e, floor)
-    q, before = quotients(v, (v[1], v[0]))
+    v = max(e[0], floor), max(e[1], floor)
+    q, before = v[0] / v[1], v[1] / v[0]
     y = quick_log(q)
     k0, k1, h0, h1, z, change = past[0], past[1], past[2], past[3], past[4], past[5]
     if not answers:
         k0 = k1 = h0 = h1 = z = y = change = 0.0
     d0, d1 = log_norms[0, 0], log_norms[0, 1]
     x = fma(-of_log, z, d0 - of_lag * h0), fma(of_log, z, d1 - of_lag * h1)
-    expected = exp_pair(x)
+    expected = quick_exp(x[0]), quick_exp(x[1])
     for t in range(steps):
         if abs(change) < near and abs(x[0]) <= 700.0 and abs(x[1]) <= 700.0:
-            g = grown_pair(change, expected, falling, rising)
+            g = _grown(change, expected[0], falling), _grown(change, expected[1], rising)
             total, usable = g[0] + g[1], True  # neither 0 nor infinite
         else:
             g0 = quick_exp(log_norms[t, 0] - rho * l0)
@@ -250,23 +258,23 @@ def run_pair(
         d0, d1 = log_norms[ahead, 0], log_norms[ahead, 1]
         h0, h1, z = k0, k1, y
         x = fma(-of_log, z, d0 - of_lag * h0), fma(of_log, z, d1 - of_lag * h1)
-        expected = exp_pair(x)
+        expected = quick_exp(x[0]), quick_exp(x[1])
         r = np.nan, np.nan
         if wait == 0:
             wait = interval
             if usable:
-                r = quotients((total - g[0], total - g[1]), (total, total))
-                e = smoothed(e, r, pole, keep)
+                r = (total - g[0]) / total, (total - g[1]) / total
+                e = pole * e[0] + keep * r[0], pole * e[1] + keep * r[1]
         wait -= 1
-        v = clamped(e, floor)
+        v = max(e[0], floor), max(e[1], floor)
         whole = v[0] + v[1]
-        w = quotients(v, (whole, whole))
+        w = v[0] / whole, v[1] / whole
         grad_norms[t, 0], grad_norms[t, 1] = g
         raw[t, 0], raw[t, 1] = r
         ema[t, 0], ema[t, 1] = e
         weights[t, 0], weights[t, 1] = w
         if answers:
-            q, inverse = quotients(v, (v[1], v[0]))
+            q, inverse = v[0] / v[1], v[1] / v[0]
             change, before = fma(q, before, -1.0), inverse
             y = quick_log(q)
             k0, k1 = l0, l1

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gabactl.loops.kernels.elementary import cos_sin_turn, log
-from gabactl.loops.kernels.jit import compiled
+from gabactl.loops.kernels.elementary import as_float, cos_sin_turn, log
+from gabactl.loops.kernels.jit import compiled, inlined
 
 __all__ = [
     "LARGEST_NORMAL",
@@ -36,7 +36,7 @@ PHILOX, WEYL, PHILOX_ROUNDS = (0xD2511F53, 0xCD9E8D57), (0x9E3779B9, 0xBB67AE85)
 LARGEST_NORMAL = 6.77
 
 
-@compiled
+@inlined
 def _round(c0: int, c1: int, c2: int, c3: int, k0: int, k1: int) -> Any:
     p0 = c0 * PHILOX[0]
     p1 = c2 * PHILOX[1]
@@ -48,7 +48,7 @@ def _round(c0: int, c1: int, c2: int, c3: int, k0: int, k1: int) -> Any:
     )
 
 
-@compiled
+@inlined
 def philox(c0: int, c1: int, c2: int, c3: int, k0: int, k1: int) -> Any:
     """Four random 32-bit words (as int64) of a counter of four words and a key of two.
 
@@ -71,7 +71,7 @@ def philox(c0: int, c1: int, c2: int, c3: int, k0: int, k1: int) -> Any:
     return c0, c1, c2, c3
 
 
-@compiled
+@inlined
 def normal_pair(radius_word: int, angle_word: int) -> Any:
     """Two independent standard normal numbers of two random words (Box and Muller 1958).
 
@@ -80,8 +80,9 @@ def normal_pair(radius_word: int, angle_word: int) -> Any:
     >>> [round(x, 6) for x in normal_pair(0x80000000, 0)]
     [1.17741, 0.0]
     """
-    # The middle of one of 2^32 intervals: never 0 or 1; largest radius 6.76.
-    uniform = (radius_word + 0.5) * 2.3283064365386963e-10
+    # (word + 1/2) / 2^32, the middle of one of 2^32 intervals: never 0 or 1; largest radius 6.76.
+    # The word goes into the low bits of 2^20, and that is taken off again: no conversion.
+    uniform = as_float(radius_word | 0x4130000000000000) - (1048576.0 - 2.0**-33)
     radius = np.sqrt(-2.0 * log(uniform))
     cosine, sine = cos_sin_turn(angle_word)
     return radius * cosine, radius * sine
