@@ -13,7 +13,7 @@ from gabactl.base.errors import InputError
 from gabactl.law.spec import GabaSpec
 from gabactl.runs.run import Run
 
-__all__ = ["HOW_TO_RECORD", "Signals", "difference", "from_run"]
+__all__ = ["HOW_TO_RECORD", "ExcitedRun", "difference", "from_run"]
 
 Array = NDArray[np.float64]
 
@@ -27,7 +27,7 @@ _MOST_STEPS = 10_000_000
 
 
 @dataclass(frozen=True)
-class Signals:
+class ExcitedRun:
     """Imbalance, actuation and excitation of one run with two tasks.
 
     Parameters
@@ -55,7 +55,7 @@ class Signals:
     --------
     >>> rng = np.random.default_rng(0)
     >>> e = np.repeat(rng.choice([-0.5, 0.5], 40), 25)
-    >>> Signals(rng.standard_normal(1000), e, e).block
+    >>> ExcitedRun(rng.standard_normal(1000), e, e).block
     25
     """
 
@@ -109,7 +109,7 @@ class Signals:
         return int(np.flatnonzero(np.diff(self.excitation))[0]) + 1
 
 
-def _refusal(signals: Signals) -> str:
+def _refusal(signals: ExcitedRun) -> str:
     if np.ptp(signals.actuation) <= 0:
         reason = (
             "the weights never move, so nothing can be said of what a weight does to the gradients"
@@ -123,19 +123,19 @@ def _refusal(signals: Signals) -> str:
     return f"{signals.name}: no excitation: {reason}; {HOW_TO_RECORD}"
 
 
-def difference(first: Signals, second: Signals) -> Signals:
+def difference(first: ExcitedRun, second: ExcitedRun) -> ExcitedRun:
     """Twin runs (same seed and batches, inverted excitation), subtracted.
 
     What the twins share (drift, batches) cancels, the response doubles.
 
     Parameters
     ----------
-    first, second : Signals
+    first, second : ExcitedRun
         Twins of equal length; the excitations must be each other's negative.
 
     Returns
     -------
-    Signals
+    ExcitedRun
         ``first - second``, measured where both were.
 
     Raises
@@ -148,7 +148,7 @@ def difference(first: Signals, second: Signals) -> Signals:
     >>> rng = np.random.default_rng(0)
     >>> e = np.repeat(rng.choice([-0.5, 0.5], 20), 25)
     >>> drift = np.linspace(0, 3, 500)
-    >>> twins = Signals(drift, e, e), Signals(drift, -e, -e)
+    >>> twins = ExcitedRun(drift, e, e), ExcitedRun(drift, -e, -e)
     >>> float(abs(difference(*twins).log_ratio).max())
     0.0
     """
@@ -166,7 +166,7 @@ def difference(first: Signals, second: Signals) -> Signals:
         )
     if first.spec != second.spec:
         raise InputError(f"{names}: recorded with different settings: twins must share them")
-    return Signals(
+    return ExcitedRun(
         log_ratio=first.log_ratio - second.log_ratio,
         actuation=first.actuation - second.actuation,
         excitation=first.excitation - second.excitation,
@@ -176,7 +176,7 @@ def difference(first: Signals, second: Signals) -> Signals:
     )
 
 
-def from_run(run: Run, name: str | None = None) -> Signals:
+def from_run(run: Run, name: str | None = None) -> ExcitedRun:
     """The signals of a recorded run with two tasks.
 
     Parameters
@@ -216,7 +216,7 @@ def from_run(run: Run, name: str | None = None) -> Signals:
             f"{name}: steps {trace.step[0]} to {trace.step[-1]} are too many: cut the trace to at "
             f"most {_MOST_STEPS} steps"
         )
-    return Signals(
+    return ExcitedRun(
         log_ratio=_on_every_step(run.log_ratio(), at),
         actuation=_held(_on_every_step(actuation, at)),
         excitation=_held(_on_every_step(excitation, at)),

@@ -302,12 +302,12 @@ def _identified(run: Run) -> tuple[LogRatio | None, str, int | None]:
         why = "the weights were not excited; give one with --plant (an excited trace, or its pair)"
         return None, why, None
     from gabactl.identification.output_error import fit_output_error
-    from gabactl.identification.signals import Signals, from_run
+    from gabactl.identification.signals import ExcitedRun, from_run
 
     whole = from_run(run)
     half = len(whole.log_ratio) // 2
     try:
-        early = Signals(
+        early = ExcitedRun(
             whole.log_ratio[:half],
             whole.actuation[:half],
             whole.excitation[:half],

@@ -1,4 +1,4 @@
-"""Signals: what can be identified, and the refusals that say why not."""
+"""Excited runs: what can be identified, and the refusals that say why not."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from gabactl import GabaSpec
 from gabactl.base.errors import InputError
-from gabactl.identification import Signals, simulate_excited
+from gabactl.identification import ExcitedRun, simulate_excited
 from gabactl.identification.signals import difference, from_run
 from gabactl.runs.replay import replay
 from gabactl.runs.run import Run
@@ -33,7 +33,7 @@ def as_trace(log_ratio: np.ndarray, actuation: np.ndarray, **more: object) -> Tr
 
 def test_fixed_weights_are_refused() -> None:
     with pytest.raises(InputError, match=r"weights never move.*--excite prbs:amplitude=0.5"):
-        Signals(noise(), np.zeros(STEPS), np.zeros(STEPS))
+        ExcitedRun(noise(), np.zeros(STEPS), np.zeros(STEPS))
 
 
 def test_gaba_without_perturbation_is_refused() -> None:
