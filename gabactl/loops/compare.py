@@ -18,7 +18,7 @@ from gabactl.loops.result import signal_figure
 from gabactl.loops.simulate import SimulationResult, as_balancer, simulate
 from gabactl.plants import Plant
 
-__all__ = ["METRICS", "CompareResult", "Estimate", "by_name", "compare", "estimated", "figures"]
+__all__ = ["METRICS", "CompareResult", "Estimate", "compare", "compared", "figures"]
 
 #: What is compared: key, heading, and how to print it.
 METRICS: dict[str, tuple[str, str]] = {
@@ -261,61 +261,62 @@ def compare(
     """
     if not seeds:
         raise InputError("seeds is empty: give at least one")
-    named = by_name(balancers)
     profiles = {seed: profile if isinstance(profile, Profile) else profile(seed) for seed in seeds}
     first = profiles[seeds[0]]
-    results: dict[str, SimulationResult] = {}
-    estimates: dict[str, dict[str, Estimate]] = {}
-    for name, given in named.items():
-        rule: Balancer = as_balancer(given, first.n_tasks)
-        per_seed = []
-        for seed in seeds:
-            run = simulate(rule, profiles[seed], plant, noise=noise, seed=seed, tolerance=tolerance)
-            results.setdefault(name, run)
-            per_seed.append(figures(run))
-        estimates[name] = estimated(per_seed)
-    return CompareResult(results, estimates, tuple(int(s) for s in seeds), first.title)
+
+    def run(rule: Balancer) -> list[SimulationResult]:
+        return [
+            simulate(rule, profiles[seed], plant, noise=noise, seed=seed, tolerance=tolerance)
+            for seed in seeds
+        ]
+
+    return compared(balancers, first.n_tasks, run, tuple(int(s) for s in seeds), first.title)
 
 
-def by_name(balancers: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
-    """Balancers by the names they are compared under.
+def compared(
+    balancers: Mapping[str, Any] | Sequence[str],
+    n_tasks: int,
+    run: Callable[[Balancer], Sequence[SimulationResult]],
+    seeds: tuple[int, ...],
+    title: str,
+    filled: int = 0,
+) -> CompareResult:
+    """Run several balancers, and set their figures side by side.
 
     Parameters
     ----------
-    balancers : mapping name -> balancer, or sequence of names
+    balancers
         As for :func:`compare`.
+    n_tasks : int
+        Number of tasks.
+    run : function of a Balancer
+        Its run with each seed.
+    seeds, title, filled
+        As in the result: seeds, disturbance, steps for which another reading stood in.
 
     Raises
     ------
     InputError
-        There are none.
-
-    Examples
-    --------
-    >>> by_name(["gaba"])
-    {'gaba': 'gaba'}
-    """
-    named = dict(balancers) if isinstance(balancers, Mapping) else {n: n for n in balancers}
-    if not named:
-        raise InputError("no balancers were given: name at least one, such as gaba")
-    return named
-
-
-def estimated(per_seed: Sequence[Mapping[str, float | None]]) -> dict[str, Estimate]:
-    """Every figure over the seeds.
-
-    Parameters
-    ----------
-    per_seed : sequence of mappings
-        What :func:`figures` gave for each.
+        No balancers.
 
     Examples
     --------
     >>> from gabactl.loops.profiles import constant
-    >>> estimated([figures(simulate("fixed", constant(500.0, 9)))])["ripple"].mean
-    0.0
+    >>> run = lambda rule: [simulate(rule, constant(500.0, 9))]
+    >>> list(compared(["fixed"], 2, run, (0,), "500x").results)
+    ['fixed']
     """
-    return {key: _estimate([f[key] for f in per_seed]) for key in METRICS}
+    named = dict(balancers) if isinstance(balancers, Mapping) else {n: n for n in balancers}
+    if not named:
+        raise InputError("no balancers were given: name at least one, such as gaba")
+    results: dict[str, SimulationResult] = {}
+    estimates: dict[str, dict[str, Estimate]] = {}
+    for name, given in named.items():
+        runs = run(as_balancer(given, n_tasks))
+        results[name] = runs[0]
+        found = [figures(one) for one in runs]
+        estimates[name] = {key: _estimate([f[key] for f in found]) for key in METRICS}
+    return CompareResult(results, estimates, seeds, title, filled)
 
 
 def figures(result: SimulationResult) -> dict[str, float | None]:

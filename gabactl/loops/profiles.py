@@ -18,7 +18,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from gabactl.base.errors import InputError
 from gabactl.loops._profile_values import (
-    filled,
     level_name,
     log_level,
     per_task,
@@ -560,21 +559,25 @@ def from_trace(trace: Trace, title: str = "") -> Profile:
     >>> from_trace(trace).norms[:, 0].round(6).tolist()
     [4.0, 4.0, 2.0, 2.0]
     """
-    norms = np.where(np.isfinite(trace.grad_norms), trace.grad_norms, np.nan)
-    if np.isnan(norms).any(axis=1).all():
+    usable = np.asarray(np.isfinite(trace.grad_norms).all(axis=1), dtype=bool)
+    if not usable.any():
         raise InputError(f"{trace.source}: no reading has a finite norm for every task")
-    losses = trace.losses
-    known = None if losses is None else losses[~np.isnan(losses).any(axis=1)]
-    if known is None or not len(known) or not (np.isfinite(known) & (known > 0)).all():
-        losses = None
-    filled_in = trace.replace(
-        grad_norms=filled("grad_norms", norms),
-        losses=None if losses is None else filled("losses", losses),
-    ).every_step()
-    refuse_size(len(filled_in), len(trace.tasks))
+    losses, norms = trace.losses, _filled(trace.grad_norms, usable)
+    if losses is not None:
+        known = np.asarray(~np.isnan(losses).any(axis=1), dtype=bool)
+        progress = known.any() and bool(((losses > 0) & (losses < np.inf))[known].all())
+        losses = _filled(losses, known) if progress else None
+    whole = trace.replace(grad_norms=norms, losses=losses).every_step()
+    refuse_size(len(whole), len(trace.tasks))
     with np.errstate(divide="ignore"):
-        logs = np.log(filled_in.grad_norms)
-    return Profile(logs, filled_in.losses, title=title or "recorded trace")
+        logs = np.log(whole.grad_norms)
+    return Profile(logs, whole.losses, title=title or "recorded trace")
+
+
+def _filled(rows: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Rows that are not known filled from the last one before them; the first ones, from after."""
+    last = np.maximum.accumulate(np.where(known, np.arange(len(rows)), -1))
+    return rows[np.where(last < 0, int(np.argmax(known)), last)]
 
 
 def non_negative(name: str, value: Any) -> float:

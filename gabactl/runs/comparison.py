@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from gabactl.balancers import Gaba
-from gabactl.loops.compare import CompareResult, by_name, estimated, figures
+from gabactl.balancers import Balancer, Gaba
+from gabactl.loops.compare import CompareResult, compared
 from gabactl.loops.profiles import from_trace
-from gabactl.loops.simulate import as_balancer, recorded
+from gabactl.loops.simulate import SimulationResult, recorded
 from gabactl.runs.run import Run
 from gabactl.traces import Trace
 from gabactl.traces.library import MOST_STEPS
@@ -55,14 +55,13 @@ def compare_on_run(
         run = run.last(int((steps > steps[-1] - MOST_STEPS).sum()))
     profile = from_trace(run.trace, f"norms of {run.source}")
     first = int(run.trace.step[0])
-    results = {}
-    for name, given in by_name(balancers).items():
-        rule = as_balancer(given, profile.n_tasks)
+
+    def one(rule: Balancer) -> list[SimulationResult]:
         stages = None
         if type(rule) is Gaba:
             replay = Run.of(run, rule.spec).every_step.replay
             stages = replay.raw, replay.ema, replay.weights
-        results[name] = recorded(rule, profile, first_step=first, stages=stages)
-    estimates = {name: estimated([figures(result)]) for name, result in results.items()}
+        return [recorded(rule, profile, first_step=first, stages=stages)]
+
     whole = int(np.isfinite(run.trace.grad_norms).all(axis=1).sum())
-    return CompareResult(results, estimates, (0,), profile.title, profile.steps - whole)
+    return compared(balancers, profile.n_tasks, one, (0,), profile.title, profile.steps - whole)

@@ -116,10 +116,15 @@ class Run:
             return cls.of(cls(source, spec), last=last)
         if not isinstance(source, (str, Path)):
             raise InputError(f"{type(source).__name__} is no run: give a Run, a Trace or a path")
-        earlier = _Earlier(spec)
-        trace = load_trace(source, last=last, most_steps=most_steps, before=earlier.add)
-        run = cls(trace, spec)
-        run._start = earlier.replayer
+        start: Replayer | None = None
+
+        def before(piece: Trace) -> None:
+            nonlocal start
+            start = start or cls(piece, spec)._replayer()
+            start.add(piece)
+
+        run = cls(load_trace(source, last=last, most_steps=most_steps, before=before), spec)
+        run._start = start
         return run
 
     @classmethod
@@ -278,9 +283,7 @@ class Run:
             return self
         start = self._replayer()
         start.add(self.trace.rows(slice(None, -rows)))
-        run = Run(self.trace.rows(slice(-rows, None)), self.spec)
-        run.spec_from, run._start = self.spec_from, start
-        return run
+        return self._like(self.trace.rows(slice(-rows, None)), start)
 
     def scaled(self, factors: Mapping[str, float]) -> Run:
         """What would have been recorded with some losses multiplied by constants.
@@ -301,8 +304,8 @@ class Run:
         scale = np.array([factors.get(task, 1.0) for task in self.tasks])
         norms = self.trace.grad_norms * scale
         bare = dict.fromkeys(("raw", "ema", "weights", "losses", "param_norms"))
-        run = Run(self.trace.replace(grad_norms=norms, **bare), self.spec)
-        run.spec_from, run._start = "what-if", self._fresh()
+        run = self._like(self.trace.replace(grad_norms=norms, **bare), self._fresh())
+        run.spec_from = "what-if"
         return run
 
     @cached_property
@@ -314,21 +317,14 @@ class Run:
         whole = self.trace.every_step()
         if whole is self.trace:
             return self
-        run = Run(whole, self.spec)
-        run.spec_from, run._start = self.spec_from, self._start
+        return self._like(whole, self._start)
+
+    @property
+    def head(self) -> Run:
+        """Its first row alone, for what the rows after it do not change; it holds none of them."""
+        return self._like(self.trace.rows(np.arange(min(1, len(self.trace)))), self._start)
+
+    def _like(self, trace: Trace, start: Replayer | None) -> Run:
+        run = Run(trace, self.spec)
+        run.spec_from, run._start = self.spec_from, start
         return run
-
-
-class _Earlier:
-    """The average of the rows before those that are kept."""
-
-    def __init__(self, spec: GabaSpec | None) -> None:
-        self._spec = spec
-        self.replayer: Replayer | None = None
-
-    def add(self, piece: Trace) -> None:
-        if not len(piece):
-            return
-        if self.replayer is None:
-            self.replayer = Run(piece, self._spec)._replayer()
-        self.replayer.add(piece)

@@ -258,7 +258,7 @@ class _Sums:
 
     def add(self, piece: Run) -> None:
         if not self._begun:
-            self.first, self._begun = piece, True
+            self.first, self._begun = piece.head, True
         replay = piece.replay
         self._count(replay, piece.spec)
         rows = piece.positive & replay.active

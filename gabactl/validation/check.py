@@ -278,7 +278,7 @@ class _Check:
     def add(self, run: Run) -> None:
         piece, done, spec = run.trace, run.replay, run.spec
         if self._first is None:
-            self._first = run
+            self._first = run.head
             if self._tolerance is None:
                 self._tolerance = default_tolerance(piece.precision, spec)
             self._series = _Extremes(float(self._tolerance), self._kept)
