@@ -56,6 +56,8 @@ class Saturation(Result):
     unrecorded_readings : int
         Readings at steps that the record leaves out. More than 0 makes the average an estimate:
         each is taken to be as the next one recorded.
+    undefined_from : int or None
+        Step from which on the average is NaN: a reading was not finite, and no guard held.
     as_trained : bool
         The replay is what happened. Else it is what would have, with GABA and these settings.
     balancer : str or None
@@ -79,6 +81,7 @@ class Saturation(Result):
     residual_ratio_median: float
     floor_needed: float
     unrecorded_readings: int = 0
+    undefined_from: int | None = None
     as_trained: bool = True
     balancer: str | None = None
     trained_weights: dict[str, float] | None = None
@@ -89,6 +92,8 @@ class Saturation(Result):
     @property
     def answer(self) -> str:
         """The answer in a word or two."""
+        if self.undefined_from is not None:
+            return "It has no weights"
         if self.pinned_fraction == 0:
             return "No"
         return "At times" if self.pinned_fraction < _OPEN else "Yes"
@@ -97,6 +102,12 @@ class Saturation(Result):
     def verdict(self) -> str:
         """The answer in one sentence; of a run that was weighted otherwise, what would have been."""
         share = f"{self.pinned_fraction:.0%} of the active steps"
+        if self.undefined_from is not None:
+            return (
+                f"{self.answer} from step {self.undefined_from} on: a reading was not finite, and "
+                f"with guard {self.spec.guard} the average is NaN ever after (saturated before: "
+                f"{share}). Set guard hold."
+            )
         if self.as_trained:
             return {
                 "No": "No: the average never reached the floor.",
@@ -226,6 +237,7 @@ def _judge(pieces: Callable[[], Iterable[Run]], held: int | None) -> Saturation:
         residual_ratio_median=seen.residuals.median,
         floor_needed=float(required_floor(high, first.spec.n_tasks, first.spec.law)),
         unrecorded_readings=seen.unrecorded,
+        undefined_from=seen.undefined_from,
         as_trained=first.as_trained,
         balancer=first.trace.balancer,
         trained_weights=dict(
@@ -254,6 +266,7 @@ class _Sums:
         self.pinned_by_task: Any = 0
         self.trained_weights: Any = 0.0
         self.first_pinned_step: int | None = None
+        self.undefined_from: int | None = None
         self._begun = False
 
     def add(self, piece: Run) -> None:
@@ -285,8 +298,12 @@ class _Sums:
         self.below += int(below.any(axis=1).sum())
         self.pinned += int(rows.sum())
         self.pinned_by_task = self.pinned_by_task + pinned.sum(axis=0)
+        steps = replay.step[replay.active]
         if self.first_pinned_step is None and rows.any():
-            self.first_pinned_step = int(replay.step[replay.active][rows][0])
+            self.first_pinned_step = int(steps[rows][0])
+        lost = np.isnan(ema).any(axis=1)
+        if self.undefined_from is None and lost.any():
+            self.undefined_from = int(steps[lost][0])
 
 
 def _apart(norms: NDArray[np.float64], weights: Any = 1.0) -> NDArray[np.float64]:

@@ -222,6 +222,8 @@ def test_a_published_run_that_one_reading_poisoned_is_reported_as_it_was(tmp_pat
     report = build_report(Run(Trace.from_arrays(norms), spec), fuzz_steps=STEPS)
     assert np.isnan(report.run.replay.weights[700:]).all()
     assert report.run.replay.held_readings == 0
+    assert report.saturation.undefined_from == 701
+    assert "no weights from step 701 on" in str(report)
     json.loads(report.to_json(), parse_constant=pytest.fail)
     assert write_html(report, tmp_path / "page.html").exists()
 
