@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from gabactl import GabaSpec, InputError
 from gabactl.cli import main
+from gabactl.identification import identify
 from gabactl.reports import build_report, write_html
 from gabactl.runs.comparison import compare_on_run
 from gabactl.runs.replay import Replayer, replay
@@ -289,6 +291,16 @@ def test_a_what_if_is_said_to_be_one_and_fails_no_check(gaba: Trace) -> None:
         f"rul {found.trained_weights['rul']:.4g}, health {found.trained_weights['health']:.4g} "
         f"in the mean; contributions {found.trained_ratio_median:.3g} to 1 apart"
     )
+
+
+@pytest.mark.parametrize(
+    "ask", [saturation, unit_advice, compare_on_run, validate, predict, workload_of, build_report,
+            identify]
+)  # fmt: skip
+def test_every_analysis_of_a_recording_takes_a_run_not_its_norms(ask) -> None:
+    names = set(inspect.signature(ask).parameters)
+    assert "run" in names
+    assert not names & {"grad_norms", "norms", "step", "first_step", "measured"}
 
 
 # -- one replay ----------------------------------------------------------------------------------
