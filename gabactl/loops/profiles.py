@@ -44,6 +44,9 @@ __all__ = [
 #: Ratios g_1 / g_2 the literature reports over one training: start, peak, end (section 18.5).
 PUBLISHED_LEVELS = (50.0, 2400.0, 500.0)
 
+#: Logarithm below which a norm is not a normal float: compiled loops take it for 0.
+LEAST_LOG_NORM = -708.0
+
 #: Gradient norm of the quiet tasks where none is given: 500x is then the published (250, 0.5).
 _QUIET = 0.5
 
@@ -68,7 +71,8 @@ class Profile:
     Raises
     ------
     InputError
-        Wrong shapes, NaN or +inf in ``log_norms``, losses that are not positive.
+        Wrong shapes, NaN, +inf or a number below -708 in ``log_norms``, losses that are not
+        positive.
 
     Examples
     --------
@@ -94,6 +98,14 @@ class Profile:
             raise InputError(
                 f"log_norms has {logs[step, task]} at step {step}, task {task}: give finite numbers "
                 "(minus infinity for a zero norm), and sensor failures as a dropout"
+            )
+        low = np.isfinite(logs) & (logs < LEAST_LOG_NORM)
+        if low.any():
+            step, task = np.argwhere(low)[0]
+            raise InputError(
+                f"log_norms has {logs[step, task]:.6g} at step {step}, task {task}, a norm below the "
+                "smallest normal float: scale all the norms, which changes no weight, or give minus "
+                "infinity for a norm of 0"
             )
         losses = np.ones_like(logs) if self.losses is None else np.array(self.losses, dtype=float)
         if losses.shape != logs.shape:
@@ -537,7 +549,8 @@ def from_trace(trace: Trace, title: str = "") -> Profile:
     """A recorded training as a disturbance, with every step from its first to its last.
 
     A reading stands for the steps that the record leaves out before it. Where a row has no reading,
-    or one that is not finite, the last one before it stands in; for the first, the one after.
+    or one with a norm that is not finite, or subnormal, the last one before it stands in; for the
+    first ones, the one after.
 
     Parameters
     ----------
@@ -559,10 +572,12 @@ def from_trace(trace: Trace, title: str = "") -> Profile:
     >>> from_trace(trace).norms[:, 0].round(6).tolist()
     [4.0, 4.0, 2.0, 2.0]
     """
-    usable = np.asarray(np.isfinite(trace.grad_norms).all(axis=1), dtype=bool)
+    norms = trace.grad_norms
+    normal = np.isfinite(norms) & ((norms == 0) | (norms >= np.finfo(float).tiny))
+    usable = np.asarray(normal.all(axis=1), dtype=bool)
     if not usable.any():
         raise InputError(f"{trace.source}: no reading has a finite norm for every task")
-    losses, norms = trace.losses, _filled(trace.grad_norms, usable)
+    losses, norms = trace.losses, _filled(norms, usable)
     if losses is not None:
         known = np.asarray(~np.isnan(losses).any(axis=1), dtype=bool)
         progress = known.any() and bool(((losses > 0) & (losses < np.inf))[known].all())

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from gabactl.balancers import Balancer, Fixed, Gaba, GradNorm, UserBalancer, make
 from gabactl.base.errors import InputError
-from gabactl.law.controller import raw_weights, saturate
 from gabactl.law.spec import GabaSpec
+from gabactl.law.stages import raw_weights, saturate
 from gabactl.loops.compiled import CompiledLoop, Signals
 from gabactl.loops.profiles import Profile, non_negative
 from gabactl.loops.result import SegmentResponse, SimulationResult, spread

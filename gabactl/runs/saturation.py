@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from gabactl.base.errors import InputError
 from gabactl.base.results import Result
 from gabactl.law.authority import required_floor, saturation_ratio
+from gabactl.law.floors import FLOORS
 from gabactl.law.spec import GabaSpec
 from gabactl.runs.quantiles import HELD, PassingQuantiles
 from gabactl.runs.replay import Replay
@@ -292,7 +293,7 @@ class _Sums:
         ema, floor = replay.ema[replay.active], spec.floor
         below = ema < floor
         # Held at the floor up to rounding: the projection is exact to a few ulp of 1.
-        pinned = ema <= floor + 1e-12 if spec.floor_mode == "clamp_state" else below
+        pinned = ema <= floor + 1e-12 if FLOORS[spec.floor_mode].replaces_state else below
         rows = pinned.any(axis=1)
         self.active += len(ema)
         self.below += int(below.any(axis=1).sum())

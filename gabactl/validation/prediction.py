@@ -21,9 +21,10 @@ from gabactl.base.results import Result
 from gabactl.control.linear import open_loop
 from gabactl.control.noise import autocovariance, noise_gain
 from gabactl.law.authority import residual_ratio
-from gabactl.law.controller import raw_weights, saturate
 from gabactl.law.filter import filter_facts
+from gabactl.law.floors import FLOORS
 from gabactl.law.spec import GabaSpec
+from gabactl.law.stages import raw_weights, saturate
 from gabactl.plants import LogRatio, describe_plant
 from gabactl.runs.run import Run
 from gabactl.traces import Trace
@@ -406,7 +407,7 @@ def _no_controller(run: Run) -> str:
         return f"the weights are those of {trace.balancer}"
     if trace.ema is None:
         return "the trace has no recorded average"
-    if spec.beta == 0.0 or spec.floor_mode == "clamp_state":
+    if spec.beta == 0.0 or FLOORS[spec.floor_mode].replaces_state:
         return "the average is clamped or not smoothed, so the filter's closed forms do not hold"
     if len(trace) == 0 or run.starts_late:
         return "the trace starts after the end of the warm-up"

@@ -69,9 +69,10 @@ def test_losses_follow_the_exponential():
 
 def test_recorded_norms_are_filled_forward():
     nan = np.nan
-    norms = [[nan, nan], [2, 1], [nan, 1], [8, 1], [np.inf, 1]]
-    profile = profiles.from_trace(Trace.from_arrays(norms, measured=[False, *[True] * 4]))
-    np.testing.assert_allclose(profile.norms, [[2, 1], [2, 1], [2, 1], [8, 1], [8, 1]])
+    norms = [[nan, nan], [2, 1], [nan, 1], [8, 1], [np.inf, 1], [5e-324, 1], [0, 1]]
+    profile = profiles.from_trace(Trace.from_arrays(norms, measured=[False, *[True] * 6]))
+    want = [[2, 1], [2, 1], [2, 1], [8, 1], [8, 1], [8, 1], [0, 1]]
+    np.testing.assert_allclose(profile.norms, want)
 
 
 def test_recorded_norms_stand_for_the_steps_left_out_before_them():
