@@ -64,7 +64,7 @@ def check(
 
     from gabactl.runs.run import Run
     from gabactl.traces import MOST_STEPS
-    from gabactl.validation.check import validate
+    from gabactl.validation.check import check as compare
 
     system, origin = (None, "given") if not plant else _plant(plant)
     results = []
@@ -74,12 +74,12 @@ def check(
             held = (
                 path if last is None else Run.of(path, settings, last=last, most_steps=MOST_STEPS)
             )
-            results.append(validate(held, settings, tolerance=tolerance))
+            results.append(compare(held, settings, tolerance=tolerance))
             continue
         from gabactl.validation.prediction import predict
 
         run = Run.of(path, settings, last=last, most_steps=MOST_STEPS)
-        result = validate(run, tolerance=tolerance)
+        result = compare(run, tolerance=tolerance)
         made = predict(run, plant=system, plant_from=origin, seed=seed)
         result = replace(result, prediction=made)
         results.append(result)

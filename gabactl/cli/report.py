@@ -74,7 +74,7 @@ def report(
     from rich.console import Console
     from rich.status import Status
 
-    from gabactl.reports import build_report, write_html, write_pdf
+    from gabactl.reports import report, write_html, write_pdf
     from gabactl.reports.pdf import find_browser
     from gabactl.runs.run import Run
     from gabactl.traces import MOST_STEPS
@@ -84,7 +84,7 @@ def report(
     with Status("reading", console=Console(file=sys.stderr)) as status:
         source = Path(trace or DEFAULT_TRACE)
         run = Run.of(source, spec.resolve_for(source), last=last, most_steps=MOST_STEPS)
-        result = build_report(
+        result = report(
             run,
             seed=seed,
             fuzz_steps=fuzz_steps,

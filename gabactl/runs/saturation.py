@@ -143,7 +143,7 @@ class Saturation(Result):
         ax.set_title(f"{self.title} {self.answer}", loc="left")
         return ax
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Keys as the attributes, and the verdict."""
         return dict(self.__dict__) | {"spec": self.spec.to_dict(), "verdict": self.verdict}
 

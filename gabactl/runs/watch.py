@@ -122,7 +122,7 @@ class WatchState(Result):
             )
         return tuple(found)
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Keys as the attributes, and the alarms; without the history."""
         values = {k: v for k, v in self.__dict__.items() if k not in ("history", "spec")}
         spec = None if self.spec is None else self.spec.to_dict()

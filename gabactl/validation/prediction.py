@@ -157,7 +157,7 @@ class Prediction(Result):
         """
         return next(item for item in self.comparisons if item.key == key)
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Keys: comparisons, plant, plant_from, forecasts, the free run's fits, notes."""
         plant = self.plant
         return {
@@ -569,7 +569,7 @@ def _noise(ema: Array, x: Array, spec: GabaSpec, seed: int) -> Comparison:
     loop = open_loop(spec, LogRatio(0.0))
     # Per reading: the filter's pole is that of the readings, whatever the interval.
     repeated = np.repeat(covariance, spec.interval)
-    predicted = noise_gain(loop, "weights", repeated)
+    predicted = noise_gain(loop, autocovariances=repeated)
     correction = predicted / gain_without_drift(covariance, pole, width)
     white = filter_facts(spec).noise_power_gain
     if found is None:

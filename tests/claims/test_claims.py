@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from gabactl.base.errors import InputError
-from gabactl.claims import Claim, Evidence, Finding, check, ledger, numeric, recorded, toys
+from gabactl.claims import Claim, Evidence, Finding, ledger, numeric, recorded, settle_claims, toys
 from gabactl.claims.evidence import ClaimVerdict, judged
 from gabactl.claims.ledger import Criterion, Part
 from gabactl.claims.page import render_page, write_page
@@ -60,7 +60,7 @@ def test_the_ledger_stores_no_verdict() -> None:
 
 @pytest.fixture(scope="module")
 def table() -> Any:
-    return check(QUICK)
+    return settle_claims(QUICK)
 
 
 def test_quick_claims_come_out_as_expected(table: Any) -> None:
@@ -282,7 +282,7 @@ def test_findings_decide_or_give_context() -> None:
 
 def test_unknown_claims_are_refused() -> None:
     with pytest.raises(InputError, match="no claim 'C99'"):
-        check(["C99"])
+        settle_claims(["C99"])
 
 
 def test_the_page_is_complete_escaped_and_self_contained(table: Any, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, words, capsys, tmp_pat
 def test_a_bug_of_ours_is_no_traceback_either(monkeypatch, capsys):
     import gabactl.reports
 
-    monkeypatch.setattr(gabactl.reports, "build_report", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr(gabactl.reports, "report", lambda *a, **k: 1 / 0)
     assert main(["report"]) == 70
     assert "internal error: ZeroDivisionError" in capsys.readouterr().err
 

@@ -156,7 +156,7 @@ def test_what_is_too_slow_to_sum_is_refused():
     loop = open_loop(GabaSpec(beta=1.0 - 1e-9), LogRatio(0.5))
     with pytest.raises(InputError, match="slowest mode of the closed loop takes"):
         noise_report(loop)
-    assert "not settled" in str(step_response(loop).info.reason)
+    assert "not settled" in str(step_response(loop).reason)
 
 
 @pytest.mark.parametrize("k", TASKS)

@@ -19,7 +19,7 @@ CASES = [
     ("import gabactl.nn.integrations.logging", "torch", "torch"),
     ("import gabactl.nn.integrations.transformers", "torch", "torch"),
     ("import gabactl.nn.integrations.lightning", "lightning", "integrations"),
-    ("from gabactl.balancers import make; make('pcgrad', 2)", "torchjd", "peers"),
+    ("from gabactl.balancers import make_balancer; make_balancer('pcgrad', 2)", "torchjd", "peers"),
     ("from gabactl.app import dashboard", "panel", "app"),
     (
         "import pathlib; from gabactl.traces.tensorboard import _read_file;"

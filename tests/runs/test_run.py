@@ -11,7 +11,8 @@ import pytest
 from gabactl import GabaSpec, InputError
 from gabactl.cli import main
 from gabactl.identification import identify
-from gabactl.reports import build_report, write_html
+from gabactl.reports import report as make_report
+from gabactl.reports import write_html
 from gabactl.runs.comparison import compare_on_run
 from gabactl.runs.replay import Replayer, replay
 from gabactl.runs.run import Run
@@ -19,7 +20,7 @@ from gabactl.runs.saturation import saturation
 from gabactl.runs.units import unit_advice
 from gabactl.synthesis import workload_of
 from gabactl.traces import Trace, load_bundled, read_trace, write_csv, write_parquet
-from gabactl.validation.check import validate
+from gabactl.validation.check import check
 from gabactl.validation.prediction import predict
 
 STEPS = 100_000
@@ -72,7 +73,7 @@ def test_a_log_of_every_nth_step_says_what_the_run_says(gaba: Trace, n: int, fir
         run.replay.saturated_fraction,
         saturation(run).pinned_fraction,
         unit_advice(run).saturated_fraction,
-        validate(run).saturated_fraction,
+        check(run).saturated_fraction,
     ):
         assert said == run.replay.saturated_fraction == pytest.approx(truth, abs=0.025)
     compared = compare_on_run({"gaba": run.spec}, run).results["gaba"]
@@ -94,7 +95,7 @@ def test_the_log_of_every_20th_step_of_the_bundled_run(gaba: Trace, tmp_path, ca
     assert found["units"]["saturated_fraction_after"] == 0.0
     assert found["trace"]["spec_from"] == "assumed"
     assert found["trace"]["unrecorded_readings"] > 2000
-    assert "were not logged" in str(build_report(file, fuzz_steps=STEPS))
+    assert "were not logged" in str(make_report(file, fuzz_steps=STEPS))
     # As the whole run has it there, at step 2,421; it ends 27.5 to 1 at step 2,440.
     assert ends(Run.of(file)) == pytest.approx(25.75, abs=0.05)
     assert ends(Run(gaba)) == pytest.approx(27.49, abs=0.01)
@@ -189,7 +190,7 @@ def test_a_log_that_begins_in_the_middle_counts_its_own_steps(gaba: Trace) -> No
     assert Run(part).replay.saturated_fraction == bare.replay.saturated_fraction == 1.0
     assert (bare.estimated, bare.start_known) == (True, False)
     assert bare.replay.unrecorded_readings == part.step[0] - 101
-    assert "no ema to continue from" in validate(bare).reason
+    assert "no ema to continue from" in check(bare).reason
     # From its recorded average there is nothing to estimate.
     assert not Run(part).estimated
     np.testing.assert_allclose(Run(part).replay.ema, Run(gaba).replay.ema[-500:], atol=1e-6)
@@ -212,7 +213,7 @@ def test_one_reading_that_is_not_finite_is_held(gaba: Trace, tmp_path, capsys, b
     gaba_there = compare_on_run({"gaba": GabaSpec()}, file).results["gaba"]
     assert (gaba_there.ema[1000] == gaba_there.ema[999]).all()
     assert np.isfinite(gaba_there.contributions).all()
-    assert "1 of them not usable (held)" in str(build_report(file, GabaSpec(), fuzz_steps=STEPS))
+    assert "1 of them not usable (held)" in str(make_report(file, GabaSpec(), fuzz_steps=STEPS))
 
 
 def test_a_published_run_that_one_reading_poisoned_is_reported_as_it_was(tmp_path) -> None:
@@ -221,7 +222,7 @@ def test_a_published_run_that_one_reading_poisoned_is_reported_as_it_was(tmp_pat
     norms = trace.grad_norms.copy()
     norms[700, 1] = np.inf
     spec = GabaSpec.published()
-    report = build_report(Run(Trace.from_arrays(norms), spec), fuzz_steps=STEPS)
+    report = make_report(Run(Trace.from_arrays(norms), spec), fuzz_steps=STEPS)
     assert np.isnan(report.run.replay.weights[700:]).all()
     assert report.run.replay.held_readings == 0
     assert report.saturation.undefined_from == 701
@@ -249,7 +250,7 @@ def test_refusals_name_the_file(tmp_path) -> None:
 
 
 def test_equal_weights_are_described_as_they_were() -> None:
-    report = build_report("fd001-equal", fuzz_steps=STEPS)
+    report = make_report("fd001-equal", fuzz_steps=STEPS)
     judged = report.saturation
     assert judged.trained_weights == {"rul": 0.5, "health": 0.5}
     trace = report.run.trace
@@ -280,7 +281,7 @@ def test_where_the_settings_come_from(spec, metadata, came_from, as_trained) -> 
 
 
 def test_a_what_if_is_said_to_be_one_and_fails_no_check(gaba: Trace) -> None:
-    report = build_report(gaba, GabaSpec(floor=0.2), fuzz_steps=STEPS)
+    report = make_report(gaba, GabaSpec(floor=0.2), fuzz_steps=STEPS)
     assert report.run.spec_from == "what-if"
     assert report.replay.spec == gaba.spec
     assert report.replay.ok is True
@@ -294,7 +295,7 @@ def test_a_what_if_is_said_to_be_one_and_fails_no_check(gaba: Trace) -> None:
 
 
 @pytest.mark.parametrize(
-    "ask", [saturation, unit_advice, compare_on_run, validate, predict, workload_of, build_report,
+    "ask", [saturation, unit_advice, compare_on_run, check, predict, workload_of, make_report,
             identify]
 )  # fmt: skip
 def test_every_analysis_of_a_recording_takes_a_run_not_its_norms(ask) -> None:
@@ -318,7 +319,7 @@ def test_a_report_replays_a_run_once(monkeypatch, tmp_path, last: int | None, re
 
     monkeypatch.setattr(Replayer, "rows", counted)
     run = Run.of("fd001-gaba", last=last)
-    report = build_report(run, fuzz_steps=STEPS)
+    report = make_report(run, fuzz_steps=STEPS)
     write_html(report, tmp_path / "page.html")
     assert len(seen) == replays
     assert sum(np.array_equal(norms, run.trace.grad_norms, equal_nan=True) for norms in seen) == 1

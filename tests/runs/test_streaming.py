@@ -19,7 +19,7 @@ from gabactl.runs.replay import Replayer
 from gabactl.runs.run import Run
 from gabactl.runs.saturation import saturation
 from gabactl.traces import Trace, load_bundled, load_trace, read_trace, reader, write_parquet
-from gabactl.validation.check import validate
+from gabactl.validation.check import check
 
 # -- quantiles -----------------------------------------------------------------------------------
 
@@ -280,7 +280,7 @@ def test_validation_of_a_file_is_that_of_the_trace(
         trace = trace.replace(metadata={**trace.metadata, "balancer": "gradnorm"})
     file = write_parquet(trace, tmp_path / "run.parquet")
     monkeypatch.setattr("gabactl.validation.check._KEPT", 40)
-    loaded, streamed = validate(read_trace(file)), validate(file)
+    loaded, streamed = check(read_trace(file)), check(file)
     assert streamed.to_dict() == loaded.to_dict()
     assert len(loaded.step) == 700
     assert 40 <= len(streamed.step) <= 81

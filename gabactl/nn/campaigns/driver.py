@@ -90,7 +90,7 @@ class CampaignStatus(Result):
             )
         return rows
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Keys ``name``, ``stopped`` and ``runs``."""
         keys = ("run", "status", "steps", "epochs", "planned_epochs", "rmse_capped", "reason")
         return {

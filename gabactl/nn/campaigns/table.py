@@ -148,7 +148,7 @@ class CampaignResults(Result):
         rows.append(("all", ", ".join(f"{n} {status}" for status, n in counts.items())))
         return rows
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Keys ``table`` and ``summary``."""
         return {"table": self.table, "summary": self.summary()}
 

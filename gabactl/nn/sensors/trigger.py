@@ -71,7 +71,7 @@ class EventBudget(Result):
             ("error of the average", f"<= {self.ema_error:.4g} at {self.rate:g} nats per step"),
         ]
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Keys as the attributes, and the worst overhead over 1,000 steps."""
         return {
             "budget": self.budget,
