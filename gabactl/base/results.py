@@ -55,7 +55,7 @@ class Result:
         Unless a result says otherwise: its public fields, without the arrays.
         """
         return {
-            name: value
+            name: _plain(value)
             for name, value in self._fields().items()
             if not isinstance(value, np.ndarray)
         }
@@ -183,6 +183,14 @@ def _columns(series: Mapping[str, NDArray[Any]], tasks: Sequence[str]) -> dict[s
         for i, column in enumerate(value.T):
             columns[f"{name}_{tasks[i] if known else i + 1}"] = column
     return columns
+
+
+def _plain(value: Any) -> Any:
+    """What a field that is an object with figures of its own says."""
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
+    is_record = dataclasses.is_dataclass(value) and not isinstance(value, type)
+    return dataclasses.asdict(value) if is_record else value
 
 
 def _is_table(value: Any) -> bool:

@@ -97,13 +97,13 @@ def select_arx(
         y, max_ar, u[:, None], max_inputs, causal=True, trend="c", ic=criterion
     )
     table = chosen.aic if criterion == "aic" else chosen.bic
-    n_ar, inputs = table.iloc[0]
-    n_inputs = int(inputs.get(0) or 0)
+    lags, inputs = table.iloc[0]
+    n_ar, n_inputs = int(lags or 0), int(inputs.get(0) or 0)  # None where it has none
     parameters = np.asarray(chosen.model.fit().params)
     ar, b = parameters[1 : 1 + n_ar], parameters[1 + n_ar :]
     without = [value for value, (_, orders) in table.items() if not orders.get(0)]
     return ArxOrders(
-        n_ar=int(n_ar),
+        n_ar=n_ar,
         n_inputs=n_inputs,
         criterion=criterion,
         value=float(table.index[0]),

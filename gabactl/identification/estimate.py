@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -80,8 +81,6 @@ class Identification(Result):
         Longest lag searched, steps.
     seed : int
         Of the simulated critical values and the re-randomisation.
-    notes : tuple of str
-        What a reader must know.
     signals : ExcitedRun
         What was identified from.
     fit : OutputErrorFit
@@ -113,7 +112,6 @@ class Identification(Result):
     saturated_fraction: float | None
     max_lag_steps: float
     seed: int
-    notes: tuple[str, ...]
     signals: ExcitedRun
     fit: OutputErrorFit
 
@@ -141,34 +139,29 @@ class Identification(Result):
         )
         return f"{self.sign} feedback ({means}): rho in {interval} ({percent})"
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know."""
+        return tuple(_notes(self))
+
     def facts(self) -> dict[str, Any]:
         """The result as plain values.
 
-        Keys: source, paired, readings, rho, rho_low, rho_high, a, a_low, a_high, lag_steps, delay,
-        delays, level, feedback, p_value, verdict, loop, randomisation, placebo, arx, noise,
-        fit_percent, fit_percent_without_feedback, ljung_box_p_value, input_residual_p_value,
-        saturated_fraction, max_lag_steps, spec, seed, notes.
+        Keys: source, paired, readings, rho, a, delay, delays, level, p_value, randomisation,
+        placebo, arx, loop, spec, noise, fit_percent, fit_percent_without_feedback,
+        ljung_box_p_value, input_residual_p_value, saturated_fraction, max_lag_steps, seed, rho_low,
+        rho_high, a_low, a_high, lag_steps, feedback, verdict, notes.
         """
         noise = self.noise
+        own = {"name", "rho_interval", "a_interval", "sign", "signals", "fit"}
         return {
             "source": self.name,
-            "paired": self.paired,
-            "readings": self.readings,
-            "rho": self.rho,
-            "rho_low": self.rho_interval[0],
-            "rho_high": self.rho_interval[1],
-            "a": self.a,
-            "a_low": self.a_interval[0],
-            "a_high": self.a_interval[1],
+            **{key: value for key, value in super().facts().items() if key not in own},
+            **dict(zip(("rho_low", "rho_high"), self.rho_interval, strict=True)),
+            **dict(zip(("a_low", "a_high"), self.a_interval, strict=True)),
             "lag_steps": self.lag_steps,
-            "delay": self.delay,
-            "delays": list(self.delays),
-            "level": self.level,
             "feedback": self.sign,
-            "p_value": self.p_value,
             "verdict": self.verdict,
-            "loop": asdict(self.loop),
-            "randomisation": asdict(self.randomisation),
             "placebo": {**asdict(self.placebo), "passed": self.placebo.passed},
             "arx": {**asdict(self.arx), "prefers_input": self.arx.prefers_input},
             "noise": {
@@ -177,41 +170,39 @@ class Identification(Result):
                 "drift_std": noise.drift_std,
                 "ar": noise.ar,
             },
-            "fit_percent": self.fit_percent,
-            "fit_percent_without_feedback": self.fit_percent_without_feedback,
-            "ljung_box_p_value": self.ljung_box_p_value,
-            "input_residual_p_value": self.input_residual_p_value,
-            "saturated_fraction": self.saturated_fraction,
-            "max_lag_steps": self.max_lag_steps,
-            "spec": self.spec.to_dict(),
-            "seed": self.seed,
-            "notes": list(self.notes),
+            "notes": self.notes,
         }
 
     def rows(self) -> list[tuple[str, ...]]:
         """Table rows."""
-        noise, arx, level = self.noise, self.arx, f"{100 * self.level:g} %"
+        noise, arx, loop, level = self.noise, self.arx, self.loop, f"{100 * self.level:g} %"
+        coin, placebo = self.randomisation, self.placebo
+        delays = ", ".join(map(str, self.delays))
         rows: list[tuple[str, ...]] = [
             ("verdict", self.verdict),
-            ("loop with this controller", _loop_words(self)),
+            (
+                "loop with this controller",
+                f"{loop.verdict} inside the floor (spectral radius {loop.radius_low:.4f} to "
+                f"{loop.radius_high:.4f})",
+            ),
             ("rho", f"{self.rho:.3f}, {level} {_pair(self.rho_interval)}"),
             (
                 "  by randomisation",
-                f"{level} {_pair((self.randomisation.low, self.randomisation.high))}, "
-                f"p = {self.randomisation.p_value:.3g} of 0, {self.randomisation.blocks} blocks",
+                f"{level} {_pair((coin.low, coin.high))}, p = {coin.p_value:.3g} of 0, "
+                f"{coin.blocks} blocks",
             ),
             ("  p of no feedback", f"{self.p_value:.3g}"),
             (
                 "  placebo, future weights",
-                f"{self.placebo.rho:.3f}, {level} {_pair((self.placebo.low, self.placebo.high))}: "
-                + ("passed" if self.placebo.passed else "FAILED"),
+                f"{placebo.rho:.3f}, {level} {_pair((placebo.low, placebo.high))}: "
+                + ("passed" if placebo.passed else "FAILED"),
             ),
             (
                 "lag, steps",
                 f"{self.lag_steps:.1f}, {level} "
                 f"[{_lag(self.a_interval[0]):.1f}, {_lag(self.a_interval[1]):.1f}]",
             ),
-            ("extra delay, steps", f"{self.delay}, not rejected: {_listed(self.delays)}"),
+            ("extra delay, steps", f"{self.delay}, not rejected: {delays}"),
             (
                 "noise per reading",
                 f"{noise.step_std:.3f} nats, correlation time {noise.correlation_time:.1f}, "
@@ -226,13 +217,8 @@ class Identification(Result):
             ("residual against input", f"p = {self.input_residual_p_value:.3g}"),
         ]
         if self.fit_percent is not None:
-            rows.append(
-                (
-                    "fit, held-out steps",
-                    f"{self.fit_percent:.2f} %, without the weights "
-                    f"{self.fit_percent_without_feedback:.2f} %",
-                )
-            )
+            without = f"without the weights {self.fit_percent_without_feedback:.2f} %"
+            rows.append(("fit, held-out steps", f"{self.fit_percent:.2f} %, {without}"))
         return [*rows, ("readings", str(self.readings)), *(("note", n) for n in self.notes)]
 
     def plot(self, ax: Any | None = None) -> Any:
@@ -318,7 +304,43 @@ def identify(
     ('negative', 'stable')
     """
     signals = _as_signals(run, name)
-    return _identify(signals, False, spec, max_lag, max_delay, level, draws, criterion, seed)
+    lag = float(signals.block) if max_lag is None else float(max_lag)
+    _check_search(lag, max_delay, level, draws, criterion)
+    lag = max(lag, 1.0)
+    fit = fit_output_error(signals, lag, max_delay)
+    profile = ProfileLikelihood(fit, draws=draws, seed=seed, level=level)
+    rho_interval, a_interval = profile.rho_interval(), profile.a_interval()
+    delays, controller = profile.delays(), spec or signals.spec
+    held_out = _held_out_fit(signals, lag, max_delay)
+    return Identification(
+        name=signals.name,
+        paired=signals.paired,
+        readings=int(signals.measured.sum()),
+        rho=fit.rho,
+        rho_interval=rho_interval,
+        a=fit.a,
+        a_interval=a_interval,
+        delay=fit.delay,
+        delays=delays,
+        level=level,
+        sign=judge_sign(rho_interval),
+        p_value=profile.p_value_without_feedback(),
+        randomisation=randomise(signals, fit, sequences=draws, seed=seed, level=level),
+        placebo=placebo(signals, fit, level=level),
+        arx=select_arx(signals, drift=fit.noise.drift_pole_gap, criterion=criterion),
+        loop=judge_loop(controller, rho_interval, a_interval, delays),
+        spec=controller,
+        noise=fit.noise,
+        fit_percent=held_out[0],
+        fit_percent_without_feedback=held_out[1],
+        ljung_box_p_value=_ljung_box(fit),
+        input_residual_p_value=_input_residual(fit, profile),
+        saturated_fraction=None if signals.paired else _saturated_fraction(signals),
+        max_lag_steps=lag,
+        seed=seed,
+        signals=signals,
+        fit=fit,
+    )
 
 
 def identify_paired(
@@ -358,72 +380,22 @@ def identify_paired(
     ...     print(str(error)[-61:])
     the second run with the same --seed and --excite ...,inverted
     """
-    first, second = _as_signals(run, None), _as_signals(twin, None)
-    signals = difference(first, second)
-    return _identify(signals, True, spec, max_lag, max_delay, level, draws, criterion, seed)
+    return identify(
+        difference(_as_signals(run, None), _as_signals(twin, None)),
+        spec=spec,
+        max_lag=max_lag,
+        max_delay=max_delay,
+        level=level,
+        draws=draws,
+        criterion=criterion,
+        seed=seed,
+    )
 
 
 def _as_signals(run: Any, name: str | None) -> ExcitedRun:
     if isinstance(run, ExcitedRun):
         return run
     return from_run(Run.of(run), name)
-
-
-def _identify(
-    signals: ExcitedRun,
-    paired: bool,
-    spec: GabaSpec | None,
-    max_lag: float | None,
-    max_delay: int,
-    level: float,
-    draws: int,
-    criterion: str,
-    seed: int,
-) -> Identification:
-    lag = float(signals.block) if max_lag is None else float(max_lag)
-    _check_search(lag, max_delay, level, draws, criterion)
-    lag = max(lag, 1.0)
-    fit = fit_output_error(signals, lag, max_delay)
-    profile = ProfileLikelihood(fit, draws=draws, seed=seed, level=level)
-    rho_interval, a_interval, delays = (
-        profile.rho_interval(),
-        profile.a_interval(),
-        profile.delays(),
-    )
-    controller = signals.spec if spec is None else spec
-    held_out = _held_out_fit(signals, lag, max_delay)
-    found = Identification(
-        name=signals.name,
-        paired=paired,
-        readings=int(signals.measured.sum()),
-        rho=fit.rho,
-        rho_interval=rho_interval,
-        a=fit.a,
-        a_interval=a_interval,
-        delay=fit.delay,
-        delays=delays,
-        level=level,
-        sign=judge_sign(rho_interval),
-        p_value=profile.p_value_without_feedback(),
-        randomisation=randomise(signals, fit, sequences=draws, seed=seed, level=level),
-        placebo=placebo(signals, fit, level=level),
-        arx=select_arx(signals, drift=fit.noise.drift_pole_gap, criterion=criterion),
-        loop=judge_loop(controller, rho_interval, a_interval, delays),
-        spec=controller,
-        noise=fit.noise,
-        fit_percent=held_out[0],
-        fit_percent_without_feedback=held_out[1],
-        ljung_box_p_value=_ljung_box(fit),
-        input_residual_p_value=_input_residual(fit, profile),
-        saturated_fraction=None if paired else _saturated_fraction(signals),
-        max_lag_steps=lag,
-        seed=seed,
-        notes=(),
-        signals=signals,
-        fit=fit,
-    )
-    object.__setattr__(found, "notes", _notes(found))
-    return found
 
 
 def _check_search(lag: float, max_delay: int, level: float, draws: int, criterion: str) -> None:
@@ -470,13 +442,7 @@ def _held_out_fit(
     held = int(_HELD_OUT * rows.size)
     end = int(rows[-held])
     try:
-        early = ExcitedRun(
-            signals.log_ratio[:end],
-            signals.actuation[:end],
-            signals.excitation[:end],
-            spec=signals.spec,
-            name=signals.name,
-        )
+        early = signals.before(end)
     except InputError:
         return None, None
     if held < _LEAST_HELD_OUT:
@@ -495,60 +461,48 @@ def _held_out_fit(
     return percent(fit.noise, y - answer), percent(without, y)
 
 
-def _notes(found: Identification) -> tuple[str, ...]:
-    notes = []
-    if (
-        found.max_lag_steps > 0
-        and found.lag_steps > 0.9 * found.max_lag_steps
-        and found.sign != "none"
-    ):
-        notes.append(
+def _notes(found: Identification) -> Iterator[str]:
+    seen = found.sign != "none"
+    if seen and found.lag_steps > 0.9 * found.max_lag_steps:
+        yield (
             f"the lag is at the end of the search ({found.max_lag_steps:g} steps): rho is the gain up to "
             "that time scale; a longer excitation period sees further"
         )
-    if found.sign != "none" and found.delay + 1 == len(found.fit.regressors) > 1:
-        notes.append(
+    if seen and found.delay + 1 == len(found.fit.regressors) > 1:
+        yield (
             f"the extra delay is at the end of the search ({found.delay} steps), as happens when "
             "the response starts gradually: search further with a larger max_delay"
         )
     if found.rho_interval[1] > _NEAR_ONE:
-        notes.append(
+        yield (
             "rho may be near 1, where the loop answers over (1/(1 - rho))/(1 - beta) steps: intervals "
             "from 4,000 steps then covered the truth in 93.8 to 94.0 % of 2,000 runs, not 95 %"
         )
     if found.ljung_box_p_value < 0.01:
-        notes.append("the residual is not white: the noise model misses something, see rho by")
-        notes[-1] += " randomisation, which does not rest on it"
+        yield (
+            "the residual is not white: the noise model misses something, see rho by "
+            "randomisation, which does not rest on it"
+        )
     if found.saturated_fraction is not None and found.saturated_fraction > 0.1:
-        notes.append(
+        yield (
             f"the weights were at the floor for {100 * found.saturated_fraction:.0f} % of the run: "
             "there the loop is open, whatever the plant, and the loop's verdict does not apply"
         )
     if found.input_residual_p_value < 0.01:
-        notes.append("the residual still follows the excitation: one lag and delay do not describe")
-        notes[-1] += " the response"
+        yield "the residual still follows the excitation: one lag and delay do not describe the response"
     if not found.placebo.passed:
-        notes.append(
+        yield (
             "the placebo failed: weights of the future seem to act, so something else than the "
             "plant is in the data (5 % of sound experiments fail by chance)"
         )
-    if found.sign == "none":
+    if not seen:
         needed = found.readings * ((found.rho_interval[1] - found.rho_interval[0]) / (2 * 0.1)) ** 2
-        notes.append(
+        yield (
             f"to see |rho| = 0.1 with this excitation takes about {_rounded(needed)} readings; "
             "twin runs or a larger amplitude take fewer"
         )
-    if found.sign == "negative" or found.sign == "none":
-        return tuple(notes)
-    if found.rho_interval[0] < 1 <= found.rho_interval[1]:
-        notes.append("rho = 1 (a neutral loop that keeps any weights it has) is not excluded")
-    return tuple(notes)
-
-
-def _loop_words(found: Identification) -> str:
-    loop = found.loop
-    radii = f"spectral radius {loop.radius_low:.4f} to {loop.radius_high:.4f}"
-    return f"{loop.verdict} inside the floor ({radii})"
+    if found.sign == "positive" and found.rho_interval[0] < 1 <= found.rho_interval[1]:
+        yield "rho = 1 (a neutral loop that keeps any weights it has) is not excluded"
 
 
 def _switch_response(signals: ExcitedRun, fit: OutputErrorFit) -> tuple[Any, Any, Any, Any]:
@@ -577,10 +531,6 @@ def _lag(a: float) -> float:
 
 def _pair(interval: tuple[float, float]) -> str:
     return f"[{interval[0]:.3f}, {interval[1]:.3f}]"
-
-
-def _listed(delays: tuple[int, ...]) -> str:
-    return ", ".join(map(str, delays))
 
 
 def _rounded(value: float) -> str:

@@ -70,7 +70,6 @@ class ProfileLikelihood:
             )
         self._level = level
         self._chi2 = float(ndtri(0.5 + 0.5 * level) ** 2)
-        self._centre = fit.rho
         spline = CubicSpline(fit.grid.nodes, fit.regressors, axis=1)
         self._s, self._delays, self._q = _candidates(spline, fit)
         self._gram = self._q @ self._q.T
@@ -83,23 +82,13 @@ class ProfileLikelihood:
     def rho_interval(self) -> tuple[float, float]:
         """Interval for rho, whatever the lag and delay."""
 
-        def statistic(rho: Array) -> tuple[Array, NDArray[np.intp]]:
-            misfit = np.multiply.outer(rho**2, self._power)
-            misfit -= 2.0 * np.multiply.outer(rho, self._cross)
-            best = misfit.argmin(1)
-            return misfit[np.arange(rho.size), best] + self._best, best
-
         def critical(rho: float, candidate: int) -> float:
             cross = rho * self._gram[candidate] + self._noise
             free = (cross**2 / self._power).max(1)
             fixed = (rho * rho * self._power - 2.0 * rho * cross).min(1)
             return self._quantile(fixed + free)
 
-        scale = 1.0 / np.sqrt(self._power.min())
-        low, high = (
-            _endpoint(statistic, critical, self._chi2, self._centre, sign * 4.0 * scale, 1e9)
-            for sign in (-1.0, 1.0)
-        )
+        low, high = (self._endpoint(critical, sign) for sign in (-1.0, 1.0))
         # Near 0 the critical value rises steeply, so the ends alone can miss that 0 is not rejected.
         if self.p_value_without_feedback() > 1.0 - self._level:
             return min(low, 0.0), max(high, 0.0)
@@ -146,6 +135,26 @@ class ProfileLikelihood:
         explained = (self._noise**2 / self._power).max(1)
         return float((1 + (explained >= self._best).sum()) / (1 + explained.size))
 
+    def _endpoint(self, critical: Callable[[float, int], float], sign: float) -> float:
+        """The farthest rho, below or above all estimates, that is not rejected.
+
+        Of a candidate, rho**2 power - 2 rho cross + best is within a threshold up to its larger
+        root; the threshold is the one simulated where the last one ended.
+        """
+        threshold, end = self._chi2, 0.0
+        for _ in range(6):
+            spread = self._cross**2 - self._power * (self._best - threshold)
+            ends = np.where(
+                spread >= 0.0, sign * self._cross + np.sqrt(np.maximum(spread, 0.0)), -np.inf
+            )
+            farthest = int((ends / self._power).argmax())
+            end = float(sign * ends[farthest] / self._power[farthest])
+            value = critical(end, farthest)
+            if abs(value - threshold) < 0.02 * threshold:
+                break
+            threshold = value
+        return end
+
     def _quantile(self, values: Array) -> float:
         rank = int(np.ceil(self._level * (values.size + 1))) - 1
         return float(np.partition(values, min(rank, values.size - 1))[rank])
@@ -173,39 +182,3 @@ def _candidates(
     flat_s = np.tile(s, len(delays))
     flat_d = np.repeat(delays, _POINTS)
     return flat_s, flat_d, q.reshape(flat_s.size, -1)
-
-
-def _endpoint(
-    statistic: Callable[[Array], tuple[Array, NDArray[np.intp]]],
-    critical: Callable[[float, int], float],
-    threshold: float,
-    start: float,
-    step: float,
-    limit: float,
-) -> float:
-    """The farthest hypothesis from ``start``, in the direction of ``step``, that is not rejected."""
-    end = start
-    for _ in range(6):
-        end = _crossing(statistic, threshold, start, step, limit)
-        value = critical(end, int(statistic(np.array([end]))[1][0]))
-        if abs(value - threshold) < 0.02 * threshold:
-            break
-        threshold = value
-    return end
-
-
-def _crossing(
-    statistic: Callable[[Array], tuple[Array, NDArray[np.intp]]],
-    threshold: float,
-    start: float,
-    step: float,
-    limit: float,
-) -> float:
-    while abs(step) < limit and statistic(np.array([start + step]))[0][0] <= threshold:
-        step *= 2.0
-    inside, outside = start, start + step
-    for points in (100, 30, 10):
-        trial = np.linspace(inside, outside, points)
-        last = int(np.flatnonzero(statistic(trial)[0] <= threshold)[-1])
-        inside, outside = trial[last], trial[min(last + 1, points - 1)]
-    return float(inside)

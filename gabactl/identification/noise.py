@@ -70,6 +70,21 @@ class NoiseModel:
 
         return np.asarray(lfilter(*self.whitener, values, axis=-1))
 
+    def whiten_without_trend(self, values: Array) -> Array:
+        """The same, with (whitened) level and trend projected out.
+
+        Parameters
+        ----------
+        values : array, shape (..., readings)
+            In the unit of the data.
+
+        Returns
+        -------
+        array, of the same shape
+        """
+        slow, whitened = self.whiten(slow_terms(values.shape[-1])), self.whiten(values)
+        return np.asarray(whitened - (whitened @ slow.T) @ np.linalg.solve(slow @ slow.T, slow))
+
     def whiten_adjoint(self, values: Array) -> Array:
         """Transpose of :meth:`whiten` as a matrix, along the last axis.
 
@@ -154,52 +169,45 @@ def fit_noise(residual: Array, max_order: int = 6) -> NoiseModel:
     (array([0.4]), 0.5, 0.012)
     """
     n = residual.size
-    data = np.vstack([residual - residual[:20].mean(), slow_terms(n)])
+    values = residual - residual[:20].mean()
     gaps = np.geomspace(2.0 / n, 0.3, 9)
-    scores = [_score(data, gap, max_order) for gap in gaps]
+    scores = [_score(values, gap, max_order) for gap in gaps]
     best = int(np.argmin([score for score, _, _ in scores]))
     (least, ar, variance), x = scores[best], float(np.log(gaps[best]))
     step = float(np.log(gaps[1] / gaps[0]))
     for _ in range(4):
         step /= 2
         for candidate in (x - step, x + step):
-            trial = _score(data, float(np.exp(candidate)), max_order)
+            trial = _score(values, float(np.exp(candidate)), max_order)
             if trial[0] < least:
                 (least, ar, variance), x = trial, candidate
                 break
     return NoiseModel(ar, float(np.exp(x)), float(np.sqrt(variance)))
 
 
-def _score(data: Array, gap: float, max_order: int) -> tuple[float, Array, float]:
+def _score(values: Array, gap: float, max_order: int) -> tuple[float, Array, float]:
     """Criterion (smaller is better), AR coefficients and innovation variance for one drift.
 
-    Rows of data: noise, slow terms. Twice the negative restricted log-likelihood, up to a constant.
+    The criterion is twice the negative restricted log-likelihood, up to a constant.
     """
-    n = data.shape[1]
-    high_passed = NoiseModel(np.zeros(0), gap, 1.0).whiten(data)
-    noise, slow = high_passed[0], high_passed[1:]
-    gram = slow @ slow.T
-    noise = noise - np.linalg.solve(gram, slow @ noise) @ slow
-    covariance = [float(noise[: n - j] @ noise[j:]) / n for j in range(max_order + 1)]
+    n = values.size
+    high_pass = NoiseModel(np.zeros(0), gap, 1.0)
+    noise, slow = high_pass.whiten_without_trend(values), high_pass.whiten(slow_terms(n))
+    covariance = np.array([noise[: n - j] @ noise[j:] / n for j in range(max_order + 1)])
     ar, variance = _best_ar(covariance, n)
     # Whitened, the slow terms are A(1) times as large; their determinant is what restricted
     # likelihood adds to the plain one.
-    log_det = float(np.linalg.slogdet(gram)[1]) + 4.0 * np.log(1.0 - ar.sum())
+    log_det = float(np.linalg.slogdet(slow @ slow.T)[1]) + 4.0 * np.log(1.0 - ar.sum())
     score = (n - 2) * np.log(variance) + log_det + ar.size * np.log(n)
     return score, ar, variance * n / (n - 2 - ar.size)
 
 
-def _best_ar(covariance: list[float], n: int) -> tuple[Array, float]:
-    """Levinson's recursion, stopped where the Bayesian information criterion is least."""
-    ar: list[float] = []
-    variance = covariance[0]
-    best, least = (ar, variance), n * math.log(variance)
-    for order in range(1, len(covariance)):
-        predicted = sum(c * covariance[order - 1 - i] for i, c in enumerate(ar))
-        reflection = (covariance[order] - predicted) / variance
-        ar = [c - reflection * d for c, d in zip(ar, reversed(ar), strict=True)] + [reflection]
-        variance *= 1.0 - reflection**2
-        criterion = n * math.log(variance) + order * math.log(n)
-        if criterion < least:
-            best, least = (ar, variance), criterion
-    return np.array(best[0]), best[1]
+def _best_ar(covariance: Array, n: int) -> tuple[Array, float]:
+    """Yule and Walker's coefficients, and what they leave, of the order that the criterion likes."""
+    from scipy.linalg import solve_toeplitz
+
+    fits = [(np.zeros(0), float(covariance[0]))]
+    for order in range(1, covariance.size):
+        ar = solve_toeplitz(covariance[:order], covariance[1 : order + 1])
+        fits.append((ar, float(covariance[0] - ar @ covariance[1 : order + 1])))
+    return min(fits, key=lambda fit: n * math.log(fit[1]) + fit[0].size * math.log(n))

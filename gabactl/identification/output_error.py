@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gabactl.identification.noise import NoiseModel, fit_noise, slow_terms
+from gabactl.identification.noise import NoiseModel, fit_noise
 from gabactl.identification.signals import ExcitedRun
 
 __all__ = ["LagGrid", "OutputErrorFit", "fit_output_error", "lag_response"]
@@ -161,7 +161,7 @@ def fit_output_error(signals: ExcitedRun, max_lag: float, max_delay: int) -> Out
     regressors, response = problem.reduce(noise, instrument)
     rho, a, delay = _least_squares(grid, regressors, response)
     residual = problem.residual(rho, a, delay)
-    whitened = problem.whitened(residual, noise)
+    whitened = noise.whiten_without_trend(residual)
     freedom = len(residual) - 5 - noise.ar.size
     scale = float(np.sqrt(whitened @ whitened / freedom))
     return OutputErrorFit(
@@ -185,17 +185,11 @@ class _Problem:
         self.signals, self.grid = signals, grid
         self.rows = np.flatnonzero(signals.measured)
         self.y = signals.log_ratio[self.rows]
-        self.slow = slow_terms(self.rows.size)
         self.lagged = np.stack([lag_response(signals.actuation, a) for a in grid.poles])
         self.controller = _controller(signals)
 
     def residual(self, rho: float, a: float, delay: int) -> Array:
         return self.y - rho * lag_response(self.signals.actuation, a, delay)[self.rows]
-
-    def whitened(self, residual: Array, noise: NoiseModel) -> Array:
-        flat = noise.whiten(self.slow)
-        values = noise.whiten(residual)
-        return values - np.linalg.solve(flat @ flat.T, flat @ values) @ flat
 
     def reduce(self, noise: NoiseModel, instrument: Array) -> tuple[Array, Array]:
         """q_x, shape (max_delay + 1, m, J), and q_y, shape (J,)."""
@@ -222,9 +216,7 @@ class _Problem:
             delays = range(late + 1) if lag == 0 else sorted({0, late})
             response = lag_response(instrument, a)
             copies += [_shifted(response, delay)[self.rows] for delay in delays]
-        both = noise.whiten(np.vstack([copies, self.slow]))
-        rows, flat = both[:-2], both[-2:]
-        rows = rows - (rows @ flat.T) @ np.linalg.solve(flat @ flat.T, flat)
+        rows = noise.whiten_without_trend(np.stack(copies))
         rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
         values, vectors = np.linalg.eigh(rows @ rows.T)
         kept = values > _COPY * values[-1]

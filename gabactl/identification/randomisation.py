@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gabactl.identification.noise import NoiseModel, slow_terms
 from gabactl.identification.output_error import OutputErrorFit, lag_response
 from gabactl.identification.signals import ExcitedRun
 
@@ -134,17 +133,12 @@ def _block_sums(
 ) -> Array:
     """Inner products of whitened values with each block's own whitened response."""
     spread = np.zeros(len(signals.excitation))
-    spread[rows] = fit.noise.whiten_adjoint(_detrended(fit.noise, fit.noise.whiten(values)))
+    spread[rows] = fit.noise.whiten_adjoint(fit.noise.whiten_without_trend(values))
     gradient = lag_response(spread[::-1], fit.a, fit.delay)[::-1]
     block = signals.block
     index = (np.arange(spread.size) - signals.first_change) // block
     # The signs that were used are kept inside: a re-drawn sign flips a block relative to them.
     return np.asarray(np.bincount(index - index[0], weights=signals.excitation * gradient), float)
-
-
-def _detrended(noise: NoiseModel, whitened: Array) -> Array:
-    flat = noise.whiten(slow_terms(whitened.size))
-    return np.asarray(whitened - np.linalg.solve(flat @ flat.T, flat @ whitened) @ flat)
 
 
 def _rejected_from(
@@ -189,7 +183,7 @@ def placebo(signals: ExcitedRun, fit: OutputErrorFit, *, level: float = 0.95) ->
     advance = min(int(2 * signals.block + np.ceil(3.0 * lag)), rows[-1] // 2)
     response = lag_response(fit.instrument, fit.a, fit.delay)
     future = np.concatenate([response[advance:], np.zeros(advance)])[rows]
-    z = _detrended(fit.noise, fit.noise.whiten(future))
+    z = fit.noise.whiten_without_trend(future)
     power = float(z @ z)
     rho = float(z @ fit.whitened / power)
     error = fit.noise.innovation_std / np.sqrt(power)

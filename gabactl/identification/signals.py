@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,8 @@ class ExcitedRun:
     period : int, optional
         Steps per block of the excitation; default: the greatest common divisor of the times
         between its changes.
+    paired : bool
+        Whether it is the difference of twins.
 
     Raises
     ------
@@ -65,6 +67,7 @@ class ExcitedRun:
     spec: GabaSpec = GabaSpec()  # noqa: RUF009 - frozen, so one instance may be shared
     name: str = "run"
     period: int | None = None
+    paired: bool = False
 
     def __post_init__(self) -> None:
         for field in ("log_ratio", "actuation", "excitation"):
@@ -89,6 +92,22 @@ class ExcitedRun:
             )
         if np.ptp(e[self.measured]) <= 0:
             raise InputError(_refusal(self))
+
+    def before(self, step: int) -> ExcitedRun:
+        """Its first steps alone.
+
+        Parameters
+        ----------
+        step : int
+            How many.
+
+        Raises
+        ------
+        InputError
+            Too few readings, or no excitation in them.
+        """
+        cut = {key: getattr(self, key)[:step] for key in ("log_ratio", "actuation", "excitation")}
+        return replace(self, **cut)
 
     @property
     def measured(self) -> NDArray[np.bool_]:
@@ -173,6 +192,7 @@ def difference(first: ExcitedRun, second: ExcitedRun) -> ExcitedRun:
         spec=first.spec,
         period=first.period,
         name=f"{first.name} - {second.name}",
+        paired=True,
     )
 
 

@@ -303,19 +303,12 @@ def _identified(run: Run) -> tuple[LogRatio | None, str, int | None]:
         why = "the weights were not excited; give one with --plant (an excited trace, or its pair)"
         return None, why, None
     from gabactl.identification.output_error import fit_output_error
-    from gabactl.identification.signals import ExcitedRun, from_run
+    from gabactl.identification.signals import from_run
 
     whole = from_run(run)
     half = len(whole.log_ratio) // 2
     try:
-        early = ExcitedRun(
-            whole.log_ratio[:half],
-            whole.actuation[:half],
-            whole.excitation[:half],
-            spec=whole.spec,
-            name=whole.name,
-            period=whole.period,
-        )
+        early = whole.before(half)
     except InputError as error:
         return None, f"{_CONSTANT}: {error}", None
     fit = fit_output_error(early, float(whole.block), 5)

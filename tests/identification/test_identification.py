@@ -9,7 +9,13 @@ import pytest
 
 from gabactl import GabaSpec
 from gabactl.base.errors import InputError
-from gabactl.identification import identify, identify_paired, select_arx, simulate_excited
+from gabactl.identification import (
+    ExcitedRun,
+    identify,
+    identify_paired,
+    select_arx,
+    simulate_excited,
+)
 from gabactl.traces import bundled, load_bundled
 
 EXCITED = [name for name in bundled() if "excited" in name and f"{name}-inverted" in bundled()]
@@ -135,6 +141,14 @@ def test_arx_orders_follow_the_plant() -> None:
     assert seen.dc_gain == pytest.approx(3.0, abs=0.8)
     assert not select_arx(run(0.0, seed=8), drift=0.01).prefers_input
     assert select_arx(run(-3.0, a=0.5), criterion="aic").value < seen.value
+
+
+def test_orders_without_a_memory_of_its_own() -> None:
+    """White noise: the criterion takes no lag of y."""
+    rng = np.random.default_rng(0)
+    e = np.repeat(rng.choice([-0.5, 0.5], 40), 25)
+    found = select_arx(ExcitedRun(rng.standard_normal(1000), e, e))
+    assert (found.n_ar, found.n_inputs, found.dc_gain) == (0, 0, 0.0)
 
 
 @pytest.mark.parametrize("pair", EXCITED)

@@ -12,6 +12,7 @@ from gabactl import GabaSpec
 from gabactl.base.errors import InputError
 from gabactl.identification import ExcitedRun, ProfileLikelihood, fit_output_error, simulate_excited
 from gabactl.identification.output_error import lag_response
+from gabactl.identification.signals import difference
 
 MAX_LAG, MAX_DELAY = 50.0, 5
 STUDY = Path(__file__).parents[2] / "simulations" / "results" / "identification_coverage.json"
@@ -50,6 +51,14 @@ def test_whatever_the_controller_in_the_loop(spec: GabaSpec) -> None:
     low, high = ProfileLikelihood(fit, seed=0, level=0.999, draws=1999).rho_interval()
     assert low < -1.0 < high
     assert high - low < 0.5
+
+
+def test_twins_that_share_all_their_noise_leave_no_doubt() -> None:
+    pair = [
+        simulate_excited(-0.5, steps=2000, seed=3, inverted=way).run(0) for way in (False, True)
+    ]
+    profile = ProfileLikelihood(fit_output_error(difference(*pair), MAX_LAG, MAX_DELAY), seed=0)
+    assert profile.rho_interval() == pytest.approx((-0.5, -0.5), abs=1e-3)
 
 
 def test_least_squares_on_the_weights_would_invent_feedback() -> None:
