@@ -9,7 +9,7 @@ is the one that sorting would give.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,18 +54,11 @@ class PassingQuantiles:
     def __init__(self, percents: Sequence[float], held: int | None = HELD) -> None:
         self.count = 0
         self._percents = tuple(percents)
-        self._held = held
         self._nan = False
-        self._kept: list[Array] = []
-        self._kept_count = 0
         self._first = True
         self._seen = 0
-        # Where the sought ranks lie: leading bits, shifted to the right, -> numbers before it, the
-        # counts by the next bits or the values themselves.
-        self._shift = 63
-        self._counts: dict[int, NDArray[np.int64]] = {}
-        self._collected: dict[int, list[Array]] = {}
-        self._before: dict[int, int] = {0: 0}
+        self._held = math.inf if held is None else held
+        self._bins = [_Bin(self._held)]
         self._known: dict[int, float] = {}
 
     def add(self, values: Array) -> None:
@@ -84,23 +77,11 @@ class PassingQuantiles:
         values = np.asarray(values, dtype=np.float64).reshape(-1)
         if (values < 0.0).any():
             raise InputError(f"{values.min()} is below 0: give numbers >= 0")
-        if np.isnan(values).any():
-            self._nan = True
+        self._nan = self._nan or bool(np.isnan(values).any())
         self._seen += values.size
-        if self._nan:
-            return
-        if not self._first:
-            self._look(values + 0.0)
-            return
-        if self._counts:
-            self._count(values + 0.0, 0)
-            return
-        self._kept.append(values.copy())
-        self._kept_count += values.size
-        if self._held is not None and self._kept_count > self._held:
-            for piece in self._kept:
-                self._count(piece + 0.0, 0)  # -0.0 becomes 0.0: its bits come last otherwise
-            self._kept = []
+        if not self._nan:
+            for part in self._bins:
+                part.add(values + 0.0)  # -0.0 becomes 0.0: its bits come last otherwise
 
     def end_pass(self) -> bool:
         """Say that the series has ended; True if it has to be passed once more.
@@ -112,41 +93,17 @@ class PassingQuantiles:
         """
         seen, self._seen = self._seen, 0
         if self._first:
-            self.count = seen
+            self.count, self._first = seen, False
         elif seen != self.count:
             raise InputError(
                 f"{seen} values where there were {self.count} before: the series changed while it "
                 "was read; run again when nothing writes to it"
             )
-        if self._nan or self.count == 0 or not (self._counts or self._collected):
+        if self._nan or seen == 0:
             return False
-        self._first = False
         ranks = self._ranks()
-        for prefix, parts in self._collected.items():
-            ordered = np.sort(np.concatenate(parts))
-            before = self._before[prefix]
-            for rank in ranks:
-                if before <= rank < before + ordered.size:
-                    self._known[rank] = float(ordered[rank - before])
-        counts, before_of = self._counts, self._before
-        self._counts, self._collected, self._before = {}, {}, {}
-        self._shift -= _BITS
-        for prefix, found in counts.items():
-            until = before_of[prefix] + np.cumsum(found)
-            for rank in ranks:
-                if not before_of[prefix] <= rank < until[-1]:
-                    continue
-                digit = int(np.searchsorted(until, rank, side="right"))
-                below = (prefix << _BITS) + digit
-                if self._shift == 0:
-                    self._known[rank] = float(np.array([below]).view(np.float64)[0])
-                    continue
-                self._before[below] = int(until[digit] - found[digit])
-                if found[digit] <= (self._held or 0):
-                    self._collected[below] = []
-                else:
-                    self._counts[below] = np.zeros(1 << _BITS, dtype=np.int64)
-        return bool(self._counts or self._collected)
+        self._bins = [smaller for part in self._bins for smaller in part.end(ranks, self._known)]
+        return bool(self._bins)
 
     def percentile(self, percent: float) -> float:
         """As ``numpy.percentile`` of the whole series; NaN of an empty one.
@@ -158,8 +115,6 @@ class PassingQuantiles:
         """
         if self._nan or self.count == 0:
             return math.nan
-        if self._kept:
-            return float(np.percentile(np.concatenate(self._kept), percent))
         # numpy's own arithmetic, between the two neighbours alone.
         place = (self.count - 1) * (percent / 100)
         low = math.floor(place)
@@ -171,34 +126,66 @@ class PassingQuantiles:
         """As ``numpy.median`` of the whole series (the percents must hold 50)."""
         if self._nan or self.count == 0:
             return math.nan
-        if self._kept:
-            return float(np.median(np.concatenate(self._kept)))
-        half = self.count // 2
-        pair = [self._known[half]] if self.count % 2 else [self._known[half - 1], self._known[half]]
-        return float(np.median(pair))
+        return float(np.median([self._known[rank] for rank in self._middle()]))
+
+    def _middle(self) -> set[int]:
+        return {(self.count - 1) // 2, self.count // 2}
 
     def _ranks(self) -> set[int]:
-        found = set()
-        for percent in self._percents:
-            low = math.floor((self.count - 1) * (percent / 100))
-            found |= {low, min(low + 1, self.count - 1)}
-            if percent == 50:
-                found |= {max(self.count // 2 - 1, 0), self.count // 2}
-        return found
+        low = {math.floor((self.count - 1) * (percent / 100)) for percent in self._percents}
+        high = {min(rank + 1, self.count - 1) for rank in low}
+        return low | high | self._middle()
 
-    def _count(self, values: Array, prefix: int) -> None:
+
+class _Bin:
+    """The numbers that share some leading bits: held while they are few, counted beyond.
+
+    ``before`` numbers of the series are smaller; ``prefix`` is their bits without the last
+    ``shift``.
+    """
+
+    def __init__(self, held: float, prefix: int = 0, shift: int = 63, before: int = 0) -> None:
+        self._held, self._prefix, self._shift, self._before = held, prefix, shift, before
+        self._kept: list[Array] = []
+        self._size = 0
+        self._counts: NDArray[np.int64] | None = None
+
+    def add(self, values: Array) -> None:
+        inside = values[values.view(np.int64) >> self._shift == self._prefix]
+        if self._counts is not None:
+            self._count(inside)
+            return
+        self._kept.append(inside)
+        self._size += inside.size
+        if self._size > self._held:
+            self._counts = np.zeros(1 << _BITS, dtype=np.int64)
+            for part in self._kept:
+                self._count(part)
+            self._kept = []
+
+    def _count(self, values: Array) -> None:
+        digits = (values.view(np.int64) >> (self._shift - _BITS)) & ((1 << _BITS) - 1)
+        assert self._counts is not None
+        np.add.at(self._counts, digits, 1)
+
+    def end(self, ranks: set[int], known: dict[int, float]) -> Iterator[_Bin]:
+        """Make known the numbers of these ranks, or look on among fewer."""
+        if self._counts is None:
+            ordered = np.sort(np.concatenate(self._kept))
+            last = self._before + ordered.size
+            inside = [rank for rank in ranks if self._before <= rank < last]
+            known.update({rank: float(ordered[rank - self._before]) for rank in inside})
+            return
+        until = self._before + np.cumsum(self._counts)
+        inside = [rank for rank in ranks if self._before <= rank < until[-1]]
         shift = self._shift - _BITS
-        digits = (values.view(np.int64) >> shift) & ((1 << _BITS) - 1)
-        counts = self._counts.setdefault(prefix, np.zeros(1 << _BITS, dtype=np.int64))
-        np.add.at(counts, digits, 1)
-
-    def _look(self, values: Array) -> None:
-        leading = values.view(np.int64) >> self._shift
-        for prefix in (*self._counts, *self._collected):
-            inside = values[leading == prefix]
-            if not inside.size:
+        for digit in {int(np.searchsorted(until, rank, side="right")) for rank in inside}:
+            prefix, before = (
+                (self._prefix << _BITS) + digit,
+                int(until[digit] - self._counts[digit]),
+            )
+            if shift:
+                yield _Bin(self._held, prefix, shift, before)
                 continue
-            if prefix in self._collected:
-                self._collected[prefix].append(inside)
-            else:
-                self._count(inside, prefix)
+            value = float(np.array([prefix]).view(np.float64)[0])
+            known.update({rank: value for rank in inside if before <= rank < until[digit]})

@@ -1,7 +1,7 @@
 """Replay: recorded gradient norms through our own controller, faster than stepping it.
 
-The averages follow ``ema <- p ema + (1 - p) raw`` with p = beta**interval, which is a loop over
-floats; every other stage is vectorised. ``gabactl.Controller`` stepped by hand gives the same
+The averages follow ``ema <- p ema + (1 - p) raw`` with p = beta**interval, which is SciPy's filter,
+or, where the floor acts on the stored average, a loop over floats; all else is vectorised. ``gabactl.Controller`` stepped by hand gives the same
 numbers, and what the other implementations are tested against.
 
 Between readings the average is held, or it coasts: under a sensor that chooses its own times it
@@ -10,7 +10,7 @@ goes on following the last raw weights at every step.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,9 +31,6 @@ Array = NDArray[np.float64]
 #: What a recorded step without a reading means, where one was due: the controller had none and
 #: applied uniform weights; or nobody wrote it down, as at the steps that the record leaves out.
 Unread = Literal["uniform", "unrecorded"]
-
-#: Readings whose averages are held as Python's own numbers at once.
-_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -382,31 +379,24 @@ def _due_since(spec: GabaSpec, steps: NDArray[np.int64], before: int) -> NDArray
 
 def _averages(spec: GabaSpec, raw: Array, counts: NDArray[np.int64], start: list[float]) -> Array:
     """Average before the first reading and after each, shape (readings + 1, K)."""
-    clamp = FLOORS[spec.floor_mode].replaces_state
-    one = spec.beta**spec.interval
-    ema = start
-    out = np.empty((len(raw) + 1, spec.n_tasks))
-    out[0] = start
-    for first in range(0, len(raw), _BLOCK):
-        part = slice(first, first + _BLOCK)
-        counted = counts[part].tolist()
-        poles = [one if count == 1 else one**count for count in counted]
-        rows: list[Sequence[float]] = []
-        if len(ema) == 2 and not clamp:  # the same, without a loop over tasks: half the time
-            a, b = ema
-            for (x, y), pole in zip(raw[part].tolist(), poles, strict=True):
-                gain = 1 - pole
-                a, b = pole * a + gain * x, pole * b + gain * y
-                rows.append((a, b))
-            ema = [a, b]
-        else:
-            for reading, pole in zip(raw[part].tolist(), poles, strict=True):
-                gain = 1 - pole
-                ema = [pole * e + gain * r for e, r in zip(ema, reading, strict=True)]
-                if clamp:
-                    ema = _project(ema, spec.floor)
-                rows.append(ema)
-        out[first + 1 : first + 1 + len(rows)] = rows
+    from scipy.signal import lfilter
+
+    out = np.vstack([start, raw])
+    if FLOORS[spec.floor_mode].replaces_state:
+        for row, count in enumerate(counts.tolist(), 1):
+            pole = (spec.beta**spec.interval) ** count
+            start = [
+                pole * e + (1 - pole) * r for e, r in zip(start, out[row].tolist(), strict=True)
+            ]
+            out[row] = start = _project(start, spec.floor)
+        return out
+    # One filter for each stretch of readings that stand for as many.
+    ends = [0, *(np.flatnonzero(np.diff(counts)) + 1).tolist(), len(raw)]
+    for first, end in itertools.pairwise(ends if len(raw) else []):
+        pole = (spec.beta**spec.interval) ** int(counts[first])
+        held = pole * out[first : first + 1]
+        rows = lfilter([1 - pole], [1, -pole], raw[first:end], axis=0, zi=held)[0]
+        out[first + 1 : end + 1] = rows
     return out
 
 
