@@ -25,6 +25,7 @@ Array = NDArray[np.float64]
 
 #: Steps of a file whose errors are kept for the picture; beyond, the largest of each stretch.
 _KEPT = 1 << 16
+_ERRORS = ("max_abs_error_raw", "max_abs_error_ema", "max_abs_error_weights")
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,45 +98,21 @@ class Validation(Result):
     @property
     def ok(self) -> bool | None:
         """Whether every error is within the tolerance; None where nothing could be compared."""
-        errors = [
-            self.max_abs_error_raw,
-            self.max_abs_error_ema,
-            self.max_abs_error_weights,
-        ]
-        compared = [error for error in errors if error is not None]
-        return all(error <= self.tolerance for error in compared) if compared else None
+        errors = [getattr(self, name) for name in _ERRORS]
+        within = [error <= self.tolerance for error in errors if error is not None]
+        return all(within) if within else None
 
     def facts(self) -> dict[str, Any]:
         """Plain values; an infinite error is None, with its reason beside it."""
-        values: dict[str, Any] = {
-            name: getattr(self, name)
-            for name in (
-                "source",
-                "balancer",
-                "steps",
-                "active_steps",
-                "readings",
-                "max_abs_error_raw",
-                "max_abs_error_ema",
-                "max_abs_error_weights",
-                "saturated_fraction",
-                "tolerance",
-                "ok",
-                "first_difference",
-                "reason",
-                "precision",
-                "truncated",
-                "assumed",
-            )
-        }
-        for name in ("max_abs_error_raw", "max_abs_error_ema", "max_abs_error_weights"):
+        values = super().facts() | {"ok": self.ok, "first_difference": self.first_difference}
+        for name in _ERRORS:
             if values[name] == math.inf:
                 values[f"{name}_reason"] = "NaN on one side only"
         if math.isnan(self.saturated_fraction):
             values["saturated_fraction_reason"] = "no step past the warm-up"
-        if self.prediction is not None:
-            values["prediction"] = self.prediction.to_dict()
-        return {**values, "spec": self.spec.to_dict()}
+        if self.prediction is None:
+            del values["prediction"]
+        return values
 
     def rows(self) -> list[tuple[str, str]]:
         """Table rows."""
@@ -157,9 +134,7 @@ class Validation(Result):
                 f"{spec.floor_mode}, guard {spec.guard}, interval {spec.interval}",
             ),
             ("steps", f"{self.steps} ({self.active_steps} active, {self.readings} readings)"),
-            ("largest error of raw", _number(self.max_abs_error_raw)),
-            ("largest error of ema", _number(self.max_abs_error_ema)),
-            ("largest error of weights", _number(self.max_abs_error_weights)),
+            *((f"largest error of {name[14:]}", _number(getattr(self, name))) for name in _ERRORS),
             ("tolerance", f"{self.tolerance:.3g} ({self.precision})"),
             ("saturated fraction", _number(self.saturated_fraction)),
         ]
@@ -288,19 +263,15 @@ class _Comparison:
         self._readings += done.readings
         self._unrecorded += done.unrecorded_readings
         self._truncated = piece.truncated
-        replayed = {
-            "raw": done.raw,
-            "ema": done.ema,
-            "weights": _excited(piece, done.weights),
-        }
+        weights = _excited(piece, done.weights)
+        replayed = {"raw": done.raw, "ema": done.ema, "weights": weights}
         error = np.zeros(len(piece))
         for name, values in replayed.items():
             differences = _differences(piece, name, values)
             if differences is None:
                 continue
-            self._largest[name] = max(
-                self._largest[name] or 0.0, float(differences.max(initial=0.0))
-            )
+            most = float(differences.max(initial=0.0))
+            self._largest[name] = max(self._largest[name] or 0.0, most)
             if name != "raw":
                 error = np.maximum(error, differences)
         self._series.add(piece.step, error)
@@ -311,12 +282,11 @@ class _Comparison:
         first = run.trace
         reason = _why_not(run, self._unrecorded)
         largest = self._largest
+        missing = [name for name, value in largest.items() if value is None]
         if reason is not None:
             largest = dict.fromkeys(largest)
-        else:
-            missing = [name for name, value in largest.items() if value is None]
-            if missing:
-                reason = f"the trace has no {' and no '.join(missing)} to compare with"
+        elif missing:
+            reason = f"the trace has no {' and no '.join(missing)} to compare with"
         step, error = self._series.arrays()
         if largest["ema"] is None and largest["weights"] is None:
             error = np.full(len(step), np.nan)
@@ -327,9 +297,7 @@ class _Comparison:
             steps=self._rows,
             active_steps=self._active,
             readings=self._readings,
-            max_abs_error_raw=largest["raw"],
-            max_abs_error_ema=largest["ema"],
-            max_abs_error_weights=largest["weights"],
+            **{f"max_abs_error_{name}": value for name, value in largest.items()},
             saturated_fraction=self._low / self._active if self._active else math.nan,
             tolerance=float(tolerance),
             precision=first.precision,
@@ -346,46 +314,37 @@ class _Extremes:
 
     def __init__(self, limit: float, kept: int | None) -> None:
         self._limit, self._kept = limit, kept
-        self._stretch, self._count = 1, 0
-        self._steps: list[NDArray[np.int64]] = []
-        self._errors: list[Array] = []
-        self._beyond: tuple[int, float] | None = None
+        self._stretch = 1
+        self._pieces: list[tuple[NDArray[np.int64], Array]] = []
+        self._beyond: list[tuple[NDArray[np.int64], Array]] = []
 
     def add(self, step: NDArray[np.int64], error: Array) -> None:
-        if self._beyond is None and (error > self._limit).any():
-            row = int(np.argmax(error > self._limit))
-            self._beyond = int(step[row]), float(error[row])
-        self._append(*_largest_of(step, error, self._stretch))
-        if self._kept is not None and self._count > 2 * self._kept:
+        if not self._beyond and (error > self._limit).any():
+            first = [int(np.argmax(error > self._limit))]
+            self._beyond = [(step[first], error[first])]
+        self._pieces.append(_largest_of(step, error, self._stretch))
+        if self._kept is not None and sum(len(steps) for steps, _ in self._pieces) > 2 * self._kept:
             self._stretch *= 2
-            step, error = np.concatenate(self._steps), np.concatenate(self._errors)
-            self._steps, self._errors, self._count = [], [], 0
-            self._append(*_largest_of(step, error, 2))
+            self._pieces = [_largest_of(*_joined(self._pieces), 2)]
 
     def arrays(self) -> tuple[NDArray[np.int64], Array]:
-        step, error = np.concatenate(self._steps), np.concatenate(self._errors)
-        if self._beyond is not None and self._beyond[0] not in step:
-            at = int(np.searchsorted(step, self._beyond[0]))
-            step = np.insert(step, at, self._beyond[0])
-            error = np.insert(error, at, self._beyond[1])
-        return step, error
+        step, error = _joined(self._pieces + self._beyond)
+        step, rows = np.unique(step, return_index=True)
+        return step, error[rows]
 
-    def _append(self, step: NDArray[np.int64], error: Array) -> None:
-        self._steps.append(step)
-        self._errors.append(error)
-        self._count += len(step)
+
+def _joined(pieces: list[tuple[NDArray[np.int64], Array]]) -> tuple[NDArray[np.int64], Array]:
+    steps, errors = zip(*pieces, strict=True)
+    return np.concatenate(steps), np.concatenate(errors)
 
 
 def _largest_of(
     step: NDArray[np.int64], error: Array, stretch: int
 ) -> tuple[NDArray[np.int64], Array]:
     """Of each so many rows the one with the largest error."""
-    if stretch == 1:
-        return step, error
-    n = len(step)
-    padded = np.full(-(-n // stretch) * stretch, -np.inf)
-    padded[:n] = error
-    rows = padded.reshape(-1, stretch).argmax(axis=1) + stretch * np.arange(len(padded) // stretch)
+    padded = np.pad(error, (0, -len(error) % stretch), constant_values=-np.inf)
+    stretches = padded.reshape(-1, stretch)
+    rows = stretches.argmax(axis=1) + stretch * np.arange(len(stretches))
     return step[rows], error[rows]
 
 

@@ -30,7 +30,7 @@ from gabactl.law.stages import follow, saturate
 from gabactl.plants import LogRatio
 from gabactl.runs.run import Run
 
-__all__ = ["ForecastScore", "RunSignals", "block_bootstrap", "free_run", "score_forecasts"]
+__all__ = ["ForecastScore", "RunSignals", "block_bootstrap", "score_forecasts"]
 
 Array = NDArray[np.float64]
 
@@ -215,11 +215,10 @@ def score_forecasts(
     first = int(_TRAINING * n) if start is None else start
     if first < 2 * _LEAST_TRAINING or n - first < _LEAST_TRAINING:
         return []
-    longest = max(h for h in horizons)
-    with_plant = _Loop(run, plant, first)
-    without = _Loop(run, LogRatio(0.0), first)
-    ahead = with_plant.forecast(longest, horizons)
-    open_loop = without.forecast(longest, horizons)
+    ahead, open_loop = (
+        _Loop(run, system, first).forecast(max(horizons), horizons)
+        for system in (plant, LogRatio(0.0))
+    )
     targets: dict[Literal["log_ratio", "log_ema"], Array] = {"log_ratio": run.log_ratio}
     if run.ema is not None:
         targets["log_ema"] = _log_odds(run.ema)
@@ -235,21 +234,16 @@ def score_forecasts(
                 truth - values[origins],
                 truth - open_loop[name][k][: origins.size],
             ]
-            spread = float(np.std(truth))
-            fits = [100.0 * (1.0 - float(np.sqrt(np.mean(e**2))) / spread) for e in errors]
-            over_last, over_open = (
-                _gain(errors[0] ** 2, errors[base] ** 2, max(_BLOCK, k), seed) for base in (1, 2)
-            )
-            scores.append(
-                ForecastScore(
-                    name, k, origins.size, fits[0], fits[1], fits[2], over_last, over_open
-                )
-            )
+            fits = (_fit_percent(truth, error) for error in errors)
+            gains = (_gain(errors[0], base, max(_BLOCK, k), seed) for base in errors[1:])
+            scores.append(ForecastScore(name, k, origins.size, *fits, *gains))
     return scores
 
 
-def free_run(run: RunSignals, plant: LogRatio, *, seen: int = 20) -> dict[str, Array]:
-    """The whole run from its first readings: forecasts of the loop, with and without the plant.
+def free_run_fits(
+    run: RunSignals, plant: LogRatio, *, seen: int = 20
+) -> tuple[float, float, float]:
+    """How well the whole run's log(ema_1/ema_2) is foretold from its first readings.
 
     Parameters
     ----------
@@ -259,39 +253,6 @@ def free_run(run: RunSignals, plant: LogRatio, *, seen: int = 20) -> dict[str, A
         What answers to the weights.
     seen : int
         Readings that are known; the disturbance is taken to stay at their mean.
-
-    Returns
-    -------
-    dict of str to array, shape (n - seen,)
-        ``log_ratio`` and ``log_ema`` of the loop with the plant, ``open_loop_log_ema`` without it.
-
-    Examples
-    --------
-    >>> spec = GabaSpec(warmup=0)
-    >>> ema = np.array([[0.5, 0.5]] * 30)
-    >>> run = RunSignals(np.zeros(30), np.zeros(30), ema, spec)
-    >>> float(abs(free_run(run, LogRatio(-0.2, 0.9))["log_ema"]).max())
-    0.0
-    """
-    found = {}
-    for name, system in (("", plant), ("open_loop_", LogRatio(0.0))):
-        level = _Loop(run, system, seen, constant=True)
-        n = run.log_ratio.size - seen
-        ahead = level.forecast(n, range(1, n + 1), only=seen - 1)
-        for key in ("log_ratio", "log_ema"):
-            found[name + key] = np.array([ahead[key][k][0] for k in range(1, n + 1)])
-    return found
-
-
-def free_run_fits(
-    run: RunSignals, plant: LogRatio, *, seen: int = 20
-) -> tuple[float, float, float]:
-    """How well :func:`free_run` foretells log(ema_1/ema_2), in per cent of its spread.
-
-    Parameters
-    ----------
-    run, plant, seen
-        As there.
 
     Returns
     -------
@@ -309,15 +270,18 @@ def free_run_fits(
     """
     if run.ema is None:
         raise InputError("no average in the loop")
-    ahead = free_run(run, plant, seen=seen)
-    truth = np.log(run.ema[seen:, 0]) - np.log(run.ema[seen:, 1])
-    last = float(np.log(run.ema[seen - 1, 0]) - np.log(run.ema[seen - 1, 1]))
-    spread = float(np.std(truth))
+    truth, last = _log_odds(run.ema[seen:]), float(_log_odds(run.ema[seen - 1 : seen])[0])
+    steps = range(1, truth.size + 1)
+    fits = []
+    for system in (plant, LogRatio(0.0)):
+        loop = _Loop(run, system, seen, constant=True)
+        ahead = loop.forecast(truth.size, steps, only=seen - 1)["log_ema"]
+        fits.append(_fit_percent(truth, truth - np.concatenate([ahead[k] for k in steps])))
+    return fits[0], fits[1], _fit_percent(truth, truth - last)
 
-    def fit(forecast: Any) -> float:
-        return 100.0 * (1.0 - float(np.sqrt(np.mean((truth - forecast) ** 2))) / spread)
 
-    return fit(ahead["log_ema"]), fit(ahead["open_loop_log_ema"]), fit(last)
+def _fit_percent(truth: Array, error: Array) -> float:
+    return 100.0 * (1.0 - float(np.sqrt(np.mean(error**2))) / float(np.std(truth)))
 
 
 class _Loop:
@@ -340,14 +304,12 @@ class _Loop:
             else fit_noise(self.d[first // 2 : first])
         )
 
-        self.step_std = self.noise.step_std
-
     def forecast(
         self, longest: int, keep: Container[int], only: int | None = None
     ) -> dict[str, dict[int, Array]]:
         run, plant, n = self.run, self.plant, self.run.log_ratio.size
         origins = np.arange(self.first - 1, n - 1) if only is None else np.array([only])
-        disturbance = self._disturbance(origins, longest)
+        disturbance, step_std = self._disturbance(origins, longest), self.noise.step_std
         x = self.x[origins].copy()
         ema = None if run.ema is None else run.ema[origins].copy()
         # u of the last steps after the origin, as far as the plant has not answered to them.
@@ -366,7 +328,7 @@ class _Loop:
             if ema is not None:
                 # The average takes in weights of noisy readings: their mean, not that of the mean.
                 # Drift is left out, so that the forecast is the middle one and not the mean.
-                nodes = np.clip(y[:, None] + self.step_std * _NODES, -700, 700)
+                nodes = np.clip(y[:, None] + step_std * _NODES, -700, 700)
                 quiet = (1.0 / (1.0 + np.exp(nodes))) @ _WEIGHTS / _WEIGHTS.sum()
                 raw, spec = np.stack([quiet, 1.0 - quiet], axis=1), run.spec
                 ema = follow(ema, raw, spec.beta, 1, spec.floor, spec.floor_mode)
@@ -393,16 +355,14 @@ class _Loop:
         origins = origins - begin
         innovations = signal.lfilter(numerator, denominator, d)
         # numerator(z) d = denominator(z) eps, both monic: step the recursion with eps = 0 ahead.
-        past_d = [d[np.maximum(origins - i, 0)] for i in range(numerator.size)]
-        past_eps = [innovations[np.maximum(origins - i, 0)] for i in range(denominator.size)]
+        past_d = [d[np.maximum(origins - i, 0)] for i in range(numerator.size - 1)]
+        past_eps = [innovations[np.maximum(origins - i, 0)] for i in range(denominator.size - 1)]
+        none = np.zeros(origins.size)
         for _ in range(longest):
-            value = -sum(
-                (c * past_d[i] for i, c in enumerate(numerator[1:])), np.zeros(origins.size)
-            ) + sum(
-                (c * past_eps[i] for i, c in enumerate(denominator[1:])), np.zeros(origins.size)
-            )
-            past_d = [value, *past_d[:-1]]
-            past_eps = [np.zeros(origins.size), *past_eps[:-1]]
+            value = sum((c * eps for c, eps in zip(denominator[1:], past_eps, strict=True)), none)
+            value = value - sum((c * x for c, x in zip(numerator[1:], past_d, strict=True)), none)
+            past_d = [value, *past_d][: numerator.size - 1]
+            past_eps = [none, *past_eps][: denominator.size - 1]
             yield value + start
 
 
@@ -412,12 +372,9 @@ def _log_odds(ema: Array) -> Array:
 
 
 def _gain(ours: Array, theirs: Array, block: int, seed: int) -> tuple[float, float, float] | None:
-    found = block_bootstrap(
-        np.stack([theirs - ours, theirs]), lambda m: 100.0 * m[..., 0] / m[..., 1], block, seed
-    )
-    if found is None or not math.isfinite(found[0]):
-        return None
-    return found
+    powers = np.stack([theirs**2 - ours**2, theirs**2])
+    found = block_bootstrap(powers, lambda m: 100.0 * m[..., 0] / m[..., 1], block, seed)
+    return found if found is not None and math.isfinite(found[0]) else None
 
 
 def block_bootstrap(
