@@ -56,7 +56,7 @@ class PassingQuantiles:
         self._percents = tuple(percents)
         self._nan = False
         self._first = True
-        self._seen = 0
+        self.seen = 0
         self._held = math.inf if held is None else held
         self._bins = [_Bin(self._held)]
         self._known: dict[int, float] = {}
@@ -78,7 +78,7 @@ class PassingQuantiles:
         if (values < 0.0).any():
             raise InputError(f"{values.min()} is below 0: give numbers >= 0")
         self._nan = self._nan or bool(np.isnan(values).any())
-        self._seen += values.size
+        self.seen += values.size
         if not self._nan:
             for part in self._bins:
                 part.add(values + 0.0)  # -0.0 becomes 0.0: its bits come last otherwise
@@ -91,7 +91,7 @@ class PassingQuantiles:
         InputError
             The series had another length in this pass than in the first.
         """
-        seen, self._seen = self._seen, 0
+        seen, self.seen = self.seen, 0
         if self._first:
             self.count, self._first = seen, False
         elif seen != self.count:

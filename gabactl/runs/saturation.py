@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,20 +107,21 @@ class Saturation(Result):
                 f"with guard {self.spec.guard} the average is NaN ever after (saturated before: "
                 f"{share}). Set guard hold."
             )
-        if self.as_trained:
-            return {
-                "No": "No: the average never reached the floor.",
-                "At times": f"At times: {share}. While it is, the weights do not react.",
-                "Yes": f"Yes: {share}. The weights are the floor's constants, the loop is open, "
-                f"and the contributions stay {self.residual_ratio_median:.3g} to 1 apart.",
-            }[self.answer]
-        return {
-            "No": "No: with these settings the average would never have reached the floor.",
-            "At times": f"At times: {share}, had GABA set the weights with these settings.",
-            "Yes": f"Yes: {share}, had GABA set the weights with these settings. They would be the "
-            "floor's constants, and leave the contributions "
-            f"{self.residual_ratio_median:.3g} to 1 apart.",
-        }[self.answer]
+        left = f"{self.residual_ratio_median:.3g} to 1 apart."
+        words = {
+            "No": "the average never reached the floor.",
+            "At times": f"{share}. While it is, the weights do not react.",
+            "Yes": f"{share}. The weights are the floor's constants, the loop is open, and the "
+            f"contributions stay {left}",
+        }
+        if not self.as_trained:
+            had = f"{share}, had GABA set the weights with these settings."
+            words = {
+                "No": "with these settings the average would never have reached the floor.",
+                "At times": had,
+                "Yes": f"{had} They would be the floor's constants, and leave the contributions {left}",
+            }
+        return f"{self.answer}: {words[self.answer]}"
 
     @property
     def trained(self) -> str | None:
@@ -145,11 +144,12 @@ class Saturation(Result):
 
     def facts(self) -> dict[str, Any]:
         """Keys as the attributes, and the verdict."""
-        return dict(self.__dict__) | {"spec": self.spec.to_dict(), "verdict": self.verdict}
+        return super().facts() | {"verdict": self.verdict}
 
     def rows(self) -> list[tuple[str, ...]]:
         """As a table."""
         by_task = ", ".join(f"{k} {v:.1%}" for k, v in self.pinned_fraction_by_task.items())
+        estimate = f"an estimate: {self.unrecorded_readings} readings were not logged"
         return [
             *([("weights as trained", self.trained)] if self.trained else []),
             ("verdict", self.verdict),
@@ -159,11 +159,7 @@ class Saturation(Result):
             ("imbalance the floor allows", f"{self.saturation_ratio:.4g}"),
             ("residual contribution ratio", f"{self.residual_ratio_median:.4g} (1 is balance)"),
             ("floor it would take", f"{self.floor_needed:.3g} (now {self.spec.floor:g})"),
-            *(
-                [("note", f"an estimate: {self.unrecorded_readings} readings were not logged")]
-                if self.unrecorded_readings
-                else []
-            ),
+            *([("note", estimate)] if self.unrecorded_readings else []),
         ]
 
 
@@ -200,18 +196,13 @@ def saturation(run: Run | Trace | str | Path, spec: GabaSpec | None = None) -> S
     >>> saturation(trace).pinned_fraction_by_task
     {'rul': 0.74..., 'health': 0.0}
     """
-    held = None if isinstance(run, (Run, Trace)) else HELD
-    return _judge(partial(Run.pieces, run, spec), held)
-
-
-def _judge(pieces: Callable[[], Iterable[Run]], held: int | None) -> Saturation:
-    seen = _Sums(held)
+    seen = _Sums(None if isinstance(run, (Run, Trace)) else HELD)
     again = True
     while again:
         seen.start_pass()
-        for piece in pieces():
+        for piece in Run.pieces(run, spec):
             seen.add(piece)
-        if not seen.ratios.count and not seen.positive:
+        if not (seen.ratios.count or seen.ratios.seen):
             first = seen.first
             raise InputError(
                 f"{first.source}: no reading after the warm-up of {first.spec.warmup} steps has a "
@@ -221,16 +212,17 @@ def _judge(pieces: Callable[[], Iterable[Run]], held: int | None) -> Saturation:
         unfinished = [series.end_pass() for series in seen.series]
         again = any(unfinished)
     first, high = seen.first, seen.ratios.percentile(95.0)
-    described = not first.as_trained and seen.weighted > 0
+    by_task = (seen.pinned_by_task / seen.active).tolist()
+    trained = None
+    if seen.weighted and not first.as_trained:
+        means = (seen.trained_weights / seen.weighted).tolist()
+        trained = dict(zip(first.tasks, means, strict=True))
     return Saturation(
         spec=first.spec,
         active_steps=seen.active,
         saturated_fraction=seen.below / seen.active,
         pinned_fraction=seen.pinned / seen.active,
-        pinned_fraction_by_task={
-            name: float(count / seen.active)
-            for name, count in zip(first.tasks, seen.pinned_by_task, strict=True)
-        },
+        pinned_fraction_by_task=dict(zip(first.tasks, by_task, strict=True)),
         first_pinned_step=seen.first_pinned_step,
         saturation_ratio=saturation_ratio(first.spec),
         ratio_median=seen.ratios.median,
@@ -241,12 +233,8 @@ def _judge(pieces: Callable[[], Iterable[Run]], held: int | None) -> Saturation:
         undefined_from=seen.undefined_from,
         as_trained=first.as_trained,
         balancer=first.trace.balancer,
-        trained_weights=dict(
-            zip(first.tasks, (seen.trained_weights / seen.weighted).tolist(), strict=True)
-        )
-        if described
-        else None,
-        trained_ratio_median=seen.trained.median if described else None,
+        trained_weights=trained,
+        trained_ratio_median=seen.trained.median if trained else None,
     )
 
 
@@ -262,8 +250,7 @@ class _Sums:
         self.series = (self.ratios, self.residuals, self.trained)
 
     def start_pass(self) -> None:
-        self.active = self.below = self.pinned = self.positive = self.unrecorded = 0
-        self.weighted = 0
+        self.active = self.below = self.pinned = self.unrecorded = self.weighted = 0
         self.pinned_by_task: Any = 0
         self.trained_weights: Any = 0.0
         self.first_pinned_step: int | None = None
@@ -276,7 +263,6 @@ class _Sums:
         replay = piece.replay
         self._count(replay, piece.spec)
         rows = piece.positive & replay.active
-        self.positive += int(rows.sum())
         norms = piece.trace.grad_norms[rows]
         self.ratios.add(_apart(norms))
         self.residuals.add(_apart(norms, replay.weights[rows]))

@@ -89,14 +89,16 @@ def loop_errors(
     pole = spec.beta**spec.interval
     reading, shocks = _period_step(rho, a, delay, pole, noise_pole)
     holding, held_shocks = _period_step(rho, a, delay, None, noise_pole)
-    jitter_row, noise_row, drift_row = _outputs(rho, delay)
+    # For v, for v with the plant's answer, and for that with the drift.
+    jitter_row, answer, drift = np.eye(5 + delay)[[1, 0, -1]]
+    noise_row = jitter_row + rho * answer
+    drift_row = noise_row + drift
     variances = []
     for which, std, rows in (
-        (0, noise_std * math.sqrt(1.0 - noise_pole**2), (jitter_row, noise_row)),
-        (1, drift_std, (drift_row,)),
+        (0, noise_std * math.sqrt(1.0 - noise_pole**2), np.stack([jitter_row, noise_row])),
+        (1, drift_std, drift_row[None]),
     ):
-        first = std**2 * np.outer(shocks[:, which], shocks[:, which])
-        later = std**2 * np.outer(held_shocks[:, which], held_shocks[:, which])
+        first, later = (std**2 * np.outer(b[:, which], b[:, which]) for b in (shocks, held_shocks))
         period, added = reading, first
         for _ in range(spec.interval - 1):
             period, added = holding @ period, holding @ added @ holding.T + later
@@ -107,7 +109,7 @@ def loop_errors(
         sums = np.zeros(len(rows))
         covariance = reading @ covariance @ reading.T + first
         for _ in range(spec.interval):
-            sums += [row @ covariance @ row for row in rows]
+            sums += np.diag(rows @ covariance @ rows.T)
             covariance = holding @ covariance @ holding.T + later
         variances += list(np.maximum(sums / spec.interval, 0.0))
     jitter, noise, drift = variances
@@ -130,17 +132,5 @@ def _period_step(
             matrix[1] = -(1.0 - pole) * (rho * matrix[0] + matrix[-2] + matrix[-1])
         step[1, 1] += pole
     step[2], shocks[2] = step[1], shocks[1]
-    for i in range(3, 3 + delay):
-        step[i, i - 1] = 1.0
+    step[3:-2, 2 : 2 + delay] = np.eye(delay)
     return step, shocks
-
-
-def _outputs(rho: float, delay: int) -> tuple[Array, Array, Array]:
-    """Rows for v, for v with the plant's answer, and for that with the drift."""
-    jitter = np.zeros(5 + delay)
-    jitter[1] = 1.0
-    answer = jitter.copy()
-    answer[0] = rho
-    drift = answer.copy()
-    drift[-1] = 1.0
-    return jitter, answer, drift

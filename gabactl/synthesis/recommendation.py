@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ class Alternative:
         Steps behind a slow ramp.
     overhead : float
         Cost of the readings, as a share of the training without them.
-    residual : float
+    residual_ratio : float
         Contribution ratio left at the largest imbalance (1: balanced).
     stable : bool
         For every rho of the workload.
@@ -55,7 +55,7 @@ class Alternative:
     errors: LoopErrors
     ramp_lag_steps: float
     overhead: float
-    residual: float
+    residual_ratio: float
     stable: bool
 
 
@@ -102,27 +102,13 @@ class Tuning(Result):
         Keys: spec, advice, binding, reasons, noise_target, max_overhead, workload, alternatives
         (name, spec, jitter, lag_error, total, ramp_lag_steps, overhead, residual_ratio, stable).
         """
-        return {
-            "spec": self.spec.to_dict(),
-            "advice": self.advice,
-            "binding": list(self.binding),
-            "reasons": dict(self.reasons),
-            "noise_target": self.noise_target,
-            "max_overhead": self.max_overhead,
-            "workload": asdict(self.workload),
-            "alternatives": [
-                {
-                    "name": item.name,
-                    "spec": item.spec.to_dict(),
-                    **asdict(item.errors),
-                    "ramp_lag_steps": item.ramp_lag_steps,
-                    "overhead": item.overhead,
-                    "residual_ratio": item.residual,
-                    "stable": item.stable,
-                }
-                for item in self.alternatives
-            ],
-        }
+        listed = [
+            {**vars(item), "spec": item.spec.to_dict(), **asdict(item.errors)}
+            for item in self.alternatives
+        ]
+        for item in listed:
+            del item["errors"]
+        return super().facts() | {"alternatives": listed}
 
     def rows(self) -> list[tuple[str, ...]]:
         """The advice, the settings and the table of alternatives."""
@@ -168,10 +154,9 @@ class Tuning(Result):
         betas = 1.0 - np.geomspace(_GAINS[0], _GAINS[-1], 60)
         errors = [_worst(self.spec.replace(beta=float(beta)), self.workload) for beta in betas]
         tau = -1.0 / np.log(betas)
-        for label, color, values in (
-            ("jitter of the weights", PALETTE[0], [e.jitter for e in errors]),
-            ("lag behind the drift", PALETTE[1], [e.lag_error for e in errors]),
-            ("both", PALETTE[2], [e.total for e in errors]),
+        curves = ("jitter of the weights", "lag behind the drift", "both")
+        for label, color, values in zip(
+            curves, PALETTE, zip(*map(astuple, errors), strict=True), strict=False
         ):
             ax.loglog(tau, values, color=color, label=label)
         ax.axhline(self.noise_target, color=PALETTE[0], ls=":", lw=1, label="limit of the jitter")
@@ -341,27 +326,23 @@ def _alternative(name: str, spec: GabaSpec, work: Workload) -> Alternative:
         errors=errors,
         ramp_lag_steps=_ramp_lag(spec),
         overhead=work.sensor_cost / spec.interval,
-        residual=float(residual_ratio(spec, needed) ** (1.0 - work.rho[1])),
+        residual_ratio=float(residual_ratio(spec, needed) ** (1.0 - work.rho[1])),
         stable=math.isfinite(errors.total),
     )
 
 
 def _reasons(spec: GabaSpec, work: Workload) -> dict[str, str]:
-    time_constant = -1.0 / math.log(spec.beta)
+    warmup = "the start-up transient of the trace is over by then"
     if work.settled_after is None:
         warmup = "as published: without a trace from step 1 nothing better is known"
-    else:
-        warmup = "the start-up transient of the trace is over by then"
-    law = (
-        "with two tasks the laws agree"
-        if work.n_tasks == 2
-        else "the published law equalises contributions for two tasks only"
-    )
+    law = "the published law equalises contributions for two tasks only"
+    floor = "keeps authority over the range given"
+    if work.n_tasks == 2:
+        law = "with two tasks the laws agree"
+        floor = f"keeps authority up to a ratio of {1.0 / spec.floor - 1.0:.4g}"
     return {
-        "beta": f"time constant {time_constant:.0f} steps",
-        "floor": f"keeps authority up to a ratio of {1.0 / spec.floor - 1.0:.4g}"
-        if work.n_tasks == 2
-        else "keeps authority over the range given",
+        "beta": f"time constant {-1.0 / math.log(spec.beta):.0f} steps",
+        "floor": floor,
         "warmup": warmup,
         "law": law,
         "floor_mode": "the weights keep [floor, 1 - (K-1) floor], without dead time after saturation",
@@ -372,13 +353,11 @@ def _reasons(spec: GabaSpec, work: Workload) -> dict[str, str]:
 def _units(work: Workload) -> str:
     span = work.ratio_high / work.ratio_low
     half = math.sqrt(span)
-    if 0.1 <= work.centre <= 10.0:
-        return (
-            f"the losses are in comparable units (the ratio is about {work.centre:.2g}): leave them"
-        )
-    factor = 1.0 / work.centre
-    which = "first (loud)" if work.centre > 1 else "second (loud)"
-    factor = min(factor, 1.0 / factor)
+    centre = work.centre
+    if 0.1 <= centre <= 10.0:
+        return f"the losses are in comparable units (the ratio is about {centre:.2g}): leave them"
+    which = "first (loud)" if centre > 1 else "second (loud)"
+    factor = min(centre, 1.0 / centre)
     floor = float(required_floor(half, work.n_tasks, "inverse"))
     return (
         f"multiply the {which} loss by {factor:.2g}: the ratio then stays within "
@@ -397,33 +376,17 @@ def _shown(value: Any) -> str:
 
 
 def _table(alternatives: tuple[Alternative, ...]) -> list[str]:
-    header = (
-        "",
-        "interval",
-        "beta",
-        "floor",
-        "jitter",
-        "drift error",
-        "lag",
-        "cost",
-        "left at most",
-    )
-    return format_table(
-        [
-            header,
-            *(
-                (
-                    item.name,
-                    str(item.spec.interval),
-                    f"{item.spec.beta:g}",
-                    f"{item.spec.floor:g}",
-                    f"{item.errors.jitter:.3f}" if item.stable else "unstable",
-                    f"{item.errors.lag_error:.3f}" if item.stable else "unstable",
-                    f"{item.ramp_lag_steps:.0f} steps",
-                    f"{100 * item.overhead:.1f} %",
-                    f"{item.residual:.3g} x",
-                )
-                for item in alternatives
-            ),
-        ]
-    )
+    named = ("", "interval", "beta", "floor", "jitter", "drift error", "lag", "cost")
+    rows: list[tuple[str, ...]] = [(*named, "left at most")]
+    for item in alternatives:
+        spec, errors = item.spec, (item.errors.jitter, item.errors.lag_error)
+        rows.append(
+            (
+                *(item.name, str(spec.interval), f"{spec.beta:g}", f"{spec.floor:g}"),
+                *(f"{error:.3f}" if item.stable else "unstable" for error in errors),
+                f"{item.ramp_lag_steps:.0f} steps",
+                f"{100 * item.overhead:.1f} %",
+                f"{item.residual_ratio:.3g} x",
+            )
+        )
+    return format_table(rows)

@@ -234,9 +234,9 @@ def score_forecasts(
                 truth - values[origins],
                 truth - open_loop[name][k][: origins.size],
             ]
-            fits = (_fit_percent(truth, error) for error in errors)
+            ours, last, without = (_fit_percent(truth, error) for error in errors)
             gains = (_gain(errors[0], base, max(_BLOCK, k), seed) for base in errors[1:])
-            scores.append(ForecastScore(name, k, origins.size, *fits, *gains))
+            scores.append(ForecastScore(name, k, origins.size, ours, last, without, *gains))
     return scores
 
 

@@ -159,16 +159,12 @@ class Prediction(Result):
 
     def facts(self) -> dict[str, Any]:
         """Keys: comparisons, plant, plant_from, forecasts, the free run's fits, notes."""
-        plant = self.plant
-        return {
-            "comparisons": [dict(vars(item)) for item in self.comparisons],
-            "plant": None if plant is None else describe_plant(plant),
-            "plant_from": self.plant_from,
+        facts = super().facts()
+        del facts["source"], facts["curves"]
+        return facts | {
+            "comparisons": [vars(item) for item in self.comparisons],
+            "plant": None if self.plant is None else describe_plant(self.plant),
             "forecasts": [score.to_dict() for score in self.forecasts],
-            "free_run_fit_percent": self.free_run_fit_percent,
-            "free_run_open_loop_fit_percent": self.free_run_open_loop_fit_percent,
-            "free_run_last_value_fit_percent": self.free_run_last_value_fit_percent,
-            "notes": list(self.notes),
         }
 
     def rows(self) -> list[tuple[str, ...]]:
@@ -176,27 +172,18 @@ class Prediction(Result):
         rows: list[tuple[str, ...]] = [item.row() for item in self.comparisons]
         if any(item.agrees is False for item in self.comparisons):
             rows.insert(0, ("how to read this", _HOW_TO_READ))
-        plant = self.plant
-        if plant is None:
-            rows.append(("plant", f"none: {self.plant_from}"))
-        else:
-            rows.append(
-                (
-                    "plant",
-                    f"rho {plant.rho:.3f}, lag pole {plant.a:.3f}, extra delay {plant.delay} "
-                    f"({self.plant_from})",
-                )
-            )
-        rows += [_forecast_row(score) for score in self.forecasts]
+        plant, what = self.plant, "none: "
+        if plant is not None:
+            what = f"rho {plant.rho:.3f}, lag pole {plant.a:.3f}, extra delay {plant.delay} "
+        said = self.plant_from if plant is None else f"({self.plant_from})"
+        rows += [("plant", what + said), *map(_forecast_row, self.forecasts)]
         if self.free_run_fit_percent is not None:
-            rows.append(
-                (
-                    f"free run from {_SEEN} readings",
-                    f"fit {self.free_run_fit_percent:.1f} % of the log ema ratio; without the "
-                    f"plant {self.free_run_open_loop_fit_percent:.1f} %, last value "
-                    f"{self.free_run_last_value_fit_percent:.1f} %",
-                )
+            words = (
+                f"fit {self.free_run_fit_percent:.1f} % of the log ema ratio; without the plant "
+                f"{self.free_run_open_loop_fit_percent:.1f} %, last value "
+                f"{self.free_run_last_value_fit_percent:.1f} %"
             )
+            rows.append((f"free run from {_SEEN} readings", words))
         return [*rows, *(("note", note) for note in self.notes)]
 
     def plot(self, ax: Any | None = None) -> Any:
@@ -430,18 +417,10 @@ def _time_constant(raw: Array, ema: Array, spec: GabaSpec, precision: str) -> Co
     def steps(value: float) -> float:
         return -spec.interval / math.log1p(-min(max(value, 1e-300), 1 - 1e-16))
 
-    interval = (steps(gain + error), steps(gain - error))
     slack = 1e-9 * predicted
-    return Comparison(
-        key,
-        what,
-        "steps",
-        steps(gain),
-        predicted,
-        interval,
-        None,
-        interval[0] - slack <= predicted <= interval[1] + slack,
-    )
+    low, high = steps(gain + error), steps(gain - error)
+    agrees = low - slack <= predicted <= high + slack
+    return Comparison(key, what, "steps", steps(gain), predicted, (low, high), None, agrees)
 
 
 def _step_response(
@@ -451,34 +430,30 @@ def _step_response(
     closed = step_statistics(closed_form(float(x[:_SEEN].mean()), ema.size, spec), spec)
     measured = step_statistics(ema, spec)
     found = []
-    for name, key, what, unit, scale in (
-        ("rise", "rise_time", "rise 10-90 % after the warm-up", "steps", spec.interval),
-        ("settling", "settling_time", "settling to 2 % after the warm-up", "steps", spec.interval),
-        ("floor", "time_to_floor", "from the warm-up to the floor", "steps", spec.interval),
-        ("saturated", "saturated_fraction", "saturated share of active readings", "", 1),
+    for name, key, what, unit in (
+        ("rise", "rise_time", "rise 10-90 % after the warm-up", "steps"),
+        ("settling", "settling_time", "settling to 2 % after the warm-up", "steps"),
+        ("floor", "time_to_floor", "from the warm-up to the floor", "steps"),
+        ("saturated", "saturated_fraction", "saturated share of active readings", ""),
     ):
         if name in ("rise", "settling") and ema.size < 2 * settling:
             reason = f"{_CONSTANT}: {ema.size} readings, {2 * settling} are needed"
             found.append(Comparison(key, what, unit, reason=reason))
             continue
-        value, expected = float(measured[name]) * scale, float(closed[name]) * scale
-        low, high = (
-            float(v) * scale for v in np.quantile(spread[name], [0.025, 0.975], method="nearest")
-        )
         # Whole readings: the closed form of a continuous rise is within one of its reading.
-        slack = scale if unit else 0.0
+        scale, slack = (spec.interval, spec.interval) if unit else (1, 0)
+        value, expected = float(measured[name]) * scale, float(closed[name]) * scale
+        ends = np.quantile(spread[name], [0.025, 0.975], method="nearest") * scale
+        low, high = float(ends[0]), float(ends[1])
         agrees = low - slack <= value <= high + slack
-        if not math.isfinite(value) or not math.isfinite(expected):
-            never = {True: "never", False: "reached"}
-            reason = (
-                f"measured: {never[math.isinf(value)]}; predicted: {never[math.isinf(expected)]}"
-            )
+        if not (math.isfinite(value) and math.isfinite(expected)):
+            one, other = ("never" if math.isinf(v) else "reached" for v in (value, expected))
+            reason = f"measured: {one}; predicted: {other}"
             found.append(Comparison(key, what, unit, agrees=agrees, reason=reason))
             continue
         reason = "" if agrees else f"the imbalance drifted after the first {_SEEN} readings"
-        found.append(
-            Comparison(key, what, unit, value, expected, None, (low, high), agrees, reason)
-        )
+        seen = Comparison(key, what, unit, value, expected, None, (low, high), agrees, reason)
+        found.append(seen)
     return found
 
 
@@ -487,52 +462,42 @@ def _floor(
 ) -> list[Comparison]:
     """Settled weight and residual over the last half, against the floor's closed forms."""
     late = rows[rows.size // 2 :]
-    key, what = "settled_weight", "settled weight of the louder task"
+    weight = "settled_weight", "settled weight of the louder task"
+    residual = "residual_ratio", "contributions left apart (geometric mean)"
     if spec.n_tasks != 2:
-        return [Comparison(key, what, reason="for two tasks only")]
+        return [Comparison(*weight, reason="for two tasks only")]
     block = math.ceil(filter_facts(spec).time_constant_steps / spec.interval)
-    tail = slice(rows.size - late.size, None)
-    mean = block_bootstrap(x[None, tail], lambda m: m[..., 0], block, seed)
-    applied = saturate(np.stack([ema[tail], 1.0 - ema[tail]], axis=1), spec.floor, spec.floor_mode)
-    middle = block_bootstrap(applied[None, :, 0], lambda m: m[..., 0], block, seed)
-    norms = trace.grad_norms[late]
+    x, ema = x[-late.size :], ema[-late.size :]
+
+    def applied(average: Any) -> Any:
+        both = np.stack([average, 1.0 - np.asarray(average)], axis=-1)
+        return saturate(both, spec.floor, spec.floor_mode)
+
+    weights, norms = applied(ema), trace.grad_norms[late]
     loud = int(np.argmax(np.median(norms, axis=0)))
     ratio = norms[:, loud] / norms[:, 1 - loud]
-    left = ratio * applied[:, 0] / applied[:, 1]
-    log_left = block_bootstrap(np.log(left)[None], lambda m: m[..., 0], block, seed)
-    log_ratio = block_bootstrap(np.log(ratio)[None], lambda m: m[..., 0], block, seed)
-    residual = "residual_ratio", "contributions left apart (geometric mean)"
-    if mean is None or middle is None or log_left is None or log_ratio is None:
+    left = ratio * weights[:, 0] / weights[:, 1]
+    series = (x, weights[:, 0], np.log(left), np.log(ratio))
+    means = [block_bootstrap(v[None], lambda m: m[..., 0], block, seed) for v in series]
+    known = [mean for mean in means if mean is not None]
+    if len(known) < len(means):
         reason = f"{_CONSTANT}: the last half has fewer than 8 blocks of {block} readings"
-        return [Comparison(key, what, reason=reason), Comparison(*residual, reason=reason)]
-
-    def settled(c: float) -> float:
-        return float(saturate(np.array([c, 1.0 - c]), spec.floor, spec.floor_mode)[0])
-
-    predicted = tuple(settled(c) for c in mean)
+        return [Comparison(*weight, reason=reason), Comparison(*residual, reason=reason)]
+    raw, settled, log_left, log_ratio = known
     apart = [float(residual_ratio(spec, math.exp(v))) for v in log_ratio]
-    seen = [math.exp(v) for v in log_left]
     return [
-        Comparison(
-            key,
-            what,
-            "",
-            middle[0],
-            predicted[0],
-            (middle[1], middle[2]),
-            (predicted[1], predicted[2]),
-            _overlap((middle[1], middle[2]), (predicted[1], predicted[2])),
-        ),
-        Comparison(
-            *residual,
-            "to 1",
-            seen[0],
-            apart[0],
-            (seen[1], seen[2]),
-            (apart[1], apart[2]),
-            _overlap((seen[1], seen[2]), (apart[1], apart[2])),
-        ),
+        _overlapping(*weight, "", settled, applied(raw)[:, 0].tolist()),
+        _overlapping(*residual, "to 1", [math.exp(v) for v in log_left], apart),
     ]
+
+
+def _overlapping(
+    key: str, what: str, unit: str, measured: Sequence[float], predicted: Sequence[float]
+) -> Comparison:
+    """Of two estimates, each with the ends of its interval."""
+    (one, low, high), (other, least, most) = measured, predicted
+    agrees = max(low, least) <= min(high, most)
+    return Comparison(key, what, unit, one, other, (low, high), (least, most), agrees)
 
 
 def _noise(ema: Array, x: Array, spec: GabaSpec, seed: int) -> Comparison:
@@ -555,37 +520,20 @@ def _noise(ema: Array, x: Array, spec: GabaSpec, seed: int) -> Comparison:
         reason = f"{_CONSTANT}: {x.size} readings, {width + 9 * block} are needed"
         return Comparison(key, what, reason=reason)
     fast, slow = without_drift(x - level, width)[block:], without_drift(answer, width)[block:]
-    found = block_bootstrap(
-        np.stack([slow**2, fast**2]), lambda m: m[..., 0] / m[..., 1], block, seed
-    )
+    powers = np.stack([slow**2, fast**2])
+    found = block_bootstrap(powers, lambda m: m[..., 0] / m[..., 1], block, seed)
     covariance = autocovariance(fast, _LAGS)
-    loop = open_loop(spec, LogRatio(0.0))
     # Per reading: the filter's pole is that of the readings, whatever the interval.
     repeated = np.repeat(covariance, spec.interval)
-    predicted = noise_gain(loop, autocovariances=repeated)
-    correction = predicted / gain_without_drift(covariance, pole, width)
-    white = filter_facts(spec).noise_power_gain
+    predicted = noise_gain(open_loop(spec, LogRatio(0.0)), autocovariances=repeated)
     if found is None:
         return Comparison(key, what, predicted=predicted, reason=_CONSTANT)
-    interval = (found[1] * correction, found[2] * correction)
-    return Comparison(
-        key,
-        what,
-        "",
-        found[0] * correction,
-        predicted,
-        interval,
-        None,
-        interval[0] <= predicted <= interval[1],
-        f"white noise: {white:.4g}"
-        + (
-            "" if found[1] * correction <= predicted else "; the rest is drift that was not removed"
-        ),
-    )
-
-
-def _overlap(one: Range, two: Range) -> bool:
-    return max(one[0], two[0]) <= min(one[1], two[1])
+    correction = predicted / gain_without_drift(covariance, pole, width)
+    gain, low, high = (value * correction for value in found)
+    reason = f"white noise: {filter_facts(spec).noise_power_gain:.4g}"
+    reason += "" if low <= predicted else "; the rest is drift that was not removed"
+    agrees = low <= predicted <= high
+    return Comparison(key, what, "", gain, predicted, (low, high), None, agrees, reason)
 
 
 def _figure(value: float, interval: Range | None) -> str:

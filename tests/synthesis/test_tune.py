@@ -93,7 +93,7 @@ def test_what_is_promised_is_kept(
     assert best.stable
     assert "cannot be brought" in str(found.binding) or best.errors.jitter <= 0.1 * 1.1
     # Authority: nothing is left over at either end of the range.
-    assert best.residual == pytest.approx(1.0, rel=1e-9)
+    assert best.residual_ratio == pytest.approx(1.0, rel=1e-9)
     for ratio in (work.ratio_low, work.ratio_high):
         w = settled_weights(found.spec, ratio)
         assert w[0] / w[1] * ratio == pytest.approx(1.0, rel=1e-6)
@@ -104,7 +104,7 @@ def test_published_range_and_what_the_published_floor_leaves() -> None:
     found = tune(Workload(50.0, 2400.0))
     published = found.alternatives[1]
     # theory: m (1 + R) is left at the published floor, 120.05 at a ratio of 2,400.
-    assert published.residual == pytest.approx(120.05, abs=0.01)
+    assert published.residual_ratio == pytest.approx(120.05, abs=0.01)
     assert found.spec.floor == pytest.approx(1 / 2401, rel=0.01)
     assert found.spec.interval == 11
     assert "multiply the first (loud) loss by 0.0029" in found.advice
