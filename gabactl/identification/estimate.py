@@ -132,12 +132,9 @@ class Identification(Result):
         percent = f"{100 * self.level:g} %"
         if self.sign == "none":
             return f"no detectable feedback: rho in {interval} ({percent}) covers 0"
-        means = (
-            "more weight, larger gradients"
-            if self.sign == "negative"
-            else "more weight, smaller gradients"
-        )
-        return f"{self.sign} feedback ({means}): rho in {interval} ({percent})"
+        means = "larger" if self.sign == "negative" else "smaller"
+        means = f"{self.sign} feedback (more weight, {means} gradients)"
+        return f"{means}: rho in {interval} ({percent})"
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -441,11 +438,11 @@ def _held_out_fit(
     rows = np.flatnonzero(signals.measured)
     held = int(_HELD_OUT * rows.size)
     end = int(rows[-held])
+    if held < _LEAST_HELD_OUT:
+        return None, None
     try:
         early = signals.before(end)
     except InputError:
-        return None, None
-    if held < _LEAST_HELD_OUT:
         return None, None
     fit = fit_output_error(early, max_lag, max_delay)
     y = signals.log_ratio[rows]

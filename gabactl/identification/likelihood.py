@@ -70,7 +70,7 @@ class ProfileLikelihood:
             )
         self._level = level
         self._chi2 = float(ndtri(0.5 + 0.5 * level) ** 2)
-        spline = CubicSpline(fit.grid.nodes, fit.regressors, axis=1)
+        spline = CubicSpline(fit.nodes, fit.regressors, axis=1)
         self._s, self._delays, self._q = _candidates(spline, fit)
         self._gram = self._q @ self._q.T
         self._power = np.diag(self._gram).copy()
@@ -164,7 +164,7 @@ def _candidates(
     spline: Callable[[Array], Array], fit: OutputErrorFit
 ) -> tuple[Array, NDArray[np.intp], Array]:
     """Lags, delays and regressors that could be in an interval, on a grid fitted to the data."""
-    nodes = fit.grid.nodes
+    nodes = fit.nodes
     low, high = nodes[0], nodes[-1]
     delays = np.arange(len(fit.regressors))
     for _ in range(3):

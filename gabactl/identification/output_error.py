@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from gabactl.identification.noise import NoiseModel, fit_noise
 from gabactl.identification.signals import ExcitedRun
 
-__all__ = ["LagGrid", "OutputErrorFit", "fit_output_error", "lag_response"]
+__all__ = ["OutputErrorFit", "fit_output_error", "lag_response"]
 
 Array = NDArray[np.float64]
 
@@ -61,39 +61,6 @@ def lag_response(values: Array, a: float, delay: int = 0) -> Array:
 
 
 @dataclass(frozen=True)
-class LagGrid:
-    """Lags and delays searched, on nodes fine enough for a cubic spline.
-
-    The nodes are even in s = -log(1 - a) from a = 0 to the longest lag.
-
-    Parameters
-    ----------
-    max_lag : float, positive
-        Longest lag, in steps: a at most exp(-1/max_lag).
-    max_delay : int, at least 0
-        Largest extra delay.
-
-    Examples
-    --------
-    >>> LagGrid(max_lag=50.0, max_delay=5).poles[[0, -1]].round(4).tolist()
-    [0.0, 0.9802]
-    """
-
-    max_lag: float
-    max_delay: int
-
-    @property
-    def nodes(self) -> Array:
-        """s at the nodes, shape (m,)."""
-        return np.linspace(0.0, -np.log1p(-np.exp(-1.0 / self.max_lag)), _NODES)
-
-    @property
-    def poles(self) -> Array:
-        """a at the nodes, shape (m,)."""
-        return -np.expm1(-self.nodes)
-
-
-@dataclass(frozen=True)
 class OutputErrorFit:
     """Point estimate, and the few numbers that everything else is computed from.
 
@@ -103,8 +70,9 @@ class OutputErrorFit:
         Least-squares estimate.
     noise : NoiseModel
         Of the residual.
-    grid : LagGrid
-        What was searched.
+    nodes : array, shape (m,)
+        What was searched, even in s = -log(1 - a) from a = 0 to the longest lag: fine enough for a
+        cubic spline.
     regressors : array, shape (max_delay + 1, m, J)
         q_x at the nodes, in units of the innovation's standard deviation.
     response : array, shape (J,)
@@ -121,7 +89,7 @@ class OutputErrorFit:
     a: float
     delay: int
     noise: NoiseModel
-    grid: LagGrid
+    nodes: Array
     regressors: Array
     response: Array
     residual: Array
@@ -149,17 +117,16 @@ def fit_output_error(signals: ExcitedRun, max_lag: float, max_delay: int) -> Out
     >>> round(fit.rho, 1), round(fit.a, 1), fit.delay
     (-2.1, 0.8, 1)
     """
-    grid = LagGrid(max_lag, max_delay)
-    problem = _Problem(signals, grid)
+    problem = _Problem(signals, max_lag, max_delay)
     noise = NoiseModel(np.zeros(0), 0.05, 1.0)
     instrument = signals.excitation
     for _ in range(_PASSES - 1):
         regressors, response = problem.reduce(noise, instrument)
-        rho, a, delay = _least_squares(grid, regressors, response)
+        rho, a, delay = _least_squares(problem.nodes, regressors, response)
         noise = fit_noise(problem.residual(rho, a, delay))
         instrument = problem.instrument(rho, a, delay)
     regressors, response = problem.reduce(noise, instrument)
-    rho, a, delay = _least_squares(grid, regressors, response)
+    rho, a, delay = _least_squares(problem.nodes, regressors, response)
     residual = problem.residual(rho, a, delay)
     whitened = noise.whiten_without_trend(residual)
     freedom = len(residual) - 5 - noise.ar.size
@@ -169,7 +136,7 @@ def fit_output_error(signals: ExcitedRun, max_lag: float, max_delay: int) -> Out
         a=a,
         delay=delay,
         noise=NoiseModel(noise.ar, noise.drift_pole_gap, scale),
-        grid=grid,
+        nodes=problem.nodes,
         regressors=regressors / scale,
         response=response / scale,
         residual=residual,
@@ -181,11 +148,12 @@ def fit_output_error(signals: ExcitedRun, max_lag: float, max_delay: int) -> Out
 class _Problem:
     """One run, with what does not change between the passes computed once."""
 
-    def __init__(self, signals: ExcitedRun, grid: LagGrid) -> None:
-        self.signals, self.grid = signals, grid
+    def __init__(self, signals: ExcitedRun, max_lag: float, max_delay: int) -> None:
+        self.signals, self.max_lag, self.max_delay = signals, max_lag, max_delay
+        self.nodes = np.linspace(0.0, -np.log1p(-np.exp(-1.0 / max_lag)), _NODES)
         self.rows = np.flatnonzero(signals.measured)
         self.y = signals.log_ratio[self.rows]
-        self.lagged = np.stack([lag_response(signals.actuation, a) for a in grid.poles])
+        self.lagged = np.stack([lag_response(signals.actuation, a) for a in -np.expm1(-self.nodes)])
         self.controller = _controller(signals)
 
     def residual(self, rho: float, a: float, delay: int) -> Array:
@@ -202,16 +170,16 @@ class _Problem:
         regressors = np.stack(
             [
                 self.lagged[:, : steps - delay] @ spread[:, delay:].T
-                for delay in range(self.grid.max_delay + 1)
+                for delay in range(self.max_delay + 1)
             ]
         )
         return regressors, basis @ noise.whiten(self.y)
 
     def _basis(self, noise: NoiseModel, instrument: Array) -> Array:
         """Orthonormal instruments, orthogonal to level and trend, shape (J, readings)."""
-        late = self.grid.max_delay
+        late = self.max_delay
         copies = []
-        for lag in (*_INSTRUMENT_LAGS, self.grid.max_lag):
+        for lag in (*_INSTRUMENT_LAGS, self.max_lag):
             a = np.exp(-1.0 / lag) if lag > 0 else 0.0
             delays = range(late + 1) if lag == 0 else sorted({0, late})
             response = lag_response(instrument, a)
@@ -253,10 +221,9 @@ def _shifted(values: Array, delay: int) -> Array:
     return np.concatenate([np.zeros(delay), values[: values.size - delay]])
 
 
-def _least_squares(grid: LagGrid, regressors: Array, response: Array) -> tuple[float, float, int]:
+def _least_squares(nodes: Array, regressors: Array, response: Array) -> tuple[float, float, int]:
     from scipy.interpolate import CubicSpline
 
-    nodes = grid.nodes
     spline = CubicSpline(nodes, regressors, axis=1)
     low, high, kept = nodes[0], nodes[-1], np.arange(len(regressors))
     for points in (200, 60, 60):

@@ -22,6 +22,7 @@ HOW_TO_RECORD = (
     "record a run with `gabactl cmapss train --excite prbs:amplitude=0.5,period=50,seed=1`"
 )
 
+_SIGNALS = ("log_ratio", "actuation", "excitation")
 _LEAST_READINGS = 300
 _MOST_STEPS = 10_000_000
 
@@ -70,7 +71,7 @@ class ExcitedRun:
     paired: bool = False
 
     def __post_init__(self) -> None:
-        for field in ("log_ratio", "actuation", "excitation"):
+        for field in _SIGNALS:
             values = np.asarray(getattr(self, field), dtype=np.float64)
             object.__setattr__(self, field, values)
         y, u, e = self.log_ratio, self.actuation, self.excitation
@@ -106,7 +107,7 @@ class ExcitedRun:
         InputError
             Too few readings, or no excitation in them.
         """
-        cut = {key: getattr(self, key)[:step] for key in ("log_ratio", "actuation", "excitation")}
+        cut = {key: getattr(self, key)[:step] for key in _SIGNALS}
         return replace(self, **cut)
 
     @property
@@ -185,15 +186,8 @@ def difference(first: ExcitedRun, second: ExcitedRun) -> ExcitedRun:
         )
     if first.spec != second.spec:
         raise InputError(f"{names}: recorded with different settings: twins must share them")
-    return ExcitedRun(
-        log_ratio=first.log_ratio - second.log_ratio,
-        actuation=first.actuation - second.actuation,
-        excitation=first.excitation - second.excitation,
-        spec=first.spec,
-        period=first.period,
-        name=f"{first.name} - {second.name}",
-        paired=True,
-    )
+    left = {key: getattr(first, key) - getattr(second, key) for key in _SIGNALS}
+    return replace(first, **left, name=f"{first.name} - {second.name}", paired=True)
 
 
 def from_run(run: Run, name: str | None = None) -> ExcitedRun:

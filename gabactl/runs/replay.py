@@ -283,18 +283,9 @@ class Replayer:
         missing = int(_due_since(spec, steps, self._until).sum() - _is_due(spec, steps).sum())
         self.ema = start[-1].tolist()
         self._last = self._until = int(steps[-1])
-        return Replay(
-            spec,
-            steps,
-            np.full((n, spec.n_tasks), np.nan),
-            start,
-            saturate(start, spec.floor, spec.floor_mode),
-            np.ones(n, dtype=bool),
-            0,
-            0,
-            missing,
-            0,
-        )
+        raw, active = np.full((n, spec.n_tasks), np.nan), np.ones(n, dtype=bool)
+        weights = saturate(start, spec.floor, spec.floor_mode)
+        return Replay(spec, steps, raw, start, weights, active, 0, 0, missing, 0)
 
     def rows(self, norms: Array, seen: NDArray[np.bool_], steps: NDArray[np.int64]) -> Replay:
         """Replay the next rows.
@@ -341,18 +332,9 @@ class Replayer:
             self.ema, self._last = ema[-1].tolist(), int(steps[-1])
         if counted.any():
             self._until = int(steps[counted][-1])
-        return Replay(
-            spec,
-            steps.astype(np.int64, copy=False),
-            raw,
-            ema,
-            weights,
-            active,
-            int(taken.sum()),
-            held,
-            missing,
-            int(untaken.sum()),
-        )
+        steps = steps.astype(np.int64, copy=False)
+        counted_readings = int(taken.sum()), held, missing, int(untaken.sum())
+        return Replay(spec, steps, raw, ema, weights, active, *counted_readings)
 
 
 def _held(raw: Array, moves: NDArray[np.bool_], before: Array) -> tuple[Array, Array]:

@@ -66,23 +66,12 @@ class UnitAdvice(Result):
 
         with plots.style():
             ax = plots.axes(ax)
-            rows = (
-                ("as recorded", self.ratio_range, self.median_ratio),
-                (f"{self.loud} loss x {self.factor:.2g}", self.ratio_range_after, None),
-            )
-            for i, (_, (low, high), _median) in enumerate(rows):
-                ax.plot([low, high], [i, i], lw=8, solid_capstyle="butt", color=plots.PALETTE[i])
-            ax.plot(
-                [self.median_ratio, self.median_ratio * self.factor],
-                [0, 1],
-                "|",
-                ms=16,
-                mew=2,
-                color="0.5",
-                label="median",
-            )
+            for i, ends in enumerate((self.ratio_range, self.ratio_range_after)):
+                ax.plot(ends, [i, i], lw=8, solid_capstyle="butt", color=plots.PALETTE[i])
+            medians = [self.median_ratio, self.median_ratio * self.factor]
+            ax.plot(medians, [0, 1], "|", ms=16, mew=2, color="0.5", label="median")
             ax.axvline(1.0, color="0.5", ls="--", lw=0.8, label="equal norms")
-            ax.set_yticks([0, 1], [name for name, _, _ in rows])
+            ax.set_yticks([0, 1], ["as recorded", f"{self.loud} loss x {self.factor:.2g}"])
             ax.set(
                 xscale="log",
                 ylim=(1.6, -0.6),
@@ -94,7 +83,7 @@ class UnitAdvice(Result):
 
     def facts(self) -> dict[str, Any]:
         """Keys as the attributes."""
-        return dict(self.__dict__) | {"advice": self.advice}
+        return super().facts() | {"advice": self.advice}
 
     @property
     def advice(self) -> str:
@@ -169,6 +158,7 @@ def unit_advice(run: Run | Trace | str | Path, spec: GabaSpec | None = None) -> 
     loud, quiet = int(medians.argmax()), int(medians.argmin())
     ratios = norms[:, loud] / norms[:, quiet]
     median = float(np.median(ratios))
+    scaled = run.scaled({run.tasks[loud]: 1.0 / median})
     return UnitAdvice(
         loud=run.tasks[loud],
         quiet=run.tasks[quiet],
@@ -178,9 +168,7 @@ def unit_advice(run: Run | Trace | str | Path, spec: GabaSpec | None = None) -> 
         ratio_range=_percentiles(ratios),
         ratio_range_after=_percentiles(ratios / median),
         saturated_fraction=run.replay.saturated_fraction,
-        saturated_fraction_after=run.scaled(
-            {run.tasks[loud]: 1.0 / median}
-        ).replay.saturated_fraction,
+        saturated_fraction_after=scaled.replay.saturated_fraction,
     )
 
 

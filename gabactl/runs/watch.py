@@ -110,34 +110,34 @@ class WatchState(Result):
     @property
     def alarms(self) -> tuple[str, ...]:
         """What somebody should look at; empty where all is well."""
-        found = []
-        if self.saturated_for > self.saturated_steps:
-            found.append(
-                f"saturated for {self.saturated_for:,} steps: the weights are the floor's "
-                "constants (gabactl tune says what to set)"
-            )
-        if self.non_finite:
-            found.append(
-                f"{self.non_finite} reading(s) not finite, the last at step {self.last_non_finite}"
-            )
-        return tuple(found)
+        stuck = (
+            f"saturated for {self.saturated_for:,} steps: the weights are the floor's constants "
+            "(gabactl tune says what to set)"
+        )
+        lost = f"{self.non_finite} reading(s) not finite, the last at step {self.last_non_finite}"
+        is_stuck = self.saturated_for > self.saturated_steps
+        alarms = ((is_stuck, stuck), (self.non_finite > 0, lost))
+        return tuple(words for rings, words in alarms if rings)
 
     def facts(self) -> dict[str, Any]:
         """Keys as the attributes, and the alarms; without the history."""
-        values = {k: v for k, v in self.__dict__.items() if k not in ("history", "spec")}
-        spec = None if self.spec is None else self.spec.to_dict()
-        return {**values, "spec": spec, "alarms": list(self.alarms)}
+        facts = super().facts() | self.series() | {"alarms": list(self.alarms)}
+        del facts["history"]
+        return facts
 
     def rows(self) -> list[tuple[str, ...]]:
         """Table rows."""
         rate = self.readings_per_second
         floor = "" if self.spec is None else f" (floor {self.spec.floor:g})"
+        knee, within = self.saturation_ratio, self.bounds
+        allowed = f" (the floor allows {knee:.4g})" if math.isfinite(knee) else ""
+        limits = "" if within is None else f" (in [{within[0]:.4f}, {within[1]:.4f}])"
         lines: list[tuple[str, ...]] = [
             ("step", f"{self.step:,}, {'recording' if self.running else 'closed'}"),
             ("readings", f"{self.readings:,}" + (f", {rate:.1f} a second" if rate == rate else "")),
             ("gradient norms", self._by_task(self.grad_norms)),
-            ("ratio", f"{self.ratio:.4g}{self._knee()}"),
-            ("weights", self._by_task(self.weights) + self._range()),
+            ("ratio", f"{self.ratio:.4g}{allowed}"),
+            ("weights", self._by_task(self.weights) + limits),
             ("average", self._by_task(self.ema) + (floor if self.ema is not None else "")),
             ("losses", self._by_task(self.losses)),
             ("saturated", self._saturated()),
@@ -153,13 +153,10 @@ class WatchState(Result):
         with plots.style():
             ax = plots.axes(ax)
             ax.semilogy(self.history[:, 0], self.history[:, 1], label="largest over smallest norm")
-            if math.isfinite(self.saturation_ratio):
-                ax.axhline(
-                    self.saturation_ratio,
-                    color=plots.PALETTE[1],
-                    ls="--",
-                    label=f"floor reached at {self.saturation_ratio:.3g}",
-                )
+            knee = self.saturation_ratio
+            if math.isfinite(knee):
+                said = f"floor reached at {knee:.3g}"
+                ax.axhline(knee, color=plots.PALETTE[1], ls="--", label=said)
             ax.set(xlabel="step", ylabel="ratio of the gradient norms", title=self.title)
             ax.legend()
         return ax
@@ -168,14 +165,6 @@ class WatchState(Result):
         if values is None:
             return "not recorded"
         return ", ".join(f"{t} {v:.4g}" for t, v in zip(self.tasks, values, strict=True))
-
-    def _knee(self) -> str:
-        if not math.isfinite(self.saturation_ratio):
-            return ""
-        return f" (the floor allows {self.saturation_ratio:.4g})"
-
-    def _range(self) -> str:
-        return "" if self.bounds is None else f" (in [{self.bounds[0]:.4f}, {self.bounds[1]:.4f}])"
 
     def _saturated(self) -> str:
         if math.isnan(self.saturated_fraction):
@@ -409,8 +398,8 @@ class _Sums:
     def state(self, source: str, running: bool, age: float, limit: int) -> WatchState | None:
         if self.last is None:
             return None
-        last = self.last
-        spec = last.spec
+        last, spec = self.last, self.last.spec
+        groups: dict[str, Any] = {"weights": last.weights, "ema": last.ema, "losses": last.losses}
         bounds = None if spec is None else weight_bounds(spec)
         return WatchState(
             source=source,
@@ -423,9 +412,7 @@ class _Sums:
             readings=self.readings,
             readings_per_second=self._rate(),
             grad_norms=self.norms,
-            weights=None if last.weights is None else last.weights[-1],
-            ema=None if last.ema is None else last.ema[-1],
-            losses=None if last.losses is None else last.losses[-1],
+            **{name: None if rows is None else rows[-1] for name, rows in groups.items()},
             ratio=float(self.history[-1, 1]) if len(self.history) else math.nan,
             bounds=None if bounds is None else (bounds.lower, bounds.upper),
             saturation_ratio=math.nan if spec is None else saturation_ratio(spec),

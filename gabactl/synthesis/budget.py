@@ -84,6 +84,8 @@ def loop_errors(
     >>> round(errors.jitter, 5), round(errors.lag_error, 5)
     (0.03544, 0.03509)
     """
+    from scipy.linalg import solve_discrete_lyapunov
+
     if loop_radius(spec, rho, a, delay) >= 1.0:
         return LoopErrors(math.inf, math.inf, math.inf)
     pole = spec.beta**spec.interval
@@ -102,10 +104,7 @@ def loop_errors(
         period, added = reading, first
         for _ in range(spec.interval - 1):
             period, added = holding @ period, holding @ added @ holding.T + later
-        size = len(period)
-        covariance = np.linalg.solve(
-            np.eye(size * size) - np.kron(period, period), added.ravel()
-        ).reshape(size, size)
+        covariance = solve_discrete_lyapunov(period, added)
         sums = np.zeros(len(rows))
         covariance = reading @ covariance @ reading.T + first
         for _ in range(spec.interval):

@@ -17,15 +17,6 @@ from gabactl.identification.noise import NoiseModel, fit_noise
 from gabactl.law.filter import filter_facts
 from gabactl.law.spec import GabaSpec
 
-__all__ = [
-    "closed_form",
-    "gain_without_drift",
-    "short_memory",
-    "simulated_averages",
-    "step_statistics",
-    "without_drift",
-]
-
 Array = NDArray[np.float64]
 
 #: Simulated readings held at once: 8 MiB, a few times over.
@@ -34,8 +25,12 @@ _HELD = 1 << 20
 
 def short_memory(x: Array) -> NoiseModel:
     """Noise model of the log odds of the raw weight (its short memory is what is used)."""
+    return fit_noise(_log_odds(x))
+
+
+def _log_odds(x: Array) -> Array:
     safe = np.clip(x, 1e-12, 1 - 1e-12)
-    return fit_noise(np.log(safe) - np.log1p(-safe))
+    return np.asarray(np.log(safe) - np.log1p(-safe))
 
 
 def simulated_averages(
@@ -53,8 +48,7 @@ def simulated_averages(
     Only some draws are held at once. Returned are the :func:`step_statistics` of all, and their
     averages at the readings ``shown``, shape (draws, shown).
     """
-    safe = np.clip(x[:seen], 1e-12, 1 - 1e-12)
-    level = float(np.mean(np.log(safe) - np.log1p(-safe)))
+    level = float(_log_odds(x[:seen]).mean())
     denominator = np.concatenate(([1.0], -noise.ar))
     long_run = noise.innovation_std / abs(1.0 - float(noise.ar.sum()))
     length = x.size + 50
@@ -94,10 +88,9 @@ def step_statistics(ema: Array, spec: GabaSpec) -> dict[str, Array]:
     low = ema < spec.floor
     outside = np.abs(1.0 - done) > 0.02
     last = window - np.argmax(outside[..., ::-1], axis=-1)
+    rise = np.argmax(done >= 0.9, axis=-1) - np.argmax(done >= 0.1, axis=-1)
     return {
-        "rise": np.asarray(
-            np.argmax(done >= 0.9, axis=-1) - np.argmax(done >= 0.1, axis=-1), dtype=np.float64
-        ),
+        "rise": np.asarray(rise, dtype=np.float64),
         "settling": np.where(outside.any(axis=-1), last + 1.0, 1.0),
         "floor": np.where(low.any(axis=-1), np.argmax(low, axis=-1) + 1.0, np.inf),
         "saturated": low.mean(axis=-1),

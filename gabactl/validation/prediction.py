@@ -28,14 +28,7 @@ from gabactl.law.stages import raw_weights, saturate
 from gabactl.plants import LogRatio, describe_plant
 from gabactl.runs.run import Run
 from gabactl.traces import Trace
-from gabactl.validation._average import (
-    closed_form,
-    gain_without_drift,
-    short_memory,
-    simulated_averages,
-    step_statistics,
-    without_drift,
-)
+from gabactl.validation import _average
 from gabactl.validation.forecast import (
     ForecastScore,
     block_bootstrap,
@@ -192,19 +185,17 @@ class Prediction(Result):
 
         with plots.style():
             ax = plots.axes(ax)
-            if "reading" in self.curves:
-                low, high = self.curves["low"], self.curves["high"]
-                n = self.curves["reading"]
-                ax.plot(n, self.curves["measured"], label="recorded ema of the louder task")
-                ax.plot(n, self.curves["predicted"], "--", label="closed form")
-                ax.fill_between(
-                    n, low, high, color=plots.PALETTE[1], alpha=0.2, lw=0, label="95 % of forecasts"
-                )
-                ax.axhline(self.curves["floor"][0], color="0.4", lw=0.8, label="floor")
-                ax.set(xlabel="readings since the warm-up", ylabel="ema", yscale="log")
-                ax.legend()
-            else:
+            if not self.curves:
                 ax.text(0.5, 0.5, "no recorded average", ha="center", transform=ax.transAxes)
+                return ax
+            n, low, high = (self.curves[name] for name in ("reading", "low", "high"))
+            ax.plot(n, self.curves["measured"], label="recorded ema of the louder task")
+            ax.plot(n, self.curves["predicted"], "--", label="closed form")
+            band = {"color": plots.PALETTE[1], "alpha": 0.2, "lw": 0}
+            ax.fill_between(n, low, high, label="95 % of forecasts", **band)
+            ax.axhline(self.curves["floor"][0], color="0.4", lw=0.8, label="floor")
+            ax.set(xlabel="readings since the warm-up", ylabel="ema", yscale="log")
+            ax.legend()
         return ax
 
 
@@ -252,11 +243,10 @@ def predict(
     run = Run.of(run, spec)
     notes: list[str] = []
     comparisons, curves = _controller(run, draws, seed)
-    if len(run.tasks) != 2:
-        why = f"{len(run.tasks)} tasks: plants are identified for two"
-        return Prediction(run.source, comparisons, None, why, (), None, None, None, (), curves)
     start = None
-    if plant is None:
+    if len(run.tasks) != 2:
+        plant, plant_from = None, f"{len(run.tasks)} tasks: plants are identified for two"
+    elif plant is None:
         plant, plant_from, start = _identified(run)
     forecasts: list[ForecastScore] = []
     fits: tuple[float | None, float | None, float | None] = (None, None, None)
@@ -271,16 +261,8 @@ def predict(
             if signals.ema is not None and len(signals.log_ratio) > 10 * _SEEN:
                 fits = free_run_fits(signals, plant, seen=_SEEN)
             notes += _plain_words(forecasts)
-    return Prediction(
-        run.source,
-        comparisons,
-        plant,
-        plant_from,
-        tuple(forecasts),
-        *fits,
-        tuple(notes),
-        curves,
-    )
+    scores, said = tuple(forecasts), tuple(notes)
+    return Prediction(run.source, comparisons, plant, plant_from, scores, *fits, said, curves)
 
 
 def _identified(run: Run) -> tuple[LogRatio | None, str, int | None]:
@@ -307,19 +289,16 @@ def _plain_words(forecasts: Sequence[ForecastScore]) -> list[str]:
     notes = []
     for name, words in (("log_ratio", "the imbalance"), ("log_ema", "the log ema ratio")):
         of = [score for score in forecasts if score.signal == name]
-        if not of:
-            continue
-        lost = [str(s.horizon) for s in of if s.beats_last_value is not True]
+        lost = ", ".join(str(s.horizon) for s in of if s.beats_last_value is not True)
+        useless = ", ".join(str(s.horizon) for s in of if s.beats_open_loop is not True)
         if lost:
             notes.append(
-                f"of {words}, the loop does NOT demonstrably beat the last value "
-                f"{', '.join(lost)} steps ahead"
+                f"of {words}, the loop does NOT demonstrably beat the last value {lost} steps ahead"
             )
-        useless = [str(s.horizon) for s in of if s.beats_open_loop is not True]
         if useless:
             notes.append(
-                f"of {words}, knowing the plant does NOT demonstrably help {', '.join(useless)} "
-                "steps ahead: the same noise model without it does as well"
+                f"of {words}, knowing the plant does NOT demonstrably help {useless} steps ahead: "
+                "the same noise model without it does as well"
             )
     return notes
 
@@ -363,9 +342,9 @@ def _controller(run: Run, draws: int, seed: int) -> tuple[tuple[Comparison, ...]
     # Where the average was thinned out, the replay (checked against it elsewhere) fills in.
     ema = np.where(np.isfinite(recorded), recorded, done.ema[rows])[:, loud]
     x = raw[:, loud]
-    noise = short_memory(x)
+    noise = _average.short_memory(x)
     shown = np.unique(np.linspace(0, rows.size - 1, min(rows.size, _SHOWN)).astype(np.intp))
-    spread, simulated = simulated_averages(x, noise, spec, draws, seed, _SEEN, shown)
+    spread, simulated = _average.simulated_averages(x, noise, spec, draws, seed, _SEEN, shown)
     comparisons += _step_response(ema, spread, x, spec)
     comparisons += _floor(trace, spec, rows, ema, x, seed)
     comparisons.append(_noise(ema, x, spec, seed))
@@ -373,7 +352,7 @@ def _controller(run: Run, draws: int, seed: int) -> tuple[tuple[Comparison, ...]
     curves = {
         "reading": shown + 1.0,
         "measured": ema[shown],
-        "predicted": closed_form(float(x[:_SEEN].mean()), rows.size, spec)[shown],
+        "predicted": _average.closed_form(float(x[:_SEEN].mean()), rows.size, spec)[shown],
         "low": low,
         "high": high,
         "floor": np.array([spec.floor]),
@@ -427,8 +406,10 @@ def _step_response(
     ema: Array, spread: dict[str, Array], x: Array, spec: GabaSpec
 ) -> list[Comparison]:
     settling = filter_facts(spec).settling_updates
-    closed = step_statistics(closed_form(float(x[:_SEEN].mean()), ema.size, spec), spec)
-    measured = step_statistics(ema, spec)
+    closed = _average.step_statistics(
+        _average.closed_form(float(x[:_SEEN].mean()), ema.size, spec), spec
+    )
+    measured = _average.step_statistics(ema, spec)
     found = []
     for name, key, what, unit in (
         ("rise", "rise_time", "rise 10-90 % after the warm-up", "steps"),
@@ -519,7 +500,10 @@ def _noise(ema: Array, x: Array, spec: GabaSpec, seed: int) -> Comparison:
     if x.size - width < 8 * block + block:
         reason = f"{_CONSTANT}: {x.size} readings, {width + 9 * block} are needed"
         return Comparison(key, what, reason=reason)
-    fast, slow = without_drift(x - level, width)[block:], without_drift(answer, width)[block:]
+    fast, slow = (
+        _average.without_drift(x - level, width)[block:],
+        _average.without_drift(answer, width)[block:],
+    )
     powers = np.stack([slow**2, fast**2])
     found = block_bootstrap(powers, lambda m: m[..., 0] / m[..., 1], block, seed)
     covariance = autocovariance(fast, _LAGS)
@@ -528,7 +512,7 @@ def _noise(ema: Array, x: Array, spec: GabaSpec, seed: int) -> Comparison:
     predicted = noise_gain(open_loop(spec, LogRatio(0.0)), autocovariances=repeated)
     if found is None:
         return Comparison(key, what, predicted=predicted, reason=_CONSTANT)
-    correction = predicted / gain_without_drift(covariance, pole, width)
+    correction = predicted / _average.gain_without_drift(covariance, pole, width)
     gain, low, high = (value * correction for value in found)
     reason = f"white noise: {filter_facts(spec).noise_power_gain:.4g}"
     reason += "" if low <= predicted else "; the rest is drift that was not removed"

@@ -37,6 +37,11 @@ def test_open_loop_closed_forms(beta: float, interval: int, noise_pole: float) -
     assert errors.lag_error == pytest.approx(drift, rel=1e-3)
 
 
+def test_a_long_delay_without_feedback_changes_nothing() -> None:
+    long, none = (loop_errors(GabaSpec(), 0.5, 0.4, 0.005, 0.0, 0.8, delay) for delay in (200, 0))
+    assert dataclasses.astuple(long) == pytest.approx(dataclasses.astuple(none), rel=1e-6)
+
+
 @pytest.mark.parametrize(
     ("spec", "rho", "a", "delay"),
     [
