@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,16 +27,29 @@ def _traces(excited: bool = False) -> dict[str, Any]:
     return {name: load_bundled(name) for name in bundled() if name.endswith(("-equal", "-gaba"))}
 
 
-def _ratio(trace: Any) -> Floats:
-    """g_RUL/g_health where both were measured."""
+def _every_ratio(trace: Any) -> Floats:
     norms = np.asarray(trace.grad_norms, dtype=float)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = norms[:, 0] / norms[:, 1]
+        return np.asarray(norms[:, 0] / norms[:, 1])
+
+
+def _ratio(trace: Any) -> Floats:
+    """g_RUL/g_health where both were measured."""
+    ratio = _every_ratio(trace)
     return ratio[np.isfinite(ratio) & (ratio > 0)]
 
 
 def _last_quarter(values: Floats) -> Floats:
     return values[-max(len(values) // 4, 1) :]
+
+
+def _settled(weights: Floats) -> float:
+    return float(np.median(_last_quarter(weights)))
+
+
+def _apart(settled: list[float]) -> Finding:
+    spread = max(settled) - min(settled)
+    return Finding("largest difference", f"within {_SAME}", f"{spread:.5f}", spread <= _SAME)
 
 
 def _none(why: str = "no trace is bundled with this copy") -> Evidence:
@@ -53,7 +65,7 @@ def settled_average() -> Evidence:
     findings = []
     for name, trace in runs.items():
         done = replay_trace(trace, spec)
-        stored = float(np.median(_last_quarter(done.ema[:, 1])))
+        stored = _settled(done.ema[:, 1])
         applied = float(done.weights[:, 1].max())
         findings.append(
             Finding(
@@ -72,9 +84,7 @@ def residual_contributions() -> Evidence:
     findings = []
     for name, trace in runs.items():
         done = replay_trace(trace, GabaSpec.published())
-        norms = np.asarray(trace.grad_norms, dtype=float)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = norms[:, 0] / norms[:, 1]
+        ratio = _every_ratio(trace)
         settled = np.arange(len(ratio)) > len(ratio) // 2
         regime = settled & (ratio > 250) & (ratio < 1000)
         if regime.sum() < 50:
@@ -103,7 +113,7 @@ def same_equilibrium() -> Evidence:
     settled, findings = [], []
     for name, trace in runs.items():
         done = replay_trace(trace, spec)
-        settled.append(float(np.median(_last_quarter(done.weights[:, 0]))))
+        settled.append(_settled(done.weights[:, 0]))
         low = done.ema[:, 0] < spec.floor
         first = int(done.step[np.argmax(low)]) if low.any() else None
         stays = bool(low[np.argmax(low) :].all()) if low.any() else False
@@ -113,13 +123,7 @@ def same_equilibrium() -> Evidence:
             else "never saturated"
         )
         findings.append(Finding(f"settled RUL weight, {name}", "", f"{settled[-1]:.5f}, {reached}"))
-    spread = max(settled) - min(settled)
-    return judged(
-        [
-            *findings,
-            Finding("largest difference", f"within {_SAME}", f"{spread:.5f}", spread <= _SAME),
-        ]
-    )
+    return judged([*findings, _apart(settled)])
 
 
 def ratio_level() -> Evidence:
@@ -202,8 +206,7 @@ def over_subsets() -> Evidence:
     for trace in _traces().values():
         subset = str((trace.metadata.get("data") or {}).get("subset", "unknown"))
         done = replay_trace(trace, GabaSpec.published())
-        settled = float(np.median(_last_quarter(done.weights[:, 0])))
-        by_subset.setdefault(subset, []).append(settled)
+        by_subset.setdefault(subset, []).append(_settled(done.weights[:, 0]))
     if len(by_subset) < 2:
         return _none("it takes recorded runs on two subsets")
     findings = [
@@ -211,16 +214,10 @@ def over_subsets() -> Evidence:
         for subset, values in sorted(by_subset.items())
     ]
     values = [v for group in by_subset.values() for v in group]
-    spread = max(values) - min(values)
     absent = sorted({"FD001", "FD002", "FD003", "FD004"} - set(by_subset))
     if absent:
         findings.append(Finding("subsets not recorded", "", ", ".join(absent)))
-    return judged(
-        [
-            *findings,
-            Finding("largest difference", f"within {_SAME}", f"{spread:.5f}", spread <= _SAME),
-        ]
-    )
+    return judged([*findings, _apart(values)])
 
 
 def identified_sign() -> Evidence:
@@ -245,16 +242,13 @@ def identified_sign() -> Evidence:
     return Evidence("unknown", tuple(findings))
 
 
-CHECKS: dict[str, Callable[[], Evidence]] = {
-    run.__name__: run
-    for run in (
-        settled_average,
-        residual_contributions,
-        same_equilibrium,
-        ratio_level,
-        ratio_course,
-        without_warm_up,
-        over_subsets,
-        identified_sign,
-    )
-}
+CHECKS = (
+    settled_average,
+    residual_contributions,
+    same_equilibrium,
+    ratio_level,
+    ratio_course,
+    without_warm_up,
+    over_subsets,
+    identified_sign,
+)
