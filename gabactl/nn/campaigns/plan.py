@@ -29,9 +29,10 @@ from typing import Any
 
 from gabactl.base.errors import InputError
 from gabactl.base.files import read_toml
+from gabactl.base.settings import known_keys, sub_table, where, whole_number
 from gabactl.cmapss.files import SUBSETS
 from gabactl.law.spec import GabaSpec
-from gabactl.loops.scenarios import find_description, where
+from gabactl.loops.scenarios import find_description
 from gabactl.nn.excitation import Excitation
 from gabactl.nn.settings import TrainingSettings
 
@@ -144,11 +145,9 @@ def load_campaign(path: str | Path) -> Campaign:
     """
     file = find_description(path, "campaign")
     table = read_toml(file)
-    _known(file, "the file", table, ("campaign", "method"))
-    common = table.get("campaign")
-    if not isinstance(common, dict):
-        raise InputError(f"{file}: campaign is missing or not a table: add [campaign]")
-    _known(file, "[campaign]", common, (*_OWN, *_SETTINGS))
+    known_keys(file, "the file", table, ("campaign", "method"))
+    common = sub_table(file, "campaign", table.get("campaign"))
+    known_keys(file, "[campaign]", common, (*_OWN, *_SETTINGS))
     methods = table.get("method")
     if not isinstance(methods, list) or not methods:
         raise InputError(f"{file}: there is no method: add [[method]] with name and balancer")
@@ -172,8 +171,10 @@ def load_campaign(path: str | Path) -> Campaign:
     return Campaign(
         name=_name(file, "campaign.name", common.get("name")),
         runs=tuple(runs),
-        threads=_count(file, "threads", common.get("threads", 1)),
-        checkpoint_every=_count(file, "checkpoint_every", common.get("checkpoint_every", 200)),
+        threads=whole_number(file, "campaign.threads", common.get("threads", 1)),
+        checkpoint_every=whole_number(
+            file, "campaign.checkpoint_every", common.get("checkpoint_every", 200)
+        ),
         source=file.name,
     )
 
@@ -184,7 +185,7 @@ def _method(file: Path, entry: Any, shared: Mapping[str, Any]) -> tuple[str, dic
         raise InputError(f"{file}: method is not a table: write [[method]]")
     name = _name(file, "method.name", entry.get("name"))
     own = {key: value for key, value in entry.items() if key != "name"}
-    _known(file, f"method {name!r}", own, _SETTINGS)
+    known_keys(file, f"method {name!r}", own, _SETTINGS)
     if "balancer" not in own and "balancer" not in shared:
         raise InputError(
             f'{file}: method {name!r} has no balancer: add for example balancer = "gaba"'
@@ -200,14 +201,6 @@ def _method(file: Path, entry: Any, shared: Mapping[str, Any]) -> tuple[str, dic
         if "excite" in settings:
             settings["excite"] = Excitation.parse(settings["excite"])
     return name, settings
-
-
-def _known(file: Path, place: str, table: Mapping[str, Any], allowed: tuple[str, ...]) -> None:
-    for key in table:
-        if key not in allowed:
-            raise InputError(
-                f"{file}: unknown key {key!r} in {place}: choose from {', '.join(allowed)}"
-            )
 
 
 def _name(file: Path, key: str, value: Any) -> str:
@@ -232,9 +225,3 @@ def _seeds(file: Path, value: Any) -> tuple[int, ...]:
             f"{file}: campaign.seeds = {value!r}: give a list of whole numbers, as in [42, 123]"
         )
     return tuple(dict.fromkeys(value))
-
-
-def _count(file: Path, key: str, value: Any) -> int:
-    if type(value) is not int or value < 1:
-        raise InputError(f"{file}: campaign.{key} = {value!r}: give a whole number of at least 1")
-    return value
