@@ -21,6 +21,7 @@ from gabactl.traces.metadata import SCHEMA_VERSION, check_metadata
 __all__ = [
     "GROUPS",
     "MAX_CELLS",
+    "SINGLE",
     "Columns",
     "Precision",
     "Trace",
@@ -36,6 +37,8 @@ GROUPS: dict[str, str] = {
     "weight": "weights",
     "loss": "losses",
 }
+#: Columns of one number a step, under the names of their attributes.
+SINGLE = ("wall_time", "excitation")
 #: Most numbers (rows times columns) that are read into memory: 2 GiB of float64.
 MAX_CELLS = 1 << 28
 
@@ -282,7 +285,7 @@ class Trace:
             if values is None:
                 continue
             array = np.array(values, dtype=np.float64)
-            if attribute in ("wall_time", "excitation"):
+            if attribute in SINGLE:
                 columns[attribute] = (array, ~np.isnan(array))
                 continue
             if attribute not in prefixes or array.shape != (n, k):
@@ -334,7 +337,7 @@ def joined(pieces: Sequence[Trace]) -> Trace:
 
 def _by_row(trace: Trace) -> list[str]:
     """Attributes that hold one value, or one row, for each step."""
-    names = ("step", "measured", *GROUPS.values(), "wall_time", "excitation")
+    names = ("step", "measured", *GROUPS.values(), *SINGLE)
     return [name for name in names if getattr(trace, name) is not None]
 
 
@@ -378,6 +381,7 @@ def trace_from_columns(
     truncated: bool = False,
     param_norms: dict[str, Array] | None = None,
     after_step: int = 0,
+    rows_before: int = 0,
 ) -> Trace:
     """Assemble and check a trace: the one place where rows are judged, whatever the format.
 
@@ -397,6 +401,8 @@ def trace_from_columns(
         See :class:`Trace`.
     after_step : int
         The first step must be larger (the last one of the chunk before).
+    rows_before : int
+        Rows of the chunks before, for messages.
 
     Raises
     ------
@@ -416,7 +422,7 @@ def trace_from_columns(
     """
     tasks = tuple(metadata["tasks"])
     step, valid_step = columns["step"]
-    _check_steps(step, valid_step, source, after_step)
+    _check_steps(step, valid_step, source, after_step, rows_before)
     groups: dict[str, Any] = {}
     present: dict[str, NDArray[np.bool_]] = {}
     for prefix, attribute in GROUPS.items():
@@ -440,7 +446,7 @@ def trace_from_columns(
         raise InputError(
             f"{source}: no column grad_norm_{tasks[0]}: a trace needs grad_norm_ of every task"
         )
-    for name in ("wall_time", "excitation"):
+    for name in SINGLE:
         if name in columns:
             values, valid = columns[name]
             groups[name] = np.where(valid, values, np.nan)
@@ -461,10 +467,10 @@ def trace_from_columns(
 
 
 def _check_steps(
-    step: NDArray[Any], valid: NDArray[np.bool_], source: str, after_step: int
+    step: NDArray[Any], valid: NDArray[np.bool_], source: str, after_step: int, rows: int
 ) -> None:
     if not valid.all():
-        row = int(np.argmin(valid)) + 1
+        row = rows + int(np.argmin(valid)) + 1
         raise InputError(f"{source}: row {row} has no step: give every row its step")
     if len(step) == 0:
         return
@@ -478,7 +484,7 @@ def _check_steps(
     if wrong.any():
         row = int(np.argmax(wrong))
         raise InputError(
-            f"{source}: step {step[row]} follows step {before[row]} (row {row + 1}): steps must "
+            f"{source}: step {step[row]} follows step {before[row]} (row {rows + row + 1}): steps must "
             "increase; sort the file and drop repeated rows"
         )
 
