@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from gabactl.base.errors import InputError
 from gabactl.base.files import whole_file
-from gabactl.cmapss.files import CHECKSUMS, MAX_FILE_BYTES, ZIP_DAMAGE
+from gabactl.cmapss.files import CHECKSUMS, MAX_FILE_BYTES, ZIP_DAMAGE, capped
 
 __all__ = ["MAX_DOWNLOAD_BYTES", "NASA_URL", "download", "fetch", "unpack"]
 
@@ -310,19 +310,10 @@ def _refuse_unsafe(entry: zipfile.ZipInfo, label: str) -> None:
 
 def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, label: str, budget: _Budget) -> bytes:
     # What the entry declares decides nothing: only bytes that really come out are counted.
-    parts: list[bytes] = []
-    size = 0
     with archive.open(entry) as source:
-        while chunk := source.read(_CHUNK):
-            size += len(chunk)
-            budget.spend(len(chunk))
-            if size > MAX_FILE_BYTES:
-                raise InputError(
-                    f"{label}: {entry.filename[:60]!r} unpacks to more than "
-                    f"{MAX_FILE_BYTES >> 20} MiB: not unpacked"
-                )
-            parts.append(chunk)
-    return b"".join(parts)
+        data = capped(source, f"{label}: {entry.filename[:60]!r}")
+    budget.spend(len(data))
+    return data
 
 
 def _extract(

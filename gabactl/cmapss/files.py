@@ -33,6 +33,7 @@ __all__ = [
     "Engines",
     "FileCheck",
     "Verification",
+    "capped",
     "open_member",
     "read_engines",
     "read_rul",
@@ -284,7 +285,7 @@ def _from_folder(folder: Path, name: str) -> tuple[str, bytes]:
     plain, packed = folder / name, folder / f"{name}.xz"
     if plain.is_file():
         with plain.open("rb") as stream:
-            return str(plain), _capped(stream, str(plain))
+            return str(plain), capped(stream, str(plain))
     if packed.is_file():
         try:
             with packed.open("rb") as stream:
@@ -307,12 +308,12 @@ def _from_zip(file: Any, name: str, nested: bool) -> bytes | None:
             for member in members:
                 if member.filename.rpartition("/")[2] == name:
                     with archive.open(member) as stream:
-                        return _capped(stream, f"{label}:{name}")
+                        return capped(stream, f"{label}:{name}")
             unpacked = 0
             for member in members:
                 if nested and member.filename.lower().endswith(".zip"):
                     with archive.open(member) as stream:
-                        inner = _capped(stream, f"{label}:{member.filename}")
+                        inner = capped(stream, f"{label}:{member.filename}")
                     unpacked += len(inner)
                     if unpacked > _MAX_ARCHIVE_BYTES:
                         raise InputError(
@@ -329,7 +330,26 @@ def _from_zip(file: Any, name: str, nested: bool) -> bytes | None:
     return None
 
 
-def _capped(stream: Any, label: str) -> bytes:
+def capped(stream: Any, label: str) -> bytes:
+    """All that a stream holds, if a C-MAPSS file may be as large.
+
+    Parameters
+    ----------
+    stream : binary file
+        Read to its end, or to where it is too large.
+    label : str
+        Its name, for messages.
+
+    Raises
+    ------
+    InputError
+        It holds more.
+
+    Examples
+    --------
+    >>> capped(io.BytesIO(b"112"), "RUL_FD001.txt")
+    b'112'
+    """
     data: bytes = stream.read(MAX_FILE_BYTES + 1)
     if len(data) > MAX_FILE_BYTES:
         raise InputError(
