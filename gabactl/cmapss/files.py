@@ -24,21 +24,7 @@ from numpy.typing import NDArray
 from gabactl.base.errors import Absent, InputError
 from gabactl.base.results import Result
 
-__all__ = [
-    "CHECKSUMS",
-    "COLUMNS",
-    "MAX_FILE_BYTES",
-    "SUBSETS",
-    "ZIP_DAMAGE",
-    "Engines",
-    "FileCheck",
-    "Verification",
-    "capped",
-    "open_member",
-    "read_engines",
-    "read_rul",
-    "verify",
-]
+__all__ = ["COLUMNS", "SUBSETS", "Engines", "read_engines", "read_rul", "verify"]
 
 SUBSETS = ("FD001", "FD002", "FD003", "FD004")
 

@@ -18,16 +18,7 @@ from gabactl.base.errors import InputError
 from gabactl.law.spec import GabaSpec
 from gabactl.traces.metadata import SCHEMA_VERSION, check_metadata
 
-__all__ = [
-    "GROUPS",
-    "MAX_CELLS",
-    "SINGLE",
-    "Columns",
-    "Precision",
-    "Trace",
-    "column_names",
-    "trace_from_columns",
-]
+__all__ = ["Trace"]
 
 #: Column prefix of each group, and the attribute of :class:`Trace` it fills.
 GROUPS: dict[str, str] = {
