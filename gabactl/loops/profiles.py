@@ -32,6 +32,8 @@ __all__ = [
     "undisturbed",
 ]
 
+Array = NDArray[np.float64]
+
 #: Ratios g_1 / g_2 the literature reports over one training: start, peak, end (section 18.5).
 PUBLISHED_LEVELS = (50.0, 2400.0, 500.0)
 
@@ -70,8 +72,8 @@ class Profile:
     ([250.0, 0.5], 3, 2)
     """
 
-    log_norms: NDArray[np.float64]
-    losses: NDArray[np.float64] | None = None
+    log_norms: Array
+    losses: Array | None = None
     lost: NDArray[np.bool_] | None = None
     events: tuple[int, ...] = (0,)
     title: str = ""
@@ -126,7 +128,7 @@ class Profile:
         return int(self.log_norms.shape[1])
 
     @property
-    def norms(self) -> NDArray[np.float64]:
+    def norms(self) -> Array:
         """Gradient norms under uniform weights, shape (steps, K); NaN where the sensor fails."""
         return np.where(self.lost, np.nan, np.exp(self.log_norms))  # type: ignore[arg-type]
 
@@ -476,9 +478,8 @@ def ramp(
     _refuse_size(before + steps + after, n_tasks)
     rise = math.log(start) + math.log(stop / start) * np.arange(1, steps + 1) / steps
     y = np.concatenate([np.full(before, math.log(start)), rise, np.full(after, math.log(stop))])
-    logs = np.full((len(y), n_tasks), math.log(quiet_norm))
-    logs[:, 0] += y
     events = sorted({0, before, before + steps} & set(range(len(y))))
+    logs = _above_quiet(y, n_tasks, quiet_norm)
     return Profile(logs, events=tuple(events), title=f"ramp {start:g}x to {stop:g}x in {steps}")
 
 
@@ -521,8 +522,7 @@ def prbs(
     _refuse_size(block * blocks, n_tasks)
     choice = np.random.default_rng(seed).integers(0, 2, blocks)
     y = np.repeat(np.where(choice == 1, math.log(high), math.log(low)), block)
-    logs = np.full((len(y), n_tasks), math.log(quiet_norm))
-    logs[:, 0] += y
+    logs = _above_quiet(y, n_tasks, quiet_norm)
     return Profile(logs, title=f"PRBS {low:g}x/{high:g}x, blocks of {block}")
 
 
@@ -606,7 +606,7 @@ def non_negative(name: str, value: Any) -> float:
     return float(value)
 
 
-def _filled(name: str, values: ArrayLike) -> NDArray[np.float64]:
+def _filled(name: str, values: ArrayLike) -> Array:
     """Rows of numbers, those that are not whole filled from the one before (the first: after)."""
     rows = np.array(values, dtype=np.float64, ndmin=2)
     measured = ~np.isnan(rows).any(axis=1)
@@ -616,7 +616,7 @@ def _filled(name: str, values: ArrayLike) -> NDArray[np.float64]:
     return rows[np.where(last < 0, int(np.argmax(measured)), last)]
 
 
-def _log_level(level: float | Sequence[float], n_tasks: int, quiet: float) -> NDArray[np.float64]:
+def _log_level(level: float | Sequence[float], n_tasks: int, quiet: float) -> Array:
     """Logarithms of the norms of a level: a ratio of the first to the others, or a norm per task."""
     _positive("quiet_norm", quiet)
     if np.ndim(level) == 0:
@@ -635,6 +635,13 @@ def _log_level(level: float | Sequence[float], n_tasks: int, quiet: float) -> ND
     return np.log(norms)
 
 
+def _above_quiet(log_ratios: Array, n_tasks: int, quiet: float) -> Array:
+    """Log norms of tasks that rest, the first one above them by so much at each step."""
+    logs = np.full((len(log_ratios), n_tasks), math.log(quiet))
+    logs[:, 0] += log_ratios
+    return logs
+
+
 def _level_name(level: float | Sequence[float]) -> str:
     """A level in words."""
     if np.ndim(level) == 0:
@@ -642,7 +649,7 @@ def _level_name(level: float | Sequence[float]) -> str:
     return "(" + ", ".join(f"{float(v):g}" for v in level) + ")"  # type: ignore[union-attr]
 
 
-def _per_task(value: ArrayLike, k: int) -> NDArray[np.float64]:
+def _per_task(value: ArrayLike, k: int) -> Array:
     """One number for all tasks, or one per task, shape (k,)."""
     array = np.asarray(value, dtype=float)
     if array.ndim and array.shape != (k,):

@@ -43,7 +43,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -77,6 +77,12 @@ _DISTURBANCES: dict[str, tuple[str, ...]] = {
     "prbs": ("low", "high", "block", "blocks", "seed", "quiet_norm"),
     "trace": ("path",),
     "none": ("steps",),
+}
+_BUILDERS: dict[str, Callable[..., Profile]] = {
+    "levels": profiles.levels,
+    "ramp": profiles.ramp,
+    "prbs": profiles.prbs,
+    "none": profiles.undisturbed,
 }
 _PLANTS: dict[str, tuple[str, ...]] = {
     "log-ratio": ("rho", "a", "delay"),
@@ -324,14 +330,8 @@ def build_profile(file: Path, table: Mapping[str, Any], tasks: int) -> Profile:
 
 
 def _disturbance(file: Path, kind: str, settings: dict[str, Any], tasks: int) -> Profile:
-    if kind == "levels":
-        return profiles.levels(n_tasks=tasks, **settings)
-    if kind == "ramp":
-        return profiles.ramp(n_tasks=tasks, **settings)
-    if kind == "prbs":
-        return profiles.prbs(n_tasks=tasks, **settings)
-    if kind == "none":
-        return profiles.undisturbed(n_tasks=tasks, **settings)
+    if kind in _BUILDERS:
+        return _BUILDERS[kind](n_tasks=tasks, **settings)
     from gabactl.traces import bundled, load_bundled, read_trace
 
     given = str(settings["path"]) if "path" in settings else ""

@@ -29,6 +29,8 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
+#: Norms, readings, raw and smoothed weights (of GABA alone), applied weights.
+_Run = tuple[Array, Array, Array | None, Array | None, Array]
 #: Settled weights, centred log contributions, and their spread.
 _Settled = tuple[Array, Array, float]
 
@@ -91,23 +93,17 @@ def simulate(
     from gabactl.loops.kernels.random import check_seed
 
     seed = check_seed(seed)
-    compiled = type(rule) is Gaba and (plant is None or type(plant) is LogRatio)
-    raw = ema = None
-    if compiled:
-        signals = _run_compiled(rule.spec, profile, plant, noise, seed)  # type: ignore[attr-defined, arg-type]
-        grad_norms, readings, raw, ema, weights = signals
-        settled = [
-            _hold(rule.spec, profile, stop, plant)  # type: ignore[attr-defined, arg-type]
-            for _, stop in profile.segments
-        ]
+    signals: _Run
+    if type(rule) is Gaba and (plant is None or type(plant) is LogRatio):
+        signals = _run_compiled(rule.spec, profile, plant, noise, seed)
+        settled = [_hold(rule.spec, profile, stop, plant) for _, stop in profile.segments]
     else:
         if _is_record(rule, profile, plant):
-            grad_norms, readings, weights = _run_record(rule, profile, noise, seed)
+            signals = _run_record(rule, profile, noise, seed)
         else:
-            grad_norms, readings, weights, stages = _run_python(rule, profile, plant, noise, seed)
-            if stages is not None:
-                raw, ema = stages
-        settled = [_tail(weights[a:b], grad_norms[a:b]) for a, b in profile.segments]
+            signals = _run_python(rule, profile, plant, noise, seed)
+        settled = [_tail(signals[4][a:b], signals[0][a:b]) for a, b in profile.segments]
+    grad_norms, readings, raw, ema, weights = signals
     below: NDArray[np.bool_] | None = None
     active: NDArray[np.bool_] = np.ones(profile.steps, dtype=bool)
     if ema is not None and isinstance(rule, Gaba):
@@ -223,15 +219,13 @@ def _tail(weights: Array, grad_norms: Array) -> _Settled:
     return w.mean(axis=0), _centred(c).mean(axis=0), float(spread(c).mean())
 
 
-def _run_record(
-    rule: Balancer, profile: Profile, noise: float, seed: int
-) -> tuple[Array, Array, Array]:
+def _run_record(rule: Balancer, profile: Profile, noise: float, seed: int) -> _Run:
     rule.reset()
     grad_norms = np.exp(profile.log_norms)
     readings = grad_norms * np.exp(_draws(profile, noise, seed)) if noise > 0 else grad_norms
     with np.errstate(all="ignore"):
         weights = rule.run(readings, profile.losses)  # type: ignore[attr-defined]
-    return grad_norms, readings, weights
+    return grad_norms, readings, None, None, weights
 
 
 def _draws(profile: Profile, noise: float, seed: int) -> Array:
@@ -243,7 +237,7 @@ def _draws(profile: Profile, noise: float, seed: int) -> Array:
 
 def _run_python(
     rule: Balancer, profile: Profile, plant: Plant | None, noise: float, seed: int
-) -> tuple[Array, Array, Array, tuple[Array, Array] | None]:
+) -> _Run:
     steps, k = profile.steps, profile.n_tasks
     draws = _draws(profile, noise, seed)
     state = None if plant is None else plant.start(seed)
@@ -279,7 +273,8 @@ def _run_python(
                     raw[t] = gaba.controller.last_raw_weights
             if state is not None:
                 state.apply(weights[t])
-    return grad_norms, readings, weights, (raw, ema) if gaba is not None else None
+    stages = (raw, ema) if gaba is not None else (None, None)
+    return grad_norms, readings, *stages, weights
 
 
 def _centred(contributions: Array) -> Array:
