@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gabactl.claims.evidence import Evidence, Finding, judged
+from gabactl.claims.evidence import ClaimVerdict, Evidence, Finding, judged
 from gabactl.law.spec import GabaSpec
 from gabactl.runs.replay import replay_trace
 
@@ -25,6 +25,10 @@ def _traces(excited: bool = False) -> dict[str, Any]:
     if excited:
         return {name: load_bundled(name) for name in bundled() if "-excited-" in name}
     return {name: load_bundled(name) for name in bundled() if name.endswith(("-equal", "-gaba"))}
+
+
+def _equal() -> dict[str, Any]:
+    return {name: trace for name, trace in _traces().items() if name.endswith("equal")}
 
 
 def _every_ratio(trace: Any) -> Floats:
@@ -52,18 +56,24 @@ def _apart(settled: list[float]) -> Finding:
     return Finding("largest difference", f"within {_SAME}", f"{spread:.5f}", spread <= _SAME)
 
 
-def _none(why: str = "no trace is bundled with this copy") -> Evidence:
+_NO_TRACE = "no trace is bundled with this copy"
+
+
+def _none(why: str = _NO_TRACE) -> Evidence:
     return Evidence("not_run", reason=why)
+
+
+def _judged(
+    findings: list[Finding], why: str = _NO_TRACE, bad: ClaimVerdict = "not_reproduced"
+) -> Evidence:
+    return judged(findings, bad=bad) if findings else _none(why)
 
 
 def settled_average() -> Evidence:
     """C24: where the stored health weight settles."""
-    runs = _traces()
-    if not runs:
-        return _none()
     spec = GabaSpec.published()
     findings = []
-    for name, trace in runs.items():
+    for name, trace in _traces().items():
         done = replay_trace(trace, spec)
         stored = _settled(done.ema[:, 1])
         applied = float(done.weights[:, 1].max())
@@ -75,14 +85,13 @@ def settled_average() -> Evidence:
                 abs(stored - 0.995) <= 0.001,
             )
         )
-    return judged(findings)
+    return _judged(findings)
 
 
 def residual_contributions() -> Evidence:
     """C25: contribution ratio left by the published controller around 500x."""
-    runs = _traces()
     findings = []
-    for name, trace in runs.items():
+    for name, trace in _traces().items():
         done = replay_trace(trace, GabaSpec.published())
         ratio = _every_ratio(trace)
         settled = np.arange(len(ratio)) > len(ratio) // 2
@@ -99,9 +108,8 @@ def residual_contributions() -> Evidence:
                 0.5 < median < 2.0,
             )
         )
-    if not findings:
-        return _none("no bundled trace has 50 settled steps between 250x and 1,000x")
-    return judged(findings, "reproduced", "refuted")
+    why = "no bundled trace has 50 settled steps between 250x and 1,000x"
+    return _judged(findings, why, bad="refuted")
 
 
 def same_equilibrium() -> Evidence:
@@ -128,11 +136,8 @@ def same_equilibrium() -> Evidence:
 
 def ratio_level() -> Evidence:
     """C27: median ratio on the shared backbone."""
-    runs = {name: t for name, t in _traces().items() if name.endswith("equal")}
-    if not runs:
-        return _none()
     findings = []
-    for name, trace in runs.items():
+    for name, trace in _equal().items():
         ratio = _ratio(trace)
         low, middle, high = np.quantile(ratio, [0.025, 0.5, 0.975])
         findings.append(
@@ -143,16 +148,13 @@ def ratio_level() -> Evidence:
                 250 <= middle <= 1000,
             )
         )
-    return judged(findings)
+    return _judged(findings)
 
 
 def ratio_course() -> Evidence:
     """C28: start, peak and end of the ratio, by epoch."""
-    runs = {name: t for name, t in _traces().items() if name.endswith("equal")}
-    if not runs:
-        return _none()
     findings = []
-    for name, trace in runs.items():
+    for name, trace in _equal().items():
         ratio = _ratio(trace)
         per_epoch = int((trace.metadata.get("data") or {}).get("steps_per_epoch") or 100)
         epochs = [
@@ -172,16 +174,13 @@ def ratio_course() -> Evidence:
             ),
             Finding(f"{name}: last quarter", "500x to 1,000x", f"{end:.0f}x", 500 <= end <= 1000),
         ]
-    return judged(findings)
+    return _judged(findings)
 
 
 def without_warm_up() -> Evidence:
     """C39: the first 100 steps with W = 0: how far the weights turn back on their way."""
-    runs = _traces()
-    if not runs:
-        return _none()
     findings = []
-    for name, trace in runs.items():
+    for name, trace in _traces().items():
         if not trace.measured[:100].all():
             continue
         weights = replay_trace(trace, GabaSpec.published(warmup=0)).weights[:100, 0]
@@ -195,9 +194,7 @@ def without_warm_up() -> Evidence:
                 back > 0.05,
             )
         )
-    if not findings:
-        return _none("no bundled trace was measured in its first 100 steps")
-    return judged(findings)
+    return _judged(findings, "no bundled trace was measured in its first 100 steps")
 
 
 def over_subsets() -> Evidence:

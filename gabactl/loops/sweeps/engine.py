@@ -254,20 +254,14 @@ def _progress(sweep: Sweep, place: Path, wanted: bool) -> Iterator[None]:
         yield
         return
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     done = Event()
     bar = Progress(
-        TextColumn("{task.description}"),
+        "{task.description}",
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("chunks"),
+        "chunks",
         TimeRemainingColumn(),
         console=Console(file=sys.stderr),
     )
