@@ -6,7 +6,7 @@ documentation states it for readers in other languages.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -201,12 +201,7 @@ class Trace:
         >>> Trace.from_arrays([[1.0, 2.0], [3.0, 4.0]]).rows_from(1).step.tolist()
         [2]
         """
-        params = self.param_norms
-        return self.replace(
-            **{name: getattr(self, name)[row:] for name in _by_row(self)},
-            present={name: rows[row:] for name, rows in self.present.items()},
-            param_norms=None if params is None else {t: v[row:] for t, v in params.items()},
-        )
+        return self.replace(**_each_row([self], lambda parts: parts[0][row:]))
 
     @classmethod
     def from_arrays(
@@ -309,27 +304,19 @@ def joined(pieces: Sequence[Trace]) -> Trace:
     [[1.0, 2.0], [3.0, 4.0]]
     """
     last = pieces[-1]
-    if len(pieces) == 1:
-        return last
-    params = None
-    if last.param_norms is not None:
-        params = {
-            task: np.concatenate([(piece.param_norms or {})[task] for piece in pieces])
-            for task in last.param_norms
-        }
-    return last.replace(
-        **{n: np.concatenate([getattr(piece, n) for piece in pieces]) for n in _by_row(last)},
-        present={
-            name: np.concatenate([piece.present[name] for piece in pieces]) for name in last.present
-        },
-        param_norms=params,
-    )
+    return last if len(pieces) == 1 else last.replace(**_each_row(pieces, np.concatenate))
 
 
-def _by_row(trace: Trace) -> list[str]:
-    """Attributes that hold one value, or one row, for each step."""
+def _each_row(traces: Sequence[Trace], change: Callable[[list[Any]], Any]) -> dict[str, Any]:
+    """Attributes with a value or row for each step, made of those of the traces."""
     names = ("step", "measured", *GROUPS.values(), *SINGLE)
-    return [name for name in names if getattr(trace, name) is not None]
+    tables = {
+        name: {key: change([getattr(t, name)[key] for t in traces]) for key in table}
+        for name in ("present", "param_norms")
+        if (table := getattr(traces[-1], name)) is not None
+    }
+    known = [name for name in names if getattr(traces[-1], name) is not None]
+    return tables | {name: change([getattr(t, name) for t in traces]) for name in known}
 
 
 def column_names(
