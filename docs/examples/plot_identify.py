@@ -13,8 +13,8 @@ one is negative feedback. Do not guess it: record a run with a known push on the
 
 .. code-block:: console
 
-   gabactl train cmapss ... --excite prbs:amplitude=0.5,period=50,seed=1
-   gabactl train cmapss ... --excite prbs:amplitude=0.5,period=50,seed=1,inverted
+   gabactl cmapss train ... --excite prbs:amplitude=0.5,period=50,seed=1
+   gabactl cmapss train ... --excite prbs:amplitude=0.5,period=50,seed=1,inverted
 
 and ask ``gabactl identify``.
 """
@@ -25,10 +25,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 import gabactl
-from gabactl import InputError
+from gabactl import InputError, identify, identify_paired, load_bundled
 from gabactl.base import plots
-from gabactl.identification import identify, identify_paired, simulate_excited
-from gabactl.traces import load_bundled
+from gabactl.identification import simulate_excited
 
 # %%
 # A recorded training run

@@ -10,9 +10,8 @@ constant factor on the loud loss would do, since that is worth more than any set
 
 import matplotlib.pyplot as plt
 
+from gabactl import Workload, load_bundled, tune, workload_of
 from gabactl.base import plots
-from gabactl.synthesis import Workload, tune, workload_of
-from gabactl.traces import load_bundled
 
 # %%
 # From a range of ratios

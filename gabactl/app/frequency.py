@@ -227,7 +227,7 @@ class FrequencyTab:
         a, ratio = pole_of(view.lag), view.ratio or 1.0
         loop = open_loop(spec, LogRatio(view.rho, a, view.delay), ratio)
         response = frequency_response(loop)
-        w = response.frequencies
+        w = response.frequencies_rad_per_step
         show = w > 0
         self._gain.set(w[show], _decibels(response.response[show]))
         self._phase.set(w[show], response.phase_deg[show])
@@ -285,7 +285,7 @@ def _same_loop(spec: GabaSpec, ratio: float) -> tuple[GabaSpec, float]:
     """Settings and imbalance with the same linear loop, so that it is analysed once for all."""
     if floor_slope(spec, math.log(ratio)) == 1.0:
         return GabaSpec(beta=spec.beta, interval=spec.interval), 1.0
-    return spec.replace(warmup=0, guard="hold", law="complement"), ratio
+    return spec.replace(warmup=0, guard=GabaSpec.guard, law=GabaSpec.law), ratio
 
 
 def _decibels(values: NDArray[np.complex128]) -> NDArray[np.float64]:

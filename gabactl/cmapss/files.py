@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 from gabactl.base.errors import Absent, InputError
 from gabactl.base.results import Result
 
-__all__ = ["COLUMNS", "SUBSETS", "Engines", "read_engines", "read_rul", "verify"]
+__all__ = ["COLUMNS", "SUBSETS", "Engines", "Subset", "read_engines", "read_rul", "verify"]
 
-SUBSETS = ("FD001", "FD002", "FD003", "FD004")
+Subset = Literal["FD001", "FD002", "FD003", "FD004"]
+SUBSETS: tuple[Subset, ...] = get_args(Subset)
 
 #: Columns of the train and test files, in order.
 COLUMNS = (
@@ -262,7 +263,7 @@ def open_member(source: str | Path, name: str) -> tuple[str, bytes]:
         raise InputError(f"{place}: cannot be read ({error.strerror or error})") from None
     raise InputError(
         f"{place}: no such folder or zip archive: get the data with "
-        f"`gabactl data fetch cmapss -o {place}`"
+        f"`gabactl cmapss data fetch -o {place}`"
     )
 
 
@@ -279,7 +280,7 @@ def _from_folder(folder: Path, name: str) -> tuple[str, bytes]:
             raise InputError(f"{packed}: damaged xz file ({error}): fetch it again") from None
     raise Absent(
         f"{folder}: has neither {name} nor {name}.xz: get the data with "
-        f"`gabactl data fetch cmapss -o {folder}`"
+        f"`gabactl cmapss data fetch -o {folder}`"
     )
 
 
@@ -524,7 +525,7 @@ class Verification(Result):
         """One row per file."""
         return [(file.name, file.status, file.detail) for file in self.files]
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Keys ``source``, ``ok`` and ``files`` (a list of ``name``, ``status``, ``detail``)."""
         return {"source": self.source, "ok": self.ok, "files": list(self.files)}
 

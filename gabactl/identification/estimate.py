@@ -140,7 +140,7 @@ class Identification(Result):
         )
         return f"{self.sign} feedback ({means}): rho in {interval} ({percent})"
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """The result as plain values.
 
         Keys: source, paired, readings, rho, rho_low, rho_high, a, a_low, a_high, lag_steps, delay,

@@ -95,7 +95,7 @@ class CompareResult(Result):
             f"{'s' if len(self.seeds) > 1 else ''})"
         )
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Figures and settings per balancer."""
         first = next(iter(self.results.values()))
         return {

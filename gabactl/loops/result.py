@@ -152,15 +152,9 @@ class SimulationResult(Result):
         """Sum over all steps of the log of largest over smallest contribution."""
         return math.fsum(r.integrated_error for r in self.responses)
 
-    def to_dict(self, trajectories: bool = False) -> dict[str, Any]:
-        """Settings and figures.
-
-        Parameters
-        ----------
-        trajectories : bool
-            Whether the signals, arrays of shape (steps, K), are in it too.
-        """
-        record = {
+    def facts(self) -> dict[str, Any]:
+        """Settings and figures."""
+        return {
             "balancer": self.balancer,
             "settings": dict(self.settings),
             "disturbance": self.profile.title,
@@ -173,12 +167,6 @@ class SimulationResult(Result):
             "integrated_error": self.integrated_error,
             **{name: getattr(self, name) for name in _FIGURES},
         }
-        if trajectories:
-            record |= {
-                name: getattr(self, name)
-                for name in ("grad_norms", "readings", "raw", "ema", "weights")
-            }
-        return record
 
     def rows(self) -> Sequence[Sequence[str]]:
         """One row per level, and the figures of the whole run."""
@@ -323,19 +311,15 @@ def signal_figure(title: str, draw: Callable[[Any], None], figure: Any | None = 
     >>> len(signal_figure("a run", lambda panels: None).axes)
     3
     """
-    from matplotlib.figure import Figure
-
     from gabactl.base import plots
 
     with plots.style():
-        if figure is None:
-            figure = Figure(figsize=(7.0, 8.0), layout="constrained")
-        panels = figure.subplots(3, sharex=True)
+        panels = plots.panels(3, 8.0) if figure is None else figure.subplots(3, sharex=True)
         draw(panels)
         for panel in panels[:2]:
             panel.set_xlabel("")
         panels[0].set_title(title, fontsize="medium", wrap=True)
-    return figure
+    return panels[0].get_figure()
 
 
 def spread(contributions: Array) -> Array:

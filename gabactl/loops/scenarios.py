@@ -48,7 +48,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from gabactl.balancers import Balancer, make
+from gabactl.balancers import Balancer, make_balancer
 from gabactl.base.errors import InputError
 from gabactl.base.files import read_toml
 from gabactl.base.settings import known_keys, sub_table, where, whole_number
@@ -148,7 +148,7 @@ class Scenario:
             if name in self.balancers:
                 chosen[name] = self.balancers[name]
             else:
-                chosen[name] = make(name, self.profile.n_tasks)
+                chosen[name] = make_balancer(name, self.profile.n_tasks)
         if not chosen:
             raise InputError("no balancers were named: give for example gaba,gradnorm,fixed")
         return chosen
@@ -372,7 +372,7 @@ def _balancer(file: Path, name: str, given: Any, tasks: int) -> Balancer:
         if ":" in method:
             # A scenario is data; code runs only where the user names it on the command line.
             raise InputError(f"method = {method!r}: name code with --balancers, not in a file")
-        return make(method, tasks, settings)
+        return make_balancer(method, tasks, settings)
 
 
 def _seeds(file: Path, given: Any) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gabactl.balancers import Balancer, Fixed, Gaba, GradNorm, UserBalancer, make
+from gabactl.balancers import Balancer, Fixed, Gaba, GradNorm, UserBalancer, make_balancer
 from gabactl.base.errors import InputError
 from gabactl.law.spec import GabaSpec
 from gabactl.loops.compiled import CompiledLoop, Signals
@@ -162,7 +162,7 @@ def as_balancer(
     if isinstance(balancer, GabaSpec):
         return Gaba(balancer)
     if isinstance(balancer, str):
-        return make(balancer, n_tasks)
+        return make_balancer(balancer, n_tasks)
     return UserBalancer(balancer, n_tasks)
 
 

@@ -147,7 +147,7 @@ class TrainingResult(Result):
         ]
         return rows
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Keys as the attributes; ``validation_rmse`` is null before the first full epoch."""
         return {
             "settings": self.settings.to_dict(),

@@ -20,7 +20,7 @@ from gabactl.base.tables import cut_short
 from gabactl.proving.library import select
 from gabactl.proving.theorem import Outcome, Theorem
 
-__all__ = ["ProofResult", "ProofTable", "main", "run"]
+__all__ = ["ProofResult", "ProofTable", "main", "prove"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class ProofResult(Result):
             rows.append(("reason", found.reason))
         return rows
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Plain values."""
         return {
             **self.theorem.to_dict(),
@@ -176,7 +176,7 @@ class ProofTable(Result):
             )
         return rows
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Plain values."""
         return {
             "as_expected": not self.surprises,
@@ -186,7 +186,7 @@ class ProofTable(Result):
         }
 
 
-def run(
+def prove(
     ids: Iterable[str] = (),
     files: Iterable[Path] | None = None,
     *,
@@ -225,7 +225,7 @@ def run(
 
     Examples
     --------
-    >>> run(["C05"], workers=1).verdict("C05")
+    >>> prove(["C05"], workers=1).verdict("C05")
     'proved'
     """
     if time_limit is not None and not time_limit > 0:
@@ -288,7 +288,7 @@ def main(file: str | Path) -> int:
         ...
     gabactl.base.errors.InputError: no-such-file.py: no such file: name a Python file with theorems
     """
-    table = run(files=[Path(file)])
+    table = prove(files=[Path(file)])
     print(table)
     return 1 if table.surprises else 0
 

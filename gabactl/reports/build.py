@@ -19,9 +19,9 @@ from gabactl.loops.simulate import SimulationResult, simulate
 from gabactl.runs.saturation import Saturation, saturation
 from gabactl.runs.units import UnitAdvice, unit_advice
 from gabactl.traces import Trace
-from gabactl.validation.check import Validation, validate
+from gabactl.validation.check import Validation, check
 
-__all__ = ["FUZZ_STEPS", "Report", "build_report"]
+__all__ = ["FUZZ_STEPS", "Report", "report"]
 
 #: Controller steps of the report's fuzz.
 FUZZ_STEPS = 1_000_000
@@ -61,7 +61,7 @@ class Report(Result):
         """What the floor leaves of the run's imbalance; returns the axes."""
         return self.saturation.plot(ax)
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """One key per section."""
         return {
             "trace": self.run,
@@ -144,7 +144,7 @@ class Report(Result):
         ]
 
 
-def build_report(
+def report(
     trace: Trace,
     spec: GabaSpec | None = None,
     *,
@@ -181,7 +181,7 @@ def build_report(
     --------
     >>> import numpy as np
     >>> trace = Trace.from_arrays(np.tile([500.0, 1.0], (1000, 1)), tasks=("rul", "health"))
-    >>> build_report(trace, fuzz_steps=100_000).fuzz.violations
+    >>> report(trace, fuzz_steps=100_000).fuzz.violations
     0
     """
     if fuzz_steps < 100_000:
@@ -198,7 +198,7 @@ def build_report(
     judged = saturation(trace, spec)
     advice = unit_advice(trace.grad_norms, spec, trace.tasks)
     tell("replay check")
-    checked = validate(trace, spec)
+    checked = check(trace, spec)
     tell("step response")
     response = simulate(spec, published_disturbance(n_tasks=k))
     tell("GABA against GradNorm")

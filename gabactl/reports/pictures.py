@@ -33,9 +33,9 @@ def pictures(report: Report, narrow: bool = False) -> dict[str, tuple[Any, str]]
 
     Examples
     --------
-    >>> from gabactl.reports import build_report
+    >>> from gabactl.reports import report
     >>> from gabactl.traces import load_bundled
-    >>> drawn = pictures(build_report(load_bundled("fd001-gaba")))  # doctest: +SKIP
+    >>> drawn = pictures(report(load_bundled("fd001-gaba")))  # doctest: +SKIP
     >>> list(drawn)[:3]  # doctest: +SKIP
     ['norms', 'weights', 'step_response']
     """

@@ -90,7 +90,7 @@ class UnitAdvice(Result):
             ax.legend()
         return ax
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Keys as the attributes."""
         return dict(self.__dict__) | {"advice": self.advice}
 

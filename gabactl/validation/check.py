@@ -21,7 +21,7 @@ from gabactl.traces.schema import Precision, Trace, short_name
 if TYPE_CHECKING:
     from gabactl.validation.prediction import Prediction
 
-__all__ = ["Validation", "default_tolerance", "validate"]
+__all__ = ["Validation", "check", "default_tolerance"]
 
 Array = NDArray[np.float64]
 
@@ -107,7 +107,7 @@ class Validation(Result):
         compared = [error for error in errors if error is not None]
         return all(error <= self.tolerance for error in compared) if compared else None
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Plain values; an infinite error is None, with its reason beside it."""
         values: dict[str, Any] = {
             name: getattr(self, name)
@@ -226,7 +226,7 @@ def default_tolerance(precision: Precision, spec: GabaSpec) -> float:
     return 5e-6 * max(1.0, 0.01 / distance)
 
 
-def validate(
+def check(
     trace: Trace | str | Path, spec: GabaSpec | None = None, *, tolerance: float | None = None
 ) -> Validation:
     """Replay a trace's gradient norms and compare each stage with what was recorded.
@@ -256,7 +256,7 @@ def validate(
     >>> from gabactl.runs.replay import replay
     >>> spec, norms = GabaSpec(warmup=0), [[250.0, 0.5], [300.0, 0.4]]
     >>> trace = Trace.from_arrays(norms, ema=replay(spec, norms).ema)
-    >>> found = validate(trace, spec)
+    >>> found = check(trace, spec)
     >>> found.ok, found.max_abs_error_ema, found.max_abs_error_weights
     (True, 0.0, None)
     """

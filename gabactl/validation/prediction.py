@@ -20,9 +20,10 @@ from gabactl.base.results import Result
 from gabactl.control.linear import open_loop
 from gabactl.control.noise import autocovariance, noise_gain
 from gabactl.law.authority import residual_ratio
-from gabactl.law.controller import raw_weights, saturate
 from gabactl.law.filter import filter_facts
+from gabactl.law.floors import FLOORS
 from gabactl.law.spec import GabaSpec
+from gabactl.law.stages import raw_weights, saturate
 from gabactl.plants import LogRatio, describe_plant
 from gabactl.runs.replay import replay_trace
 from gabactl.traces import Trace
@@ -155,7 +156,7 @@ class Prediction(Result):
         """
         return next(item for item in self.comparisons if item.key == key)
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Keys: comparisons, plant, plant_from, forecasts, the free run's fits, notes."""
         plant = self.plant
         return {
@@ -405,7 +406,7 @@ def _no_controller(trace: Trace, spec: GabaSpec) -> str:
         return f"the weights are those of {trace.balancer}"
     if trace.ema is None:
         return "the trace has no recorded average"
-    if spec.beta == 0.0 or spec.floor_mode == "clamp_state":
+    if spec.beta == 0.0 or FLOORS[spec.floor_mode].replaces_state:
         return "the average is clamped or not smoothed, so the filter's closed forms do not hold"
     if len(trace) == 0 or int(trace.step[0]) > spec.warmup + 1:
         return "the trace starts after the end of the warm-up"
@@ -565,7 +566,7 @@ def _noise(ema: Array, x: Array, spec: GabaSpec, seed: int) -> Comparison:
     loop = open_loop(spec, LogRatio(0.0))
     # Per reading: the filter's pole is that of the readings, whatever the interval.
     repeated = np.repeat(covariance, spec.interval)
-    predicted = noise_gain(loop, "weights", repeated)
+    predicted = noise_gain(loop, autocovariances=repeated)
     correction = predicted / gain_without_drift(covariance, pole, width)
     white = filter_facts(spec).noise_power_gain
     if found is None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from gabactl.base.errors import InputError
-from gabactl.claims import Claim, Evidence, Finding, check, ledger, numeric, recorded, toys
+from gabactl.claims import Claim, Evidence, Finding, ledger, numeric, recorded, settle_claims, toys
 from gabactl.claims.evidence import ClaimVerdict, judged
 from gabactl.claims.ledger import Criterion, Part
 from gabactl.claims.page import render_page, write_page
@@ -63,7 +63,7 @@ def test_the_ledger_stores_no_verdict() -> None:
 
 @pytest.fixture(scope="module")
 def table() -> Any:
-    return check(QUICK)
+    return settle_claims(QUICK)
 
 
 def test_quick_claims_come_out_as_expected(table: Any) -> None:
@@ -173,7 +173,7 @@ def test_a_wrong_sensor_turns_the_toy_claims(monkeypatch: Any) -> None:
 def test_without_torch_nothing_is_claimed(monkeypatch: Any) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     (claim,) = (claim for claim in ledger() if claim.check == "toy_ratios")
-    (result,) = check([claim.id]).results
+    (result,) = settle_claims([claim.id]).results
     assert (result.evidence.verdict, result.evidence.findings) == ("not_run", ())
     assert "gabactl[torch]" in result.evidence.reason
 
@@ -283,7 +283,7 @@ def test_findings_decide_or_give_context() -> None:
 
 def test_unknown_claims_are_refused() -> None:
     with pytest.raises(InputError, match="no claim 'C99'"):
-        check(["C99"])
+        settle_claims(["C99"])
 
 
 def test_the_page_is_complete_escaped_and_self_contained(table: Any, tmp_path: Path) -> None:

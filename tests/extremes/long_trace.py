@@ -2,7 +2,7 @@
 
     python tests/extremes/long_trace.py write TRACE.parquet STEPS
     python tests/extremes/long_trace.py stream TRACE.parquet
-    python tests/extremes/long_trace.py command validate TRACE.parquet --replay-only
+    python tests/extremes/long_trace.py command check TRACE.parquet --replay-only
 
 The last line is ``rows ROWS peak MIB MiB``, with the peak resident size of the process.
 """
@@ -22,8 +22,8 @@ def write(path: Path, steps: int, seed: int = 0) -> None:
     import pyarrow.parquet as pq
     from scipy.signal import lfilter
 
-    from gabactl.law.controller import raw_weights, saturate
     from gabactl.law.spec import GabaSpec
+    from gabactl.law.stages import raw_weights, saturate
 
     spec = GabaSpec(warmup=0)
     rng = np.random.default_rng(seed)

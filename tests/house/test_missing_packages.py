@@ -19,7 +19,7 @@ CASES = [
     ("import gabactl.nn.integrations.logging", "torch", "torch"),
     ("import gabactl.nn.integrations.transformers", "torch", "torch"),
     ("import gabactl.nn.integrations.lightning", "lightning", "integrations"),
-    ("from gabactl.balancers import make; make('pcgrad', 2)", "torchjd", "peers"),
+    ("from gabactl.balancers import make_balancer; make_balancer('pcgrad', 2)", "torchjd", "peers"),
     ("from gabactl.app import dashboard", "panel", "app"),
     (
         "import pathlib; from gabactl.traces.tensorboard import _read_file;"
@@ -55,7 +55,7 @@ def test_python_gets_an_import_error_that_names_the_extra(statement, package, ex
     ("command", "package", "remedy"),
     [
         ("fuzz gaba-torch --steps 10 --no-corpus", "torch", "'gabactl[torch]'"),
-        ("bode --plant log-ratio:rho=0.5 -o loop.png", "matplotlib", "matplotlib"),
+        ("analyze --plot bode --plant log-ratio:rho=0.5 -o loop.png", "matplotlib", "matplotlib"),
         ("dashboard --no-browser", "panel", "'gabactl[app]'"),
     ],
 )

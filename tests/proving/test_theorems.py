@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gabactl.law.controller import raw_weights, saturate, smooth
-from gabactl.proving import ProofTable, proof_files, run, theorems
+from gabactl.law.stages import raw_weights, saturate, smooth
+from gabactl.proving import ProofTable, proof_files, prove, theorems
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -93,7 +93,7 @@ def report(table: ProofTable) -> str:
 
 @pytest.fixture(scope="module")
 def everything() -> ProofTable:
-    return run(mutants=True, time_limit=300)
+    return prove(mutants=True, time_limit=300)
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +187,7 @@ def test_a_bug_in_the_shipped_stage_is_noticed(
 @pytest.mark.parametrize("id", ["EMA-closed", "EMA-floor-steps", "DEAD-TIME"])
 def test_a_bug_in_the_shipped_average_is_noticed(monkeypatch: pytest.MonkeyPatch, id: str) -> None:
     item = next(t for group in theorems().values() for t in group if t.id == id)
-    monkeypatch.setattr("gabactl.proving.replay.smooth", swapped_pole)
+    monkeypatch.setattr("gabactl.law.stages.smooth", swapped_pole)
     assert item.prove().verdict != item.expect
 
 
@@ -238,6 +238,6 @@ def test_the_documented_rule_is_proved_in_15_lines(tmp_path: Path) -> None:
     assert len([line for line in code.splitlines() if line.strip()]) <= 15
     file = tmp_path / "pull.py"
     file.write_text(code, encoding="utf-8")
-    table = run(files=[file], mutants=True)
+    table = prove(files=[file], mutants=True)
     assert [r.outcome.verdict for r in table.results] == ["proved", "refuted"]
     assert not table.surprises

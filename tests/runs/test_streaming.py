@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from gabactl.base.errors import InputError
 from gabactl.cli import main
 from gabactl.law.controller import Controller
-from gabactl.law.spec import GabaSpec
+from gabactl.law.spec import CHOICES, GabaSpec
 from gabactl.runs.quantiles import PassingQuantiles
 from gabactl.runs.replay import Replayer, replay_trace
 from gabactl.runs.saturation import saturation
 from gabactl.traces import Trace, load_bundled, load_trace, read_trace, reader, write_parquet
-from gabactl.validation.check import validate
+from gabactl.validation.check import check
 
 # -- quantiles -----------------------------------------------------------------------------------
 
@@ -124,8 +124,8 @@ def cut(trace: Trace, at: list[int]) -> list[Trace]:
 @given(
     st.integers(0, 1000),
     st.lists(st.integers(1, 79), max_size=5),
-    st.sampled_from(["complement", "inverse"]),
-    st.sampled_from(["renormalise", "affine", "project", "clamp_state"]),
+    st.sampled_from(CHOICES["law"]),
+    st.sampled_from(CHOICES["floor_mode"]),
     st.sampled_from(["hold", "none"]),
     st.sampled_from([(1, 1), (1, 7), (30, 1), (43, 5)]),
     st.sampled_from([1, 1, 3]),
@@ -232,21 +232,21 @@ def test_saturation_of_a_recorded_run(tmp_path: Path, name: str):
 
 
 def test_the_command_answers_and_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    assert main(["saturation", "fd001-gaba", "--json"]) == 0
+    assert main(["report", "fd001-gaba", "--saturation-only", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     want = saturation(load_bundled("fd001-gaba"))
     assert told["verdict"] == want.verdict
     assert told["ratio_high"] == want.ratio_high
     assert (
-        main(["saturation", "fd001-gaba", "--floor", "1e-4", "--plot", str(tmp_path / "a.svg")])
+        main(["report", "--saturation-only", "--floor", "1e-4", "--plot", str(tmp_path / "a.svg")])
         == 0
     )
     assert "now 0.0001" in capsys.readouterr().out
     assert (tmp_path / "a.svg").exists()
-    assert main(["saturation", str(tmp_path / "gone.parquet")]) == 2
+    assert main(["report", "--saturation-only", str(tmp_path / "gone.parquet")]) == 2
     assert "gone.parquet: cannot be read" in capsys.readouterr().err
     (tmp_path / "quiet.csv").write_text("grad_norm_a,grad_norm_b\n0,1\n0,1\n")
-    assert main(["saturation", str(tmp_path / "quiet.csv"), "--warmup", "0"]) == 2
+    assert main(["report", "--saturation-only", str(tmp_path / "quiet.csv"), "--warmup", "0"]) == 2
     assert "quiet.csv: no reading after the warm-up of 0 steps" in capsys.readouterr().err
 
 
@@ -274,7 +274,7 @@ def test_validation_of_a_file_is_that_of_the_trace(
         trace = trace.replace(metadata={**trace.metadata, "balancer": "gradnorm"})
     file = write_parquet(trace, tmp_path / "run.parquet")
     monkeypatch.setattr("gabactl.validation.check._KEPT", 40)
-    loaded, streamed = validate(read_trace(file)), validate(file)
+    loaded, streamed = check(read_trace(file)), check(file)
     assert streamed.to_dict() == loaded.to_dict()
     assert len(loaded.step) == 700
     assert 40 <= len(streamed.step) <= 81
@@ -324,13 +324,13 @@ def test_commands_refuse_what_they_cannot_hold(
     monkeypatch.setattr("gabactl.traces.MOST_STEPS", 500)
     file = write_parquet(recording(GabaSpec(), 700), tmp_path / "run.parquet")
     page = tmp_path / "page.html"
-    for words in (["report", str(file), "-o", str(page)], ["validate", str(file)]):
+    for words in (["report", str(file), "-o", str(page)], ["check", str(file)]):
         assert main(words) == 2
         assert "--last 500" in capsys.readouterr().err
     assert not page.exists()
-    assert main(["validate", str(file), "--replay-only"]) == 0
-    assert main(["validate", str(file), "--replay-only", "--last", "400"]) == 0
-    assert main(["saturation", str(file)]) == 0
+    assert main(["check", str(file), "--replay-only"]) == 0
+    assert main(["check", str(file), "--replay-only", "--last", "400"]) == 0
+    assert main(["report", str(file), "--saturation-only"]) == 0
     out = capsys.readouterr().out
     assert "700 (600 active" in out
     assert "400 (400 active" in out

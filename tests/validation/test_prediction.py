@@ -17,7 +17,7 @@ from gabactl.plants import LogRatio
 from gabactl.runs.replay import replay
 from gabactl.traces import Trace, load_bundled, write_parquet
 from gabactl.validation import _average
-from gabactl.validation.check import validate
+from gabactl.validation.check import check
 from gabactl.validation.forecast import RunSignals, block_bootstrap, score_forecasts
 from gabactl.validation.prediction import predict
 
@@ -218,7 +218,7 @@ def test_the_command_keeps_its_keys_and_its_exit_code(tmp_path, capsys, steady):
     write_parquet(steady, file)
     picture = tmp_path / "picture.png"
     plant = "log-ratio:rho=-0.2,a=0.9"
-    assert main(["validate", str(file), "--json", "--plant", plant, "--plot", str(picture)]) == 0
+    assert main(["check", str(file), "--json", "--plant", plant, "--plot", str(picture)]) == 0
     (said,) = json.loads(capsys.readouterr().out)
     for key in ("max_abs_error_ema", "saturated_fraction", "ok", "spec", "first_difference"):
         assert key in said
@@ -227,20 +227,20 @@ def test_the_command_keeps_its_keys_and_its_exit_code(tmp_path, capsys, steady):
     assert made["plant"] == "log-ratio:rho=-0.2,a=0.9,delay=0"
     assert {score["horizon"] for score in made["forecasts"]} == {1, 10, 100}
     assert picture.stat().st_size > 10_000
-    assert main(["validate", str(file), "--replay-only", "--json"]) == 0
+    assert main(["check", str(file), "--replay-only", "--json"]) == 0
     assert "prediction" not in json.loads(capsys.readouterr().out)[0]
     # Predictions that differ are findings in the output; only the replay decides the exit code.
     weights = steady.weights.copy()
     weights[2000, 0] += 1e-3
     write_parquet(steady.replace(weights=weights), file)
-    assert main(["validate", str(file), "--replay-only"]) == 1
+    assert main(["check", str(file), "--replay-only"]) == 1
 
 
 def test_plants_that_cannot_be_used_are_refused(tmp_path, capsys, steady):
     file = tmp_path / "run.parquet"
     write_parquet(steady, file)
-    assert main(["validate", str(file), "--plant", "bowls:curvatures=1/2,minimisers=0/1"]) == 2
-    assert main(["validate", str(file), *["--plant", "a"] * 3]) == 2
+    assert main(["check", str(file), "--plant", "bowls:curvatures=1/2,minimisers=0/1"]) == 2
+    assert main(["check", str(file), *["--plant", "a"] * 3]) == 2
     assert "give one excited trace, or two twins" in capsys.readouterr().err
 
 
@@ -251,7 +251,7 @@ RECORDED = sorted(
 
 @pytest.mark.parametrize("name", ["fd001-gaba", "fd002-gaba"])
 def test_bundled_float32_runs_replay_within_their_tolerance(name):
-    found = validate(load_bundled(name))
+    found = check(load_bundled(name))
     assert found.precision == "float32"
     assert found.ok is True
     assert max(found.max_abs_error_ema, found.max_abs_error_weights) <= 5e-6
@@ -263,7 +263,7 @@ def test_campaign_runs_replay_within_their_tolerance():
 
     compared = 0
     for path in RECORDED:
-        found = validate(read_trace(path))
+        found = check(read_trace(path))
         if found.balancer != "gaba":
             assert found.ok is None
             continue

@@ -90,7 +90,7 @@ class CampaignStatus(Result):
             )
         return rows
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Keys ``name``, ``stopped`` and ``runs``."""
         keys = ("run", "status", "steps", "epochs", "planned_epochs", "rmse_capped", "reason")
         return {
@@ -253,7 +253,7 @@ def _held(place: Path, resume: bool) -> Iterator[None]:
         lock.acquire()
     except Occupied:
         raise InputError(
-            f"{place}: another `gabactl campaign run` is at work there: wait for it, or choose "
+            f"{place}: another `gabactl cmapss campaign run` is at work there: wait for it, or choose "
             "another folder"
         ) from None
     try:
