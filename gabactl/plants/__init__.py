@@ -11,7 +11,6 @@ from gabactl.plants.bowls import QuadraticBowls
 from gabactl.plants.callable import CallablePlant
 from gabactl.plants.log_ratio import LogRatio
 from gabactl.plants.lti import LtiPlant
-from gabactl.plants.replay import Replay
 from gabactl.plants.text import describe_plant, parse_plant
 
 __all__ = [
@@ -21,7 +20,6 @@ __all__ = [
     "Plant",
     "PlantState",
     "QuadraticBowls",
-    "Replay",
     "describe_plant",
     "parse_plant",
     "split_disturbance",
