@@ -153,20 +153,12 @@ def graph_without_detach() -> Evidence:
         counts = []
         for _ in range(20):
             pair = losses()
+            parts = [
+                torch.autograd.grad(loss, shared, retain_graph=True, create_graph=create_graph)
+                for loss in pair
+            ]
             g = torch.stack(
-                [
-                    torch.stack(
-                        [
-                            part.pow(2).sum()
-                            for part in torch.autograd.grad(
-                                loss, shared, retain_graph=True, create_graph=create_graph
-                            )
-                        ]
-                    )
-                    .sum()
-                    .sqrt()
-                    for loss in pair
-                ]
+                [torch.stack([p.pow(2).sum() for p in of]).sum().sqrt() for of in parts]
             )
             ema = 0.9 * ema + 0.1 * (g.sum() - g) / g.sum()
             if detach:

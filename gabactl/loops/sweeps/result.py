@@ -202,16 +202,13 @@ class SweepResult(Result):
                 edges.append(np.concatenate([[-np.inf], inner, [np.inf]]))
                 middles.append(values)
             else:
-                cuts = stretch(np.linspace(0, 1, bins + 1), ends[0], ends[-1], scale)
+                cuts = stretch(np.linspace(0, 1, bins + 1), ends.min(), ends.max(), scale)
                 edges.append(np.concatenate([[-np.inf], cuts[1:-1], [np.inf]]))
                 middles.append((cuts[1:] + cuts[:-1]) / 2)
-        column = np.searchsorted(edges[0], data[x], side="right") - 1
-        row = np.searchsorted(edges[1], data[y], side="right") - 1
-        shape = (len(middles[1]), len(middles[0]))
-        total, count = np.zeros(shape), np.zeros(shape)
-        np.add.at(total, (row[keep], column[keep]), data[value][keep])
-        np.add.at(count, (row[keep], column[keep]), 1.0)
-        means = np.divide(total, count, out=np.full(shape, np.nan), where=count > 0)
+        places = data[y][keep], data[x][keep], edges[::-1]
+        total = np.histogram2d(*places, weights=data[value][keep])[0]
+        count = np.histogram2d(*places)[0]
+        means = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
         return middles[0], middles[1], means
 
     def plot(
