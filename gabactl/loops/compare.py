@@ -14,8 +14,8 @@ from gabactl.balancers import Balancer
 from gabactl.base.errors import InputError
 from gabactl.base.results import Result
 from gabactl.loops.profiles import Profile, from_norms
-from gabactl.loops.result import signal_figure
-from gabactl.loops.simulate import SimulationResult, as_balancer, simulate
+from gabactl.loops.result import SimulationResult, signal_figure
+from gabactl.loops.simulate import as_balancer, simulate
 from gabactl.plants import Plant
 
 __all__ = ["METRICS", "CompareResult", "Estimate", "compare", "compare_on_norms", "figures"]

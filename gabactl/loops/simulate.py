@@ -17,15 +17,7 @@ from gabactl.loops.profiles import Profile, non_negative
 from gabactl.loops.result import SegmentResponse, SimulationResult, spread
 from gabactl.plants import LogRatio, Plant, describe_plant
 
-__all__ = [
-    "CompiledLoop",
-    "SegmentResponse",
-    "Signals",
-    "SimulationResult",
-    "as_balancer",
-    "simulate",
-    "spread",
-]
+__all__ = ["as_balancer", "simulate"]
 
 Array = NDArray[np.float64]
 

@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike
 from gabactl.base.errors import InputError
 from gabactl.base.files import whole_file
 from gabactl.law.spec import GabaSpec
+from gabactl.loops.compiled import CompiledLoop
 from gabactl.loops.profiles import Profile
-from gabactl.loops.simulate import CompiledLoop, SimulationResult
+from gabactl.loops.result import SimulationResult
 from gabactl.plants import LogRatio
 
 __all__ = ["write_batch", "write_trajectory"]

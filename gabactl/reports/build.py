@@ -15,7 +15,8 @@ from gabactl.law.filter import FilterFacts, filter_facts
 from gabactl.law.spec import GabaSpec
 from gabactl.loops.compare import CompareResult, compare_on_norms
 from gabactl.loops.profiles import published_disturbance
-from gabactl.loops.simulate import SimulationResult, simulate
+from gabactl.loops.result import SimulationResult
+from gabactl.loops.simulate import simulate
 from gabactl.runs.saturation import Saturation, saturation
 from gabactl.runs.units import UnitAdvice, unit_advice
 from gabactl.traces import Trace
