@@ -76,8 +76,8 @@ class Profile:
     ([250.0, 0.5], 3, 2)
     """
 
-    log_norms: Array
-    losses: Array | None = None
+    log_norms: NDArray[np.float64]
+    losses: NDArray[np.float64] | None = None
     lost: NDArray[np.bool_] | None = None
     events: tuple[int, ...] = (0,)
     title: str = ""
