@@ -1,15 +1,15 @@
-"""What a table of settings in a file holds: its tables, its keys, whole numbers."""
+"""What a table of settings in a file holds: its tables and whole numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from gabactl.base.errors import InputError
 
-__all__ = ["known_keys", "sub_table", "where", "whole_number"]
+__all__ = ["sub_table", "where", "whole_number"]
 
 
 @contextmanager
@@ -71,40 +71,6 @@ def sub_table(file: Path, key: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"{file}: {key} is missing or not a table: add [{key}]")
     return value
-
-
-def known_keys(
-    file: Path, place: str, table: Mapping[str, Any], allowed: Collection[str]
-) -> dict[str, Any]:
-    """A table, if it has no key but these.
-
-    Parameters
-    ----------
-    file : path
-        The file, for the message.
-    place : str
-        Where the table stands.
-    table : mapping
-        The table.
-    allowed : collection of str
-        Keys it may have.
-
-    Raises
-    ------
-    InputError
-        Another key.
-
-    Examples
-    --------
-    >>> known_keys(Path("a.toml"), "[run]", {"noise": 0.1}, ("noise", "seeds"))
-    {'noise': 0.1}
-    """
-    for key in table:
-        if key not in allowed:
-            raise InputError(
-                f"{file}: unknown key {key!r} in {place}: choose from {', '.join(allowed)}"
-            )
-    return dict(table)
 
 
 def whole_number(file: Path, key: str, value: Any, least: int = 1, most: int | None = None) -> int:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gabactl.claims.evidence import ClaimVerdict, Evidence, Finding, judged
 from gabactl.law.spec import GabaSpec
-from gabactl.runs.replay import replay_trace
+from gabactl.runs.run import Run
 
 __all__ = ["CHECKS"]
 
@@ -74,7 +74,7 @@ def settled_average() -> Evidence:
     spec = GabaSpec.published()
     findings = []
     for name, trace in _traces().items():
-        done = replay_trace(trace, spec)
+        done = Run(trace, spec).replay
         stored = _settled(done.ema[:, 1])
         applied = float(done.weights[:, 1].max())
         findings.append(
@@ -92,7 +92,7 @@ def residual_contributions() -> Evidence:
     """C25: contribution ratio left by the published controller around 500x."""
     findings = []
     for name, trace in _traces().items():
-        done = replay_trace(trace, GabaSpec.published())
+        done = Run(trace, GabaSpec.published()).replay
         ratio = _every_ratio(trace)
         settled = np.arange(len(ratio)) > len(ratio) // 2
         regime = settled & (ratio > 250) & (ratio < 1000)
@@ -120,7 +120,7 @@ def same_equilibrium() -> Evidence:
     spec = GabaSpec.published()
     settled, findings = [], []
     for name, trace in runs.items():
-        done = replay_trace(trace, spec)
+        done = Run(trace, spec).replay
         settled.append(_settled(done.weights[:, 0]))
         low = done.ema[:, 0] < spec.floor
         first = int(done.step[np.argmax(low)]) if low.any() else None
@@ -183,7 +183,7 @@ def without_warm_up() -> Evidence:
     for name, trace in _traces().items():
         if not trace.measured[:100].all():
             continue
-        weights = replay_trace(trace, GabaSpec.published(warmup=0)).weights[:100, 0]
+        weights = Run(trace, GabaSpec.published(warmup=0)).replay.weights[:100, 0]
         lowest = np.minimum.accumulate(weights)
         back = float((weights - lowest).max())
         findings.append(
@@ -202,7 +202,7 @@ def over_subsets() -> Evidence:
     by_subset: dict[str, list[float]] = {}
     for trace in _traces().values():
         subset = str((trace.metadata.get("data") or {}).get("subset", "unknown"))
-        done = replay_trace(trace, GabaSpec.published())
+        done = Run(trace, GabaSpec.published()).replay
         by_subset.setdefault(subset, []).append(_settled(done.weights[:, 0]))
     if len(by_subset) < 2:
         return _none("it takes recorded runs on two subsets")

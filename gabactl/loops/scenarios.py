@@ -50,8 +50,8 @@ from typing import Any, Literal
 
 from gabactl.balancers import Balancer, make_balancer
 from gabactl.base.errors import InputError
-from gabactl.base.files import read_toml
-from gabactl.base.settings import known_keys, sub_table, where, whole_number
+from gabactl.base.files import check_keys, read_toml
+from gabactl.base.settings import sub_table, where, whole_number
 from gabactl.loops import profiles
 from gabactl.loops.profiles import Profile
 from gabactl.plants import LogRatio, Plant, QuadraticBowls
@@ -248,12 +248,12 @@ def load_scenario(name: str | Path) -> Scenario:
     """
     file = find_description(name, "scenario")
     table = read_toml(file)
-    known_keys(file, "the top level", table, _TOP)
+    check_keys(file, "the top level", table, _TOP)
     tasks = whole_number(file, "tasks", table.get("tasks", 2), 2, 4096)
     profile = build_profile(file, table, tasks)
     plant = _plant(file, table.get("plant"), tasks)
     run = sub_table(file, "run", table.get("run", {}))
-    known_keys(file, "[run]", run, ("noise", "seeds", "tolerance"))
+    check_keys(file, "[run]", run, ("noise", "seeds", "tolerance"))
     balancers = {
         str(key): _balancer(file, str(key), settings, tasks)
         for key, settings in sub_table(
@@ -307,7 +307,7 @@ def build_profile(file: Path, table: Mapping[str, Any], tasks: int) -> Profile:
         raise InputError(
             f"{file}: disturbance.kind = {kind!r} is unknown: choose from {', '.join(_DISTURBANCES)}"
         )
-    known_keys(file, "[disturbance]", settings, _DISTURBANCES[kind])
+    check_keys(file, "[disturbance]", settings, _DISTURBANCES[kind])
     with where(file, "disturbance"):
         profile = _disturbance(file, kind, settings, tasks)
     for name, entries, allowed in (
@@ -317,13 +317,13 @@ def build_profile(file: Path, table: Mapping[str, Any], tasks: int) -> Profile:
         if not isinstance(entries, list):
             raise InputError(f"{file}: write each of them as a table [[disturbance.{name}]]")
         for entry in entries:
-            known_keys(file, f"[[disturbance.{name}]]", sub_table(file, name, entry), allowed)
+            check_keys(file, f"[[disturbance.{name}]]", sub_table(file, name, entry), allowed)
             with where(file, f"disturbance.{name}"):
                 call = profile.with_spike if name == "spikes" else profile.with_dropout
                 profile = call(**entry)
     if "losses" in table:
         losses = sub_table(file, "losses", table["losses"])
-        known_keys(file, "[losses]", losses, ("initial", "final", "time_constant"))
+        check_keys(file, "[losses]", losses, ("initial", "final", "time_constant"))
         with where(file, "losses"):
             profile = profile.with_losses(**losses)
     return profile
@@ -353,7 +353,7 @@ def _plant(file: Path, given: Any, tasks: int) -> Plant | None:
         raise InputError(
             f"{file}: plant.kind = {kind!r} is unknown: choose from {', '.join(_PLANTS)}"
         )
-    known_keys(file, "[plant]", settings, _PLANTS[kind])
+    check_keys(file, "[plant]", settings, _PLANTS[kind])
     with where(file, "plant"):
         if kind == "log-ratio":
             return LogRatio(n_tasks=tasks, **settings)

@@ -43,8 +43,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gabactl.base.errors import InputError
-from gabactl.base.files import read_toml
-from gabactl.base.settings import known_keys, sub_table, where, whole_number
+from gabactl.base.files import check_keys, read_toml
+from gabactl.base.settings import sub_table, where, whole_number
 from gabactl.law.spec import GabaSpec
 from gabactl.loops.batch import LOOP_PARAMETERS, complete_parameters, run_batch
 from gabactl.loops.profiles import Profile
@@ -213,18 +213,18 @@ def load_sweep(name: str | Path) -> Sweep:
     """
     file = find_description(name, "sweep")
     table = read_toml(file)
-    known_keys(
+    check_keys(
         file, "the top level", table, ("title", "tasks", "disturbance", "axes", "fixed", "run")
     )
     tasks = whole_number(file, "tasks", table.get("tasks", 2), 2, 64)
     run = sub_table(file, "run", table.get("run", {}))
-    known_keys(file, "[run]", run, ("method", "samples", "repeats", "seed", "chunk", *_OPTIONS))
+    check_keys(file, "[run]", run, ("method", "samples", "repeats", "seed", "chunk", *_OPTIONS))
     method = run.get("method", "grid")
     if method not in ("grid", "sobol"):
         raise InputError(f"{file}: run.method = {method!r} is unknown: choose grid or sobol")
     axes, scales = _axes(file, sub_table(file, "axes", table.get("axes")), method)
     given = sub_table(file, "fixed", table.get("fixed", {}))
-    known_keys(file, "[fixed]", given, (*LOOP_PARAMETERS, *_COMMON))
+    check_keys(file, "[fixed]", given, (*LOOP_PARAMETERS, *_COMMON))
     for key in given:
         if key in axes:
             raise InputError(f"{file}: {key} is in both [axes] and [fixed]: keep one of them")
@@ -274,7 +274,7 @@ def load_sweep(name: str | Path) -> Sweep:
 def _axes(
     file: Path, given: Mapping[str, Any], method: str
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, str]]:
-    known_keys(file, "[axes]", given, tuple(LOOP_PARAMETERS))
+    check_keys(file, "[axes]", given, tuple(LOOP_PARAMETERS))
     if not given:
         raise InputError(
             f"{file}: [axes] is empty: vary at least one of {', '.join(LOOP_PARAMETERS)}"
@@ -294,7 +294,7 @@ def _axes(
             continue
         if not isinstance(value, dict):
             raise InputError(f"{file}: axes.{name}: give a list, or {{from, to, points}}")
-        known_keys(file, f"axes.{name}", value, ("from", "to", "points", "scale"))
+        check_keys(file, f"axes.{name}", value, ("from", "to", "points", "scale"))
         scale = value.get("scale", "linear")
         if scale not in ("linear", "log", "log1m"):
             raise InputError(
