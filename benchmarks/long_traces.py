@@ -32,10 +32,10 @@ SCRIPT = ROOT / "tests" / "extremes" / "long_trace.py"
 #: Name, the most steps it takes (None where it streams), and the words after which the trace's name is put.
 JOBS = (
     ("iter_trace", None, ("stream",)),
-    ("saturation", None, ("command", "saturation")),
-    ("validate --replay-only", None, ("command", "validate", "--replay-only")),
+    ("report --saturation-only", None, ("command", "report", "--saturation-only")),
+    ("check --replay-only", None, ("command", "check", "--replay-only")),
     ("report --last 100000", None, ("command", "report", "--last", "100000")),
-    ("validate", MOST_STEPS, ("command", "validate")),
+    ("check", MOST_STEPS, ("command", "check")),
     ("report", MOST_STEPS, ("command", "report")),
 )
 
@@ -43,7 +43,7 @@ JOBS = (
 def measure(words: tuple[str, ...], trace: Path, page: Path) -> dict[str, Any]:
     """Peak memory and CPU seconds of one command."""
     line = [sys.executable, str(SCRIPT), *words, str(trace)]
-    if "report" in words:
+    if "report" in words and "--saturation-only" not in words:
         line += ["-o", str(page), "--fuzz-steps", "100000"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(line, capture_output=True, text=True, check=True)

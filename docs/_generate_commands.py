@@ -13,12 +13,11 @@ from typing import Any
 
 import typer.main
 
-from gabactl.cli import build_app
-from gabactl.cli._spec import _OPTIONS
+from gabactl.cli import _SECTIONS, build_app
+from gabactl.cli._help import SETTINGS_PANEL, default_of, name_of
 
 PAGE = Path(__file__).parent / "commands.md"
 MARK = "<!-- Written by docs/_generate_commands.py from the helps. Do not edit. -->"
-SPEC = {"--spec", *(flag for _, flag, *_ in _OPTIONS.values())}
 INTRO = """
 All commands of `gabactl`, as `gabactl COMMAND --help` has them. Commands that report something take `--json`
 ([what it prints](json.md)). Exit codes: 0 done, 1 a finding (a violated bound, a failed check), 2 bad input,
@@ -26,7 +25,7 @@ with one line on stderr; 130 interrupted, 143 terminated.
 """
 
 
-def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+def commands(command: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
     """Every command, by the words that call it."""
     inner = getattr(command, "commands", None)
     if inner is None:
@@ -36,23 +35,9 @@ def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, An
         yield from commands(inner[name], (*path, name))
 
 
-def default_of(option: Any) -> str:
-    """What holds where the option is not given, in words."""
-    if option.required:
-        return "required"
-    if isinstance(option.show_default, str):
-        return option.show_default
-    if option.default is None or option.default is False:
-        return ""
-    return f"`{option.default}`"
-
-
 def row(option: Any) -> str:
     """One line of a table."""
-    names = ", ".join(f"`{name}`" for name in option.opts)
-    if not option.is_flag:
-        names += f" `{option.metavar}`"
-    return f"| {names} | {cell(option.help)} | {cell(default_of(option))} |"
+    return f"| `{name_of(option)}` | {cell(option.help)} | {cell(default_of(option))} |"
 
 
 def cell(text: str) -> str:
@@ -65,30 +50,41 @@ def table(options: list[Any]) -> list[str]:
     return ["| option | meaning | default |", "| --- | --- | --- |", *map(row, options), ""]
 
 
+def section(name: str, command: Any) -> tuple[list[str], list[Any]]:
+    """A command's lines, and the settings of GABA that it takes."""
+    options = [p for p in command.params if p.param_type_name == "option"]
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    settings = [o for o in options if o.rich_help_panel == SETTINGS_PANEL]
+    words = " ".join(["gabactl", name, *map(name_of, arguments)])
+    lines = [f"### gabactl {name}", "", f"`{words}`", ""]
+    lines += [line.strip() for line in (command.help or "").splitlines()] + [""]
+    lines += [f"* `{name_of(each)}`: {each.help}" for each in arguments]
+    lines += [""] * bool(arguments)
+    lines += table([o for o in options if o not in settings])
+    if settings:
+        lines += ["And [the settings of GABA](#settings-of-gaba).", ""]
+    return lines, settings
+
+
 def page() -> str:
     """The whole page."""
-    app = typer.main.get_command(build_app())
+    app: Any = typer.main.get_command(build_app())
     lines = [MARK, "# Commands", INTRO]
     settings: list[Any] = []
-    for name, command in commands(app):
-        options = [p for p in command.params if p.param_type_name == "option"]
-        spec = [o for o in options if SPEC & set(o.opts)]
-        if len(spec) == len(SPEC):
-            settings = spec
-            options = [o for o in options if o not in spec]
-        arguments = [p for p in command.params if p.param_type_name == "argument"]
-        named = [(a.metavar or a.name.upper(), a.help) for a in arguments]
-        words = " ".join(["gabactl", name, *(each for each, _ in named)])
-        lines += [f"## gabactl {name}", "", f"`{words}`", ""]
-        lines += [line.strip() for line in (command.help or "").splitlines()] + [""]
-        if command.epilog:
-            lines += [command.epilog, ""]
-        lines += [f"* `{each}`: {text}" for each, text in named]
-        lines += [""] * bool(named)
-        lines += table(options)
-        if len(spec) == len(SPEC):
-            lines += ["And [the settings of GABA](#settings-of-gaba).", ""]
-    lines += ["## Settings of GABA", "", *table(settings)]
+    for title, names in _SECTIONS.items():
+        lines += [f"## {title}", ""]
+        for top in names:
+            for name, command in commands(app.commands[top], (top,)):
+                found, taken = section(name, command)
+                lines += found
+                settings = taken or settings
+    lines += [
+        "## Settings of GABA",
+        "",
+        "Those of a trace or scenario go before these defaults.",
+        "",
+    ]
+    lines += table(settings)
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -289,7 +289,7 @@ def read_campaign(folder: str | Path) -> CampaignFigures:
     >>> read_campaign("nowhere")
     Traceback (most recent call last):
         ...
-    gabactl.base.errors.InputError: nowhere: no results.parquet there: run `gabactl campaign run` first
+    gabactl.base.errors.InputError: nowhere: no results.parquet there: run `gabactl cmapss campaign run` first
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -297,7 +297,9 @@ def read_campaign(folder: str | Path) -> CampaignFigures:
     place = Path(folder)
     file = place / "results.parquet"
     if not file.is_file():
-        raise InputError(f"{folder}: no results.parquet there: run `gabactl campaign run` first")
+        raise InputError(
+            f"{folder}: no results.parquet there: run `gabactl cmapss campaign run` first"
+        )
     if file.stat().st_size > _MAX_BYTES:
         raise InputError(f"{file}: larger than 64 MiB, which no table of runs is")
     try:

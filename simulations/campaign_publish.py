@@ -2,10 +2,10 @@
 
     python simulations/campaign_publish.py DIR
 
-copies what `gabactl campaign run -o DIR` has done so far to simulations/results/campaign, and can be
+copies what `gabactl cmapss campaign run -o DIR` has done so far to simulations/results/campaign, and can be
 run again as it goes on. Gradient norms are kept at every step; the other columns too, unless
 --every N thins them out to every N-th step (the averages and weights of GABA follow from the norms:
-`gabactl validate`). It refuses to make more than --limit MB.
+`gabactl check`). It refuses to make more than --limit MB.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def provenance_of(found: CampaignFigures) -> dict[str, str]:
     }
     versions = [f"{k} {' and '.join(said[k])}" for k in ("gabactl", "torch") if said[k]]
     return {
-        "command": "gabactl campaign run simulations/cmapss_campaign_reduced.toml, "
+        "command": "gabactl cmapss campaign run simulations/cmapss_campaign_reduced.toml, "
         "then python simulations/what_we_found.py",
         "date": said["started"][0][:10] if said["started"] else "unknown",
         "device": " and ".join(said["device"]) or "unknown",

@@ -1,6 +1,6 @@
 """Record the training runs that come with the package as traces, and make them small.
 
-Each is the trace of one ``gabactl train`` command, which stands in its metadata: C-MAPSS, the
+Each is the trace of one ``gabactl cmapss train`` command, which stands in its metadata: C-MAPSS, the
 small network, one CPU thread. Equal weights and GABA on FD001 and FD002 show the loop in
 operation; the excited runs (constant weights with a pseudo-random perturbation, each with its
 inverted twin) are there to identify the plant.
@@ -93,7 +93,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             record = Path(folder) / f"{name}.parquet"
             command = [
-                *(sys.executable, "-m", "gabactl", "train", "cmapss"),
+                *(sys.executable, "-m", "gabactl", "cmapss", "train"),
                 *("--data", str(arguments.data.resolve())),
                 *shlex.split(known[name]),
                 *("--record", str(record)),

@@ -13,8 +13,8 @@ one is negative feedback. Do not guess it: record a run with a known push on the
 
 .. code-block:: console
 
-   gabactl train cmapss ... --excite prbs:amplitude=0.5,period=50,seed=1
-   gabactl train cmapss ... --excite prbs:amplitude=0.5,period=50,seed=1,inverted
+   gabactl cmapss train ... --excite prbs:amplitude=0.5,period=50,seed=1
+   gabactl cmapss train ... --excite prbs:amplitude=0.5,period=50,seed=1,inverted
 
 and ask ``gabactl identify``.
 """

@@ -31,6 +31,9 @@ _EXTRAS = {
     **dict.fromkeys(("lightning", "transformers", "accelerate", "wandb"), "integrations"),
 }
 
+#: Packages whose module has another name.
+_DISTRIBUTIONS = {"z3": "z3-solver"}
+
 
 class InputError(ValueError):
     """Bad input: what was given, what is allowed, and what to do about it, in one line.
@@ -132,8 +135,10 @@ class MissingPackage(InputError, ModuleNotFoundError):
     def __init__(self, package: str, purpose: str = "this") -> None:
         name = package.partition(".")[0]
         extra = _EXTRAS.get(name)
-        remedy = f"pip install 'gabactl[{extra}]'" if extra else f"pip install {name}"
-        super().__init__(f"{purpose} needs the package {name!r}, which is not installed: {remedy}")
+        wanted = f"'gabactl[{extra}]'" if extra else _DISTRIBUTIONS.get(name, name)
+        super().__init__(
+            f"{purpose} needs the package {name!r}, which is not installed: pip install {wanted}"
+        )
         self.name = name
         self._given = package, purpose
 

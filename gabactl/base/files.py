@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import secrets
 import stat
+import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +16,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from gabactl.base.errors import InputError
+from gabactl.base.lock import lives
 
-__all__ = ["read_json", "read_toml", "whole_file", "write_text"]
+__all__ = ["left_behind", "read_json", "read_toml", "whole_file", "write_text"]
 
 #: Largest whole number in a file of settings: what TOML promises, and every machine has.
 _LARGEST = 2**63
@@ -89,7 +92,8 @@ def whole_file(path: str | Path, remedy: str | None = None) -> Iterator[BinaryIO
     ['a.bin']
     """
     file = Path(path)
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(8)}.tmp")
+    mine = f"{secrets.token_hex(8)}.{_machine()}.{os.getpid()}"
+    temporary = file.with_name(f".{file.name[:40]}.{mine}.tmp")
     try:
         with open(temporary, "xb") as stream:
             with contextlib.suppress(OSError):
@@ -106,6 +110,37 @@ def whole_file(path: str | Path, remedy: str | None = None) -> Iterator[BinaryIO
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def left_behind(temporary: Path) -> bool:
+    """Whether the process that wrote a file under its passing name is gone.
+
+    Parameters
+    ----------
+    temporary : path
+        As :func:`whole_file` names them. Of another machine's processes only the age of the file
+        tells.
+
+    Raises
+    ------
+    OSError
+        The file is gone already.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with whole_file(Path(tempfile.mkdtemp()) / "a.bin") as stream:
+    ...     left_behind(Path(stream.name))
+    False
+    """
+    *_, machine, process, _ = temporary.name.split(".")
+    if machine == _machine() and process.isdigit():
+        return not lives(int(process))
+    return time.time() - temporary.stat().st_mtime > 60
+
+
+def _machine() -> str:
+    return platform.node().replace(".", "-")[:40] or "here"
 
 
 def read_toml(path: str | Path, most_bytes: int = 1 << 20) -> dict[str, Any]:

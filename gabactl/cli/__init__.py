@@ -1,7 +1,7 @@
 """The command line: ``gabactl COMMAND``.
 
-Every module here whose name has no leading underscore is a command (or a family of them) and has
-a ``register(app)``, and is named as its command. Such a module imports nothing heavy at its top:
+Every module here whose name has no leading underscore is named as its command, which is a function
+(or a family of commands) of that name in it. Such a module imports nothing heavy at its top:
 ``gabactl --help`` loads all.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import importlib
 import os
-import pkgutil
 import signal
 import sys
 from collections.abc import Sequence
@@ -20,11 +19,18 @@ import typer
 
 from gabactl.base.errors import InputError, Stopped, packages_for
 from gabactl.base.version import __version__
+from gabactl.cli._help import PlainGroup, add
 
 __all__ = ["build_app", "main"]
 
-#: Every command module, in the order of the help text.
-_COMMANDS = tuple(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+#: Every command, by who asks: the order of the help.
+_SECTIONS = {
+    "Your run": ("report", "watch", "check", "tune", "dashboard", "trace"),
+    "Your loop": ("analyze", "simulate", "sweep", "identify", "fuzz"),
+    "The paper": ("prove", "claims"),
+    "C-MAPSS": ("cmapss",),
+}
+_COMMANDS = tuple(name for names in _SECTIONS.values() for name in names)
 
 
 def build_app(commands: Sequence[str] = _COMMANDS) -> typer.Typer:
@@ -33,7 +39,7 @@ def build_app(commands: Sequence[str] = _COMMANDS) -> typer.Typer:
     Parameters
     ----------
     commands : sequence of str
-        Names of command modules; default: all.
+        Their names; default: all.
 
     Examples
     --------
@@ -43,14 +49,18 @@ def build_app(commands: Sequence[str] = _COMMANDS) -> typer.Typer:
     app = typer.Typer(
         name="gabactl",
         help="Loss balancing as feedback control: analyse, prove, fuzz, simulate, train, report.",
+        cls=PlainGroup,
         no_args_is_help=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_of_every_command)
-    for name in commands:
-        importlib.import_module(f"gabactl.cli.{name}").register(app)
+    for section, names in _SECTIONS.items():
+        for name in names:
+            if name in commands:
+                module = importlib.import_module(f"gabactl.cli.{name}")
+                add(app, name, getattr(module, name), section)
     return app
 
 

@@ -7,11 +7,8 @@ file, a module), and the command itself says what it takes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import get_args
 
-from gabactl.law.spec import FloorMode, Guard, Law
-
-__all__ = ["SETTINGS", "claim_ids", "scenario_names", "theorem_families", "trace_names", "words"]
+__all__ = ["claim_ids", "scenario_names", "theorem_families", "trace_names", "words"]
 
 Completer = Callable[[str], list[str]]
 
@@ -34,14 +31,6 @@ def words(*names: str) -> Completer:
 
 def _beginning(names: Iterable[str], incomplete: str) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
-
-
-#: Of the GABA settings: what each takes, by its name.
-SETTINGS: dict[str, Completer] = {
-    "law": words(*get_args(Law)),
-    "floor_mode": words(*get_args(FloorMode)),
-    "guard": words(*get_args(Guard)),
-}
 
 
 def trace_names(incomplete: str) -> list[str]:

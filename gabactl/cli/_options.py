@@ -16,6 +16,7 @@ __all__ = [
     "ForceFlag",
     "ResumeFlag",
     "SeedOption",
+    "cmapss_option",
     "last_option",
     "output_option",
     "plot_option",
@@ -40,6 +41,17 @@ SeedOption = Annotated[
 ]
 ResumeFlag = Annotated[bool, typer.Option("--resume", help="Go on with what is there.")]
 ForceFlag = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+
+
+def cmapss_option() -> Any:
+    """``--data``: where C-MAPSS is."""
+    return typer.Option(
+        "--data",
+        metavar="PATH",
+        help="Folder or zip archive with the data (see `gabactl cmapss data fetch`).",
+        envvar="GABACTL_CMAPSS",
+        show_default="the environment variable GABACTL_CMAPSS",
+    )
 
 
 def workers_option(what: str, default: str | bool = True) -> Any:
@@ -82,7 +94,7 @@ def last_option(most: str) -> Any:
         "--last",
         metavar="STEPS",
         min=1,
-        help=f"Only so many steps of the run's end, where it has more than {most}.",
+        help=f"Only so many steps of the run's end; beyond {most} a run needs it.",
         show_default="all",
     )
 

@@ -6,35 +6,12 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from gabactl.base.results import Result
-from gabactl.cli._options import output_option
 from gabactl.cli._output import show
 
-__all__ = ["OutputFile", "PlantOption", "RatioOption", "SensorDelayOption", "picture"]
-
-OutputFile = Annotated[
-    Path | None, output_option("Write the picture: .png, .svg or .pdf.", default="a window")
-]
-PlantOption = Annotated[
-    str,
-    typer.Option(
-        "--plant",
-        metavar="PLANT",
-        help="What answers to the weights, such as log-ratio:rho=-0.1,a=0.9,delay=1.",
-    ),
-]
-RatioOption = Annotated[
-    float,
-    typer.Option("--ratio", metavar="X", help="Imbalance g_1/g_2 to linearise at.", min=0.0),
-]
-SensorDelayOption = Annotated[
-    int,
-    typer.Option("--sensor-delay", metavar="STEPS", help="Age of a reading in steps.", min=0),
-]
+__all__ = ["picture"]
 
 
 def picture(

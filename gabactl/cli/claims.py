@@ -14,46 +14,40 @@ from gabactl.cli._output import JsonFlag, show
 from gabactl.cli._progress import counter
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
+def claims(
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[ID...]",
+            help="Which claims, such as C13.",
+            autocompletion=claim_ids,
+            show_default="all",
+        ),
+    ] = None,
+    details: Annotated[
+        bool, typer.Option("--details", help="Source, numbers side by side, and notes.")
+    ] = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write this page too.")
+    ] = None,
+    workers: Annotated[int | None, workers_option("Processes", "one a core, at most 8")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Settle the claims of the literature, one by one.
 
-    @app.command()
-    def claims(
-        ids: Annotated[
-            list[str] | None,
-            typer.Argument(
-                metavar="[ID...]",
-                help="Which claims, such as C13.",
-                autocompletion=claim_ids,
-                show_default="all",
-            ),
-        ] = None,
-        details: Annotated[
-            bool, typer.Option("--details", help="Source, numbers side by side, and notes.")
-        ] = False,
-        html: Annotated[
-            Path | None, typer.Option("--html", metavar="FILE", help="Write this page too.")
-        ] = None,
-        workers: Annotated[int | None, workers_option("Processes", "one a core, at most 8")] = None,
-        as_json: JsonFlag = False,
-    ) -> None:
-        """Settle the claims of the literature, one by one.
+    By proof, computation, replay or recorded result. Exit code 1 when a verdict is not the expected one. not_run is no verdict.
+    """
+    from gabactl.claims import check
 
-        By proof, computation, replay or recorded result.
+    table = check(ids or (), workers=workers, progress=counter if sys.stderr.isatty() else None)
+    if html is not None:
+        from gabactl.claims.page import write_page
 
-        Exit code 1 when a verdict is not the expected one. not_run is no verdict.
-        """
-        from gabactl.claims import check
-
-        table = check(ids or (), workers=workers, progress=counter if sys.stderr.isatty() else None)
-        if html is not None:
-            from gabactl.claims.page import write_page
-
-            write_page(table, html)
-        if details and not as_json:
-            show([*table.results], False)
-            print(f"\n{table.title}")
-        else:
-            show(table, as_json)
-        if table.surprises:
-            raise typer.Exit(1)
+        write_page(table, html)
+    if details and not as_json:
+        show([*table.results], False)
+        print(f"\n{table.title}")
+    else:
+        show(table, as_json)
+    if table.surprises:
+        raise typer.Exit(1)

@@ -12,11 +12,6 @@ from gabactl.cli._options import TRACE
 from gabactl.cli._spec import SpecOptions, spec_options
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(dashboard)
-
-
 @spec_options
 def dashboard(
     trace: Annotated[

@@ -13,11 +13,6 @@ from gabactl.cli._output import JsonFlag, show
 from gabactl.cli._spec import SpecOptions, spec_options
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(identify)
-
-
 @spec_options
 def identify(
     traces: Annotated[
@@ -50,13 +45,12 @@ def identify(
     seed: SeedOption = 0,
     plot: Annotated[Path | None, plot_option("the response to the weights")] = None,
     as_json: JsonFlag = False,
-    spec: SpecOptions = SpecOptions(None, {}),  # noqa: B008
+    *,
+    spec: SpecOptions,
 ) -> None:
     """How gradient norms answer to the weights: sign, size, speed.
 
-    Each with its interval.
-
-    Needs runs with an excitation (gabactl train ... --excite prbs:amplitude=0.5,period=50,seed=1):
+    Each with its interval. Needs runs with an excitation (gabactl cmapss train --excite prbs:amplitude=0.5,period=50,seed=1):
     data of a closed loop alone cannot tell the plant from the noise.
     """
     from gabactl.base.errors import InputError

@@ -8,18 +8,14 @@ from typing import Annotated
 
 import typer
 
+from gabactl.base.errors import InputError
 from gabactl.cli._complete import trace_names
-from gabactl.cli._options import TRACE, SeedOption, last_option, output_option
+from gabactl.cli._options import TRACE, SeedOption, last_option, output_option, plot_option
 from gabactl.cli._output import JsonFlag, show
 from gabactl.cli._spec import SpecOptions, spec_options
 
 #: The bundled run that is reported on when none is named.
 DEFAULT_TRACE = "fd001-gaba"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(report)
 
 
 @spec_options
@@ -42,18 +38,39 @@ def report(
         ),
     ] = None,
     last: Annotated[int | None, last_option("a million")] = None,
+    saturation_only: Annotated[
+        bool,
+        typer.Option(
+            "--saturation-only",
+            help="Judge the floor, and no more: a run of any length, in bounded memory.",
+        ),
+    ] = False,
     seed: SeedOption = 0,
-    output: Annotated[Path, output_option("Where to write the page.")] = Path("report.html"),
+    output: Annotated[
+        Path | None, output_option("Where to write the page.", default="report.html")
+    ] = None,
+    plot: Annotated[
+        Path | None, plot_option("what the floor leaves of an imbalance (--saturation-only)")
+    ] = None,
     as_json: JsonFlag = False,
     *,
     spec: SpecOptions,
 ) -> None:
     """Analyse a recorded run, on one page and in a table.
 
-    Units, floor, bounds, replay, step response, GradNorm.
+    Units, floor, bounds, replay, step response, GradNorm. Writes one self-contained HTML file and
+    prints a summary.
 
-    Writes one self-contained HTML file and prints a summary.
+    With --saturation-only: how much of the run the floor is saturated, since when, and the floor
+    it would take.
     """
+    if saturation_only:
+        if output is not None or pdf is not None:
+            raise InputError("--saturation-only writes no page: leave -o and --pdf out")
+        _judge(trace or DEFAULT_TRACE, spec, last, plot, as_json)
+        return
+    if plot is not None:
+        raise InputError("--plot goes with --saturation-only: the page has all pictures")
     from rich.console import Console
     from rich.status import Status
 
@@ -73,10 +90,25 @@ def report(
             progress=lambda what: status.update(what + " ..."),
         )
         status.update("drawing ...")
-        files = [write_html(result, output)]
+        files = [write_html(result, output or Path("report.html"))]
         if pdf is not None:
             status.update("printing ...")
             files.append(write_pdf(files[0], pdf))
     show(result, as_json)
     if not as_json:
         print(f"\nwritten: {', '.join(map(str, files))}")
+
+
+def _judge(
+    trace: str, spec: SpecOptions, last: int | None, plot: Path | None, as_json: bool
+) -> None:
+    from gabactl.runs.saturation import saturation
+    from gabactl.traces import MOST_STEPS, load_trace
+
+    run = trace if last is None else load_trace(trace, last=last, most_steps=MOST_STEPS)
+    result = saturation(run, spec.resolve_for(Path(trace)))
+    if plot is not None:
+        from gabactl.base import plots
+
+        plots.save(result.plot().figure, plot)
+    show(result, as_json)

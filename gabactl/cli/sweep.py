@@ -12,11 +12,6 @@ from gabactl.cli._options import ResumeFlag, output_option, plot_option, workers
 from gabactl.cli._output import JsonFlag, show
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(sweep)
-
-
 def sweep(
     grid: Annotated[str, typer.Argument(metavar="GRID", help="A .toml file or a bundled name.")],
     output: Annotated[Path, output_option("Folder of the results.", "DIR")],
@@ -33,7 +28,7 @@ def sweep(
         typer.Option(
             "--address",
             metavar="ADDRESS",
-            help="Of a running Dask or Ray cluster.",
+            help="Address of a running Dask or Ray cluster.",
             show_default="one of its own, here",
         ),
     ] = None,
@@ -69,7 +64,8 @@ def sweep(
 ) -> None:
     """Run many loops, in chunks that survive a crash.
 
-    The result is a Parquet data set."""
+    The result is a Parquet data set.
+    """
     from gabactl.loops.sweeps import load_sweep, run_sweep
 
     result = run_sweep(

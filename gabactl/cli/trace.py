@@ -8,20 +8,9 @@ from typing import Annotated
 import typer
 
 from gabactl.cli._complete import trace_names
+from gabactl.cli._help import family
 from gabactl.cli._options import TRACE, output_option
 from gabactl.cli._output import JsonFlag, show
-
-
-def register(app: typer.Typer) -> None:
-    """Add the family of commands."""
-    family = typer.Typer(
-        no_args_is_help=True, help="Look at recorded runs, finish killed ones, convert."
-    )
-    family.command()(info)
-    family.command()(finish)
-    family.command()(convert)
-    family.command("list")(list_bundled)
-    app.add_typer(family, name="trace")
 
 
 def info(
@@ -106,3 +95,8 @@ def _say(as_json: bool, path: Path, steps: int) -> None:
         show({"output": str(path), "steps": steps}, True)
     else:
         print(f"{path}: {steps} steps")
+
+
+trace = family(
+    "Look at recorded runs, finish killed ones, convert.", info, finish, convert, list=list_bundled
+)

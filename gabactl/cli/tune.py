@@ -12,11 +12,6 @@ from gabactl.cli._options import TRACE, SeedOption, output_option, plot_option
 from gabactl.cli._output import JsonFlag, show
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(tune)
-
-
 def tune(
     trace: Annotated[
         Path | None,
@@ -24,7 +19,9 @@ def tune(
     ] = None,
     ratio_range: Annotated[
         str | None,
-        typer.Option(metavar="LOW:HIGH", help="Range of g_1/g_2, such as 50:2400: no trace then."),
+        typer.Option(
+            metavar="LOW:HIGH", help="Range of g_1/g_2, such as 50:2400, in place of a trace."
+        ),
     ] = None,
     noise: Annotated[
         float | None,
@@ -101,10 +98,8 @@ def tune(
 ) -> None:
     """Recommend settings, and say which constraint binds.
 
-    Settings: beta, floor, warm-up, law and interval.
-
-    From a trace (an excited one is identified first) or from a range of ratios; options beat what
-    the trace says.
+    Beta, floor, warm-up, law and interval, from a trace (an excited one is identified first) or
+    from a range of ratios; options beat what the trace says.
     """
     import dataclasses
     import math

@@ -13,11 +13,6 @@ if TYPE_CHECKING:
     from gabactl.runs.watch import Watcher, WatchState
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(watch)
-
-
 def watch(
     run: Annotated[
         Path, typer.Argument(metavar="RUN.arrows", help="The recording; it need not exist yet.")
@@ -36,10 +31,9 @@ def watch(
 ) -> int:
     """Watch a run while it is recorded.
 
-    Ratio, weights, saturation, readings a second.
-
-    Ends when the recording is closed, or with Ctrl-C. Exit code 1 when there is an alarm: too
-    long saturated, or a reading that was not finite. With --json, one line for each new state.
+    Shows ratio, weights, saturation, readings a second. Ends when the recording is closed, or with
+    Ctrl-C. Exit code 1 when there is an alarm: too long saturated, or a reading that was not
+    finite. With --json, one line for each new state.
     """
     from gabactl.base.errors import InputError
     from gabactl.runs.watch import Watcher

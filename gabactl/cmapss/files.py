@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,7 @@ __all__ = [
     "ZIP_DAMAGE",
     "Engines",
     "FileCheck",
+    "Subset",
     "Verification",
     "open_member",
     "read_engines",
@@ -39,7 +40,8 @@ __all__ = [
     "verify",
 ]
 
-SUBSETS = ("FD001", "FD002", "FD003", "FD004")
+Subset = Literal["FD001", "FD002", "FD003", "FD004"]
+SUBSETS: tuple[Subset, ...] = get_args(Subset)
 
 #: Columns of the train and test files, in order.
 COLUMNS = (
@@ -276,7 +278,7 @@ def open_member(source: str | Path, name: str) -> tuple[str, bytes]:
         raise InputError(f"{place}: cannot be read ({error.strerror or error})") from None
     raise InputError(
         f"{place}: no such folder or zip archive: get the data with "
-        f"`gabactl data fetch cmapss -o {place}`"
+        f"`gabactl cmapss data fetch -o {place}`"
     )
 
 
@@ -293,7 +295,7 @@ def _from_folder(folder: Path, name: str) -> tuple[str, bytes]:
             raise InputError(f"{packed}: damaged xz file ({error}): fetch it again") from None
     raise Absent(
         f"{folder}: has neither {name} nor {name}.xz: get the data with "
-        f"`gabactl data fetch cmapss -o {folder}`"
+        f"`gabactl cmapss data fetch -o {folder}`"
     )
 
 

@@ -221,7 +221,7 @@ def load(
     >>> load("/nonexistent")
     Traceback (most recent call last):
         ...
-    gabactl.base.errors.InputError: ... no such folder or zip archive: get the data with `gabactl data fetch cmapss ...`
+    gabactl.base.errors.InputError: ... no such folder or zip archive: get the data with `gabactl cmapss data fetch ...`
     """
     if subset not in SUBSETS:
         raise InputError(f"subset = {subset!r} is unknown: choose one of {', '.join(SUBSETS)}")

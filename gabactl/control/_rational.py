@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize
 
-from gabactl.base.errors import InputError
+from gabactl.base.errors import InputError, packages_for
 
 __all__ = ["Rational", "Stability", "root_counter", "roots_of", "stability_of"]
 
@@ -194,7 +194,8 @@ class Rational:
 
     def to_control(self, dt: int = 1) -> Any:
         """As a python-control transfer function."""
-        import control
+        with packages_for("a python-control system"):
+            import control
 
         num = np.trim_zeros(np.real(self.numerator), "f")
         return control.TransferFunction(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gabactl.base.errors import InputError
+from gabactl.base.errors import InputError, packages_for
 from gabactl.base.results import Result
 from gabactl.control._rational import Rational, Stability
 from gabactl.law.controller import raw_weights, saturate
@@ -152,6 +152,37 @@ class Loop(Result):
         """Closed-loop poles (per reading) and verdict."""
         return self.rational.closed()
 
+    def closed_loop_coefficients(
+        self,
+    ) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """Numerator and denominator of every map of :meth:`closed_loop`, of equal length.
+
+        Needs no python-control.
+
+        Returns
+        -------
+        dict of pairs of arrays
+            Highest power first; a leading zero is a reading that the answer comes later.
+
+        Examples
+        --------
+        >>> from gabactl.plants import LogRatio
+        >>> n, d = open_loop(GabaSpec(beta=0.5), LogRatio(0.5)).closed_loop_coefficients()["sensitivity"]
+        >>> n.tolist(), d.tolist()
+        ([1.0, -0.5], [1.0, -0.75])
+        """
+        n, d = np.real(self.rational.numerator), np.real(self.rational.denominator)
+        fn, fd = np.real(self.filter.numerator), np.real(self.filter.denominator)
+        q = n + d
+        # The filter's denominator divides D whenever nothing cancelled; kept as a product, so that
+        # these hold for any plant.
+        return {
+            "sensitivity": (d, q),
+            "complementary": (n, q),
+            "weights": (np.convolve(-fn, d), np.convolve(fd, q)),
+            "contributions": (np.convolve(fd - fn, d), np.convolve(fd, q)),
+        }
+
     def closed_loop(self) -> dict[str, Any]:
         """Closed-loop responses to a disturbance d of the log ratio, per reading.
 
@@ -168,20 +199,12 @@ class Loop(Result):
         >>> float(maps["sensitivity"].dcgain()), float(maps["contributions"].dcgain())
         (2.0..., 0.0...)
         """
-        import control
+        with packages_for("a python-control system"):
+            import control
 
-        n, d = np.real(self.rational.numerator), np.real(self.rational.denominator)
-        fn, fd = np.real(self.filter.numerator), np.real(self.filter.denominator)
-        q, dt = n + d, self.interval
-        # The filter's denominator divides D whenever nothing cancelled; kept as a product, so that
-        # these hold for any plant.
         return {
-            "sensitivity": control.TransferFunction(d, q, dt),
-            "complementary": control.TransferFunction(n, q, dt),
-            "weights": control.TransferFunction(-np.polymul(fn, d), np.polymul(fd, q), dt),
-            "contributions": control.TransferFunction(
-                np.polymul(np.polysub(fd, fn), d), np.polymul(fd, q), dt
-            ),
+            name: control.TransferFunction(numerator, denominator, self.interval)
+            for name, (numerator, denominator) in self.closed_loop_coefficients().items()
         }
 
     def share_gains(self, ratio: float) -> dict[str, float]:

@@ -68,10 +68,10 @@ def impulse_response(loop: Loop, signal_name: str = "weights", tolerance: float 
         raise InputError(
             f"the closed loop is {loop.closed.verdict}: noise has no finite gain; see `margins`"
         )
-    maps = loop.closed_loop()
+    maps = loop.closed_loop_coefficients()
     if signal_name not in maps:
         raise InputError(f"signal {signal_name!r} is unknown: choose from {', '.join(maps)}")
-    num, den = maps[signal_name].num[0][0], maps[signal_name].den[0][0]
+    num, den = maps[signal_name]
     slowest = max(loop.closed.radius, float(np.abs(loop.filter.poles).max(initial=0.0)))
     decay = math.ceil(math.log(tolerance) / math.log(slowest)) if slowest > 0.0 else 0
     if decay > _LONGEST:

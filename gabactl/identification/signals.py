@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 
 #: The remedy every refusal names.
 HOW_TO_RECORD = (
-    "record a run with `gabactl train cmapss ... --excite prbs:amplitude=0.5,period=50,seed=1`"
+    "record a run with `gabactl cmapss train --excite prbs:amplitude=0.5,period=50,seed=1`"
 )
 
 _LEAST_READINGS = 300

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gabactl.base.errors import packages_for
 from gabactl.base.results import Result
 from gabactl.law.spec import GabaSpec
 
@@ -198,7 +199,8 @@ def filter_system(spec: GabaSpec) -> Any:
     >>> system.poles().real.tolist(), system.zeros().real.tolist(), system.dt
     ([0.75], [0.0], 1)
     """
-    import control
+    with packages_for("a python-control system"):
+        import control
 
     pole = spec.beta**spec.interval
     if pole == 0.0:

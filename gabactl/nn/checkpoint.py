@@ -105,7 +105,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dic
     # A tensor in place of the text or the number would compare to a tensor.
     form = state.get("format") if isinstance(state, dict) else None
     if not isinstance(form, str) or form != _FORMAT:
-        raise InputError(f"{file}: no checkpoint of `gabactl train`: give the file it wrote")
+        raise InputError(f"{file}: no checkpoint of `gabactl cmapss train`: give the file it wrote")
     version = state.get("version")
     if not isinstance(version, int) or version != _VERSION:
         raise InputError(
@@ -217,7 +217,7 @@ def check_plain(saved: Any, now: Any) -> None:
         raise TypeError(f"{type(saved).__name__} for {type(now).__name__}")
 
 
-#: What the optimizers of `gabactl train` keep of a parameter: a number, or a tensor of its shape.
+#: What the optimizers of `gabactl cmapss train` keep of a parameter: a number, or a tensor of its shape.
 _KEPT: tuple[set[str], ...] = ({"step", "exp_avg", "exp_avg_sq"}, {"momentum_buffer"}, set())
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from gabactl.base.errors import InputError
-from gabactl.cmapss.files import SUBSETS
+from gabactl.cmapss.files import Subset
 from gabactl.law.spec import GabaSpec
 from gabactl.nn.excitation import Excitation
 
@@ -112,24 +112,24 @@ class TrainingSettings:
     gabactl.base.errors.InputError: batch_size = 1 is below 2: choose for example 256
     """
 
-    subset: str = "FD001"
+    subset: Subset = "FD001"
     channels: int = 14
-    model: str = "small"
+    model: Literal["small", "paper"] = "small"
     dropout: float | None = None
-    balancer: str = "gaba"
+    balancer: Balancer = "gaba"
     spec: GabaSpec = field(default_factory=GabaSpec)
     normalise_to: int | str = 1
     weights: tuple[float, ...] = (0.5, 0.5)
     measure_every: int = 1
-    gradnorm_variant: str = "chen2018"
+    gradnorm_variant: Literal["chen2018", "textbook"] = "chen2018"
     gradnorm_alpha: float = 1.5
     gradnorm_lr: float = 0.025
     cagrad_c: float = 0.4
-    sample_weights: str = "none"
+    sample_weights: SampleWeights = "none"
     epochs: int = 30
     steps: int | None = None
     batch_size: int = 256
-    optimizer: str = "adamw"
+    optimizer: Literal["adamw", "sgd"] = "adamw"
     lr: float = 1e-3
     weight_decay: float = 1e-4
     momentum: float = 0.9
@@ -138,20 +138,16 @@ class TrainingSettings:
     average: float = 0.999
     patience: int | None = None
     target_scale: float = 1.0
-    precision: str = "float32"
+    precision: Precision = "float32"
     excite: Excitation | None = None
     seed: int = 0
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        self._one_of("subset", SUBSETS)
+        for name, hint in get_type_hints(TrainingSettings).items():
+            if get_origin(hint) is Literal:
+                self._one_of(name, get_args(hint))
         self._one_of("channels", (14, 17))
-        self._one_of("model", ("small", "paper"))
-        self._one_of("balancer", get_args(Balancer))
-        self._one_of("gradnorm_variant", ("chen2018", "textbook"))
-        self._one_of("sample_weights", get_args(SampleWeights))
-        self._one_of("precision", get_args(Precision))
-        self._one_of("optimizer", ("adamw", "sgd"))
         self._one_of("normalise_to", (1, "n_tasks"))
         for name, least, example in (
             ("epochs", 1, 30),

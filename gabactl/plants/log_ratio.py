@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gabactl.base.errors import InputError
+from gabactl.base.errors import InputError, packages_for
 from gabactl.plants.base import (
     Array,
     PlantState,
@@ -97,7 +97,8 @@ class LogRatio:
         >>> float(LogRatio(rho=0.5, a=0.9, delay=2).to_control().dcgain())
         -0.5...
         """
-        import control
+        with packages_for("a python-control system"):
+            import control
 
         gain = -self.rho * (1.0 - self.a)
         return control.TransferFunction([gain], [1.0, -self.a] + [0.0] * self.delay, 1)

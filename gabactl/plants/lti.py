@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gabactl.base.errors import InputError
+from gabactl.base.errors import InputError, packages_for
 from gabactl.plants.base import Array, PlantState, logits, split_disturbance
 
 __all__ = ["LtiPlant"]
@@ -48,7 +48,8 @@ class LtiPlant:
     _matrices: tuple[Array, Array, Array] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        import control
+        with packages_for("a python-control system"):
+            import control
 
         system = self.system
         if not isinstance(system, (control.TransferFunction, control.StateSpace)):

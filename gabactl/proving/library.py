@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from gabactl.base.errors import InputError
+from gabactl.base.errors import InputError, MissingPackage, packages_for
 from gabactl.base.results import Result
 from gabactl.proving.theorem import Theorem
 
@@ -74,7 +74,10 @@ def load(path: Path) -> tuple[Theorem, ...]:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        with packages_for(f"{file.name} of the theorems"):
+            spec.loader.exec_module(module)
+    except MissingPackage:
+        raise
     except (Exception, SystemExit) as error:
         raise InputError(f"{path}: does not run ({type(error).__name__}: {error})") from error
     found = [

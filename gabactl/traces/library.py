@@ -116,8 +116,8 @@ def load_trace(
             raise InputError(
                 f"{short_name(path)}: has more than {most_steps:,} steps, too many to hold at once "
                 f"here: take its end alone (--last {most_steps}), or "
-                "ask what reads a run of any length: `gabactl saturation`, "
-                "`gabactl validate --replay-only`"
+                "ask what reads a run of any length: `gabactl report --saturation-only`, "
+                "`gabactl check --replay-only`"
             )
     if not held:
         raise InputError(f"{short_name(path)}: the trace has no rows yet: nothing was recorded")

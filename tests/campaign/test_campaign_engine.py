@@ -85,7 +85,17 @@ def whole(plan: Path, tiny_cmapss: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 def start(plan: Path, folder: Path, data: Path, *options: str) -> subprocess.Popen[str]:
-    words = ["campaign", "run", str(plan), "-o", str(folder), "--data", str(data), *options]
+    words = [
+        "cmapss",
+        "campaign",
+        "run",
+        str(plan),
+        "-o",
+        str(folder),
+        "--data",
+        str(data),
+        *options,
+    ]
     return subprocess.Popen(
         [sys.executable, "-m", "gabactl", *words],
         stdout=subprocess.PIPE,
@@ -153,7 +163,17 @@ def test_kill_9_of_the_driver(plan: Path, whole: Path, tiny_cmapss: Path, tmp_pa
 
 
 def _words(plan: Path, folder: Path, data: Path, *options: str) -> list[str]:
-    return ["campaign", "run", str(plan), "-o", str(folder), "--data", str(data), *options]
+    return [
+        "cmapss",
+        "campaign",
+        "run",
+        str(plan),
+        "-o",
+        str(folder),
+        "--data",
+        str(data),
+        *options,
+    ]
 
 
 @pytest.mark.slow
@@ -228,11 +248,11 @@ def test_a_longer_plan_goes_on(plan: Path, tiny_cmapss: Path, tmp_path: Path) ->
 def test_table_and_status_of_what_is_there(
     whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["campaign", "status", str(whole)]) == 0
+    assert main(["cmapss", "campaign", "status", str(whole)]) == 0
     assert "Campaign tiny: 2 of 2 runs done" in capsys.readouterr().out
     file = tmp_path / "t" / "results.parquet"
     file.parent.mkdir()
-    assert main(["campaign", "table", str(whole), "-o", str(file), "--json"]) == 0
+    assert main(["cmapss", "campaign", "table", str(whole), "-o", str(file), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["table"]["method"] == ["grace", "fixed"]
     results = load_results(file)
@@ -260,7 +280,7 @@ def test_what_cannot_be_done_is_said_before_anything_is_begun(
     refused(tmp_path / "a", "only = 'x' fits none of 2 runs", only="x")
     lock = FileLock(whole / ".campaign")
     lock.acquire()
-    refused(whole, "another `gabactl campaign run` is at work there", resume=True)
+    refused(whole, "another `gabactl cmapss campaign run` is at work there", resume=True)
     lock.release()
     other = tmp_path / "other.toml"
     other.write_text(PLAN.replace("batch_size = 30", "batch_size = 31"))
@@ -364,8 +384,8 @@ def test_the_command_line_says_what_is_wrong(
     plan: Path, tiny_cmapss: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(_words(plan, tmp_path / "d", tmp_path / "nothing")) == 2
-    assert main(["campaign", "status", str(tmp_path)]) == 2
-    assert main(["campaign", "table", str(tmp_path / "x.parquet")]) == 2
+    assert main(["cmapss", "campaign", "status", str(tmp_path)]) == 2
+    assert main(["cmapss", "campaign", "table", str(tmp_path / "x.parquet")]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3
     assert all(line.startswith("gabactl: ") for line in lines)
@@ -378,7 +398,7 @@ def test_train_with_a_peer_and_sample_weights(
     words = ["--balancer", "dwa", "--sample-weights", "amnl", "--precision", "bf16"]
     words += ["--steps", "2", "--batch-size", "30", "--device", "cpu", "--json"]
     record = ["--record", str(tmp_path / "run.parquet")]
-    assert main(["train", "cmapss", "--data", str(tiny_cmapss), *words, *record]) == 0
+    assert main(["cmapss", "train", "--data", str(tiny_cmapss), *words, *record]) == 0
     settings = json.loads(capsys.readouterr().out)["settings"]
     assert (settings["balancer"], settings["sample_weights"]) == ("dwa", "amnl")
     assert read_trace(tmp_path / "run.parquet").balancer == "dwa"

@@ -83,7 +83,7 @@ def write_campaign(folder: Path, *, gain: float = 0.0, seeds: tuple[int, ...] = 
                         "gabactl": "0.1.0",
                         "platform": "Linux",
                         "commit": "abc",
-                        "command": "gabactl campaign run",
+                        "command": "gabactl cmapss campaign run",
                         "started": "2026-11-22T03:00:00+00:00",
                         "trace": None if lost else name,
                         **row,
@@ -196,7 +196,7 @@ def test_a_campaign_beside_a_computation(
 
 
 def test_a_damaged_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="gabactl campaign run"):
+    with pytest.raises(InputError, match="gabactl cmapss campaign run"):
         read_campaign(tmp_path)
     (tmp_path / "results.parquet").write_bytes(b"no")
     with pytest.raises(InputError, match="cannot be read"):

@@ -1,4 +1,4 @@
-"""``analyze``, ``bode``, ``nyquist``, ``nichols``, ``rlocus`` and ``step`` as a user types them."""
+"""``gabactl analyze`` as a user types it: the table, and what ``--plot`` draws."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ def run(capsys, *arguments: str) -> tuple[int, str, str]:
     code = main(list(arguments))
     captured = capsys.readouterr()
     return code, captured.out, captured.err
+
+
+def plot(capsys, kind: str, *arguments: str) -> tuple[int, str, str]:
+    return run(capsys, "analyze", "--plot", kind, *arguments)
 
 
 def strict(text: str) -> dict:
@@ -130,7 +134,7 @@ def test_spec_options_reach_the_loop(capsys):
 
 
 @pytest.mark.parametrize(
-    ("command", "ending", "magic"),
+    ("kind", "ending", "magic"),
     [
         ("bode", "png", b"\x89PNG"),
         ("nyquist", "svg", b"<?xml"),
@@ -138,9 +142,9 @@ def test_spec_options_reach_the_loop(capsys):
         ("step", "png", b"\x89PNG"),
     ],
 )
-def test_pictures(capsys, tmp_path, command, ending, magic):
+def test_pictures(capsys, tmp_path, kind, ending, magic):
     file = tmp_path / f"picture.{ending}"
-    code, out, err = run(capsys, command, "--plant", "log-ratio:rho=-20,delay=5", "-o", str(file))
+    code, out, err = plot(capsys, kind, "--plant", "log-ratio:rho=-20,delay=5", "-o", str(file))
     assert (code, err) == (0, "")
     assert "stable" in out
     assert file.read_bytes().startswith(magic)
@@ -148,15 +152,17 @@ def test_pictures(capsys, tmp_path, command, ending, magic):
 
 def test_rlocus(capsys, tmp_path):
     file = tmp_path / "locus.png"
-    code, out, _ = run(capsys, "rlocus", "--plant", "log-ratio:rho=-1", "-o", str(file))
+    code, out, _ = plot(capsys, "rlocus", "--plant", "log-ratio:rho=-1", "-o", str(file))
     assert code == 0
     assert "-199 to 1" in out
     assert file.stat().st_size > 5000
     code, out, _ = run(
-        capsys, "rlocus", "--plant", "log-ratio:rho=-30", "--over", "interval", "--from", "1", "--to", "60", "--json",
+        capsys, "analyze", "--plot", "rlocus", "--plant", "log-ratio:rho=-30", "--over", "interval", "--from", "1", "--to", "60", "--json",
     )  # fmt: skip
     assert strict(out)["parameter"] == "interval"
-    code, out, _ = run(capsys, "rlocus", "--plant", "log-ratio:rho=-30", "--over", "beta", "--json")
+    code, out, _ = plot(
+        capsys, "rlocus", "--plant", "log-ratio:rho=-30", "--over", "beta", "--json"
+    )
     # Derived: rho > -(1+b)/(1-b) gives beta > 29/31.
     assert strict(out)["stable_ranges"][0][0] == pytest.approx(29 / 31, abs=1e-6)
 
@@ -165,17 +171,17 @@ def test_without_a_display_it_says_how_to_get_the_picture(capsys, monkeypatch):
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("sys.platform", "linux")
-    code, out, err = run(capsys, "nyquist", "--plant", "log-ratio:rho=-3")
+    code, out, err = plot(capsys, "nyquist", "--plant", "log-ratio:rho=-3")
     assert code == 0
     assert "encirclements" in out
     assert err == "gabactl: no display here: add -o FILE.png for the picture\n"
 
 
 def test_step_info(capsys):
-    _, out, _ = run(capsys, "step", "--json")
+    _, out, _ = plot(capsys, "step", "--json")
     report = strict(out)
     assert (report["rise_time_steps"], report["settling_steps"]) == (219, 389)
-    _, out, _ = run(capsys, "step", "--ramp", "--json")
+    _, out, _ = plot(capsys, "step", "--ramp", "--json")
     assert strict(out)["final_contributions"] == pytest.approx(0.099, abs=1e-4)
 
 
@@ -185,12 +191,31 @@ def test_step_info(capsys):
         (["analyze", "--plant", "pid:k=1"], "choose from log-ratio"),
         (["analyze", "--beta", "1"], "beta = 1.0"),
         (["analyze", "--plant", "log-ratio:rho=1,n_tasks=3", "--tasks", "2"], "--tasks 3"),
-        (["bode", "--plant", "log-ratio:rho=1", "--tasks", "3"], "two tasks"),
-        (["nyquist", "--plant", "bowls:curvatures=1/2,minimisers=0/1"], "no transfer function"),
-        (["nichols", "--plant", "log-ratio:rho=1", "-o", "x.bmp"], ".png, .svg or .pdf"),
-        (["step", "--plant", "log-ratio:rho=1", "--steps", "0"], "steps = 0"),
-        (["rlocus", "--plant", "log-ratio:rho=1", "--over", "gamma"], "choose from beta, rho"),
-        (["rlocus", "--plant", "log-ratio:rho=1", "--from", "1"], "both --from and --to"),
+        (["analyze", "--plot", "bode", "--plant", "log-ratio:rho=1", "--tasks", "3"], "two tasks"),
+        (
+            ["analyze", "--plot", "nyquist", "--plant", "bowls:curvatures=1/2,minimisers=0/1"],
+            "no transfer function",
+        ),
+        (
+            ["analyze", "--plot", "nichols", "--plant", "log-ratio:rho=1", "-o", "x.bmp"],
+            ".png, .svg or .pdf",
+        ),
+        (["analyze", "--plot", "step", "--plant", "log-ratio:rho=1", "--steps", "0"], "steps = 0"),
+        (
+            ["analyze", "--plot", "rlocus", "--plant", "log-ratio:rho=1", "--over", "gamma"],
+            "choose from beta, rho",
+        ),
+        (
+            ["analyze", "--plot", "rlocus", "--plant", "log-ratio:rho=1", "--from", "1"],
+            "both --from and --to",
+        ),
+        (["analyze", "--plot", "bode"], "add --plant"),
+        (["analyze", "--plot", "picture.png"], "files go to -o"),
+        (["analyze", "-o", "x.png"], "add --plot"),
+        (["analyze", "--over", "beta"], "--over says something only with --plot rlocus"),
+        (["analyze", "--plot", "step", "--to", "3"], "--to says something only with --plot rlocus"),
+        (["analyze", "--plot", "rlocus", "--ramp"], "--ramp says something only with --plot step"),
+        (["analyze", "--plot", "step", "--noise", "1"], "--noise says something only without"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(capsys, arguments, message):

@@ -1,4 +1,4 @@
-"""`gabactl trace` and `gabactl validate` as a user types them."""
+"""`gabactl trace` and `gabactl check` as a user types them."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def run(capsys, *arguments, code=0):
     return err if code == 2 else out
 
 
-def test_validate_agrees(capsys, trace):
-    found = json.loads(run(capsys, "validate", trace, "--json"))
+def test_check_agrees(capsys, trace):
+    found = json.loads(run(capsys, "check", trace, "--json"))
     assert len(found) == 1
     assert found[0]["steps"] == 60
     assert found[0]["max_abs_error_ema"] < 1e-12
@@ -50,33 +50,33 @@ def test_validate_agrees(capsys, trace):
     assert found[0]["max_abs_error_raw"] is None
     assert 0 <= found[0]["saturated_fraction"] <= 1
     assert found[0]["ok"] is True
-    assert "agrees" in run(capsys, "validate", trace)
+    assert "agrees" in run(capsys, "check", trace)
 
 
-def test_validate_lists_one_entry_per_trace_and_finds_the_bad_one(capsys, trace, tmp_path):
+def test_check_lists_one_entry_per_trace_and_finds_the_bad_one(capsys, trace, tmp_path):
     good = read_trace(trace)
     ema = good.ema.copy()
     ema[30, 0] += 1e-3
     write_parquet(good.replace(ema=ema), tmp_path / "bad.parquet")
-    found = json.loads(run(capsys, "validate", trace, tmp_path / "bad.parquet", "--json", code=1))
+    found = json.loads(run(capsys, "check", trace, tmp_path / "bad.parquet", "--json", code=1))
     assert [entry["ok"] for entry in found] == [True, False]
     assert found[1]["first_difference"] == 31
-    run(capsys, "validate", tmp_path / "bad.parquet", "--tolerance", "0.01")
+    run(capsys, "check", tmp_path / "bad.parquet", "--tolerance", "0.01")
 
 
 def test_an_option_beats_the_file_and_the_file_the_trace(capsys, trace, tmp_path):
     (tmp_path / "spec.toml").write_text("[gaba]\nbeta = 0.8\nwarmup = 5\n")
-    run(capsys, "validate", trace, "--beta", "0.8", code=1)
-    run(capsys, "validate", trace, "--spec", tmp_path / "spec.toml", code=1)
-    out = run(capsys, "validate", trace, "--spec", tmp_path / "spec.toml", "--beta", 0.9, "--json")
+    run(capsys, "check", trace, "--beta", "0.8", code=1)
+    run(capsys, "check", trace, "--spec", tmp_path / "spec.toml", code=1)
+    out = run(capsys, "check", trace, "--spec", tmp_path / "spec.toml", "--beta", 0.9, "--json")
     assert json.loads(out)[0]["spec"]["beta"] == 0.9
 
 
 def test_csv_needs_the_settings_from_the_user(capsys, trace, tmp_path):
     write_csv(read_trace(trace), tmp_path / "run.csv")
-    out = run(capsys, "validate", tmp_path / "run.csv", code=1)
+    out = run(capsys, "check", tmp_path / "run.csv", code=1)
     assert "names no settings" in out
-    run(capsys, "validate", tmp_path / "run.csv", "--beta", "0.9", "--warmup", "5")
+    run(capsys, "check", tmp_path / "run.csv", "--beta", "0.9", "--warmup", "5")
 
 
 def test_info(capsys, trace, killed):
@@ -113,13 +113,13 @@ def test_list(capsys):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["validate", "nowhere.parquet"],
-        ["validate"],
+        ["check", "nowhere.parquet"],
+        ["check"],
         ["trace", "info", "nowhere.parquet"],
         ["trace", "finish", "nowhere.arrows"],
         ["trace", "convert", "nowhere.parquet", "-o", "x.csv"],
         ["trace", "convert", "nowhere.parquet"],
-        ["validate", "nowhere.parquet", "--beta", "2"],
+        ["check", "nowhere.parquet", "--beta", "2"],
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(capsys, arguments):
@@ -130,5 +130,5 @@ def test_bad_input_is_one_line_and_exit_code_2(capsys, arguments):
 
 def test_a_damaged_file_is_one_line(capsys, trace):
     trace.write_bytes(trace.read_bytes()[:-20])
-    for command in (["validate"], ["trace", "info"]):
+    for command in (["check"], ["trace", "info"]):
         assert "stops before its end" in run(capsys, *command, trace, code=2)

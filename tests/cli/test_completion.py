@@ -36,16 +36,17 @@ def offered(command: str, name: str, incomplete: str = "") -> list[str]:
     ("command", "name", "count"),
     [
         ("analyze", "--law", 2),
-        ("train", "--floor-mode", 4),
+        ("cmapss train", "--floor-mode", 4),
         ("report", "--guard", 2),
+        ("analyze", "--plot", 5),
         ("fuzz", "--property", 8),
-        ("train", "--balancer", 7),
-        ("train", "--subset", 4),
-        ("train", "--model", 2),
-        ("train", "--gradnorm", 2),
-        ("train", "--optimizer", 2),
-        ("train", "--precision", 3),
-        ("train", "--device", 4),
+        ("cmapss train", "--balancer", 7),
+        ("cmapss train", "--subset", 4),
+        ("cmapss train", "--model", 2),
+        ("cmapss train", "--gradnorm-variant", 2),
+        ("cmapss train", "--optimizer", 2),
+        ("cmapss train", "--precision", 3),
+        ("cmapss train", "--device", 4),
     ],
 )
 def test_the_words_are_those_of_the_help(command: str, name: str, count: int) -> None:
@@ -58,11 +59,11 @@ def test_the_words_are_those_of_the_help(command: str, name: str, count: int) ->
 
 
 def test_names_are_those_that_are_there() -> None:
-    for command in ("report", "saturation", "validate", "tune", "identify", "dashboard"):
-        name = "traces" if command in ("validate", "identify") else "trace"
+    for command in ("report", "check", "tune", "identify", "dashboard"):
+        name = "traces" if command in ("check", "identify") else "trace"
         assert offered(command, name) == list(bundled())
     assert offered("simulate", "scenario") == list(bundled_scenarios())
-    assert offered("compare", "scenario", "publ") == ["published", "published_noisy"]
+    assert offered("simulate", "scenario", "publ") == ["published", "published_noisy"]
     assert offered("claims", "ids") == [claim.id for claim in ledger()]
     assert offered("prove", "what") == [file.stem for file in proof_files()]
 

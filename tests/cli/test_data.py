@@ -1,4 +1,4 @@
-"""``gabactl data``: journeys on the command line."""
+"""``gabactl cmapss data``: journeys on the command line."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def test_fetch_then_verify(
     try:
         url = f"http://127.0.0.1:{http.server_port}/a.zip"
         target = tmp_path / "data"
-        assert main(["data", "fetch", "cmapss", "-o", str(target), "--url", url]) == 0
+        assert main(["cmapss", "data", "fetch", "-o", str(target), "--url", url]) == 0
         assert "12 files" in capsys.readouterr().out
-        assert main(["data", "verify", str(target)]) == 0
+        assert main(["cmapss", "data", "verify", str(target)]) == 0
         capsys.readouterr()
         (target / "RUL_FD001.txt").write_text("other")
         (target / "RUL_FD002.txt").unlink()
-        assert main(["data", "verify", str(target), "--json"]) == 1
+        assert main(["cmapss", "data", "verify", str(target), "--json"]) == 1
         found = json.loads(capsys.readouterr().out)
         status = {file["name"]: file["status"] for file in found["files"]}
         assert not found["ok"]
@@ -57,7 +57,7 @@ def test_fetch_then_verify(
         assert status["RUL_FD002.txt"] == "missing"
         assert status["RUL_FD003.txt"] == "ok"
         missing = f"http://127.0.0.1:{http.server_port}/b.zip"
-        assert main(["data", "fetch", "cmapss", "-o", str(target), "--url", missing]) == 2
+        assert main(["cmapss", "data", "fetch", "-o", str(target), "--url", missing]) == 2
     finally:
         http.shutdown()
         http.server_close()
@@ -66,10 +66,10 @@ def test_fetch_then_verify(
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["data", "fetch", "cmapss", "-o", "x", "--url", "file:///etc/passwd"],
-        ["data", "fetch", "imagenet", "-o", "x"],
-        ["data", "fetch", "cmapss"],
-        ["data", "verify", "nowhere-at-all"],
+        ["cmapss", "data", "fetch", "-o", "x", "--url", "file:///etc/passwd"],
+        ["cmapss", "data", "fetch", "imagenet", "-o", "x"],
+        ["cmapss", "data", "fetch"],
+        ["cmapss", "data", "verify", "nowhere-at-all"],
     ],
 )
 def test_bad_input_is_one_line(

@@ -1,10 +1,12 @@
 """The command line as a whole: version, help, errors, exit codes."""
 
+import pkgutil
 import subprocess
 import sys
 
 import pytest
 
+import gabactl.cli
 from gabactl.cli import main
 
 
@@ -22,7 +24,7 @@ def test_version():
 def test_no_command_shows_the_help():
     done = run()
     assert done.returncode == 0
-    assert "Commands" in done.stdout
+    assert "Your run:" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -62,7 +64,7 @@ def test_every_command_has_a_help_text(capsys):
 
     names = [c.name or c.callback.__name__ for c in app.registered_commands]
     names += [g.name or g.typer_instance.info.name for g in app.registered_groups]
-    assert len(names) >= 18
+    assert len(names) == 14
     for name in names:
         assert main([name, "--help"]) == 0
         text = capsys.readouterr().out
@@ -74,17 +76,52 @@ def test_every_command_has_a_help_text(capsys):
 def test_the_list_of_commands_cuts_no_sentence(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["--help"]) == 0
-    told = capsys.readouterr().out.partition("Commands:")[2].splitlines()
-    assert len(told) > 18
+    told = capsys.readouterr().out.partition("Your run:")[2].splitlines()
+    assert len(told) > 14
     assert not [line for line in told if line.endswith("...")]
+
+
+def test_the_help_lists_the_commands_by_who_asks(capsys):
+    assert main(["--help"]) == 0
+    told = capsys.readouterr().out
+    places = [told.index(f"\n{title}:\n") for title in ("Your run", "Your loop", "The paper")]
+    assert places == sorted(places)
+    assert places[0] < told.index("\n  check") < places[1] < told.index("\n  fuzz") < places[2]
 
 
 def test_every_module_is_named_as_its_command():
     """Only the module of the command that is called is loaded, by this name."""
     from gabactl.cli import _COMMANDS, build_app
 
+    modules = {m.name for m in pkgutil.iter_modules(gabactl.cli.__path__)}
+    assert {name for name in modules if not name.startswith("_")} == set(_COMMANDS)
     for module in _COMMANDS:
         app = build_app([module])
         commands = [c.name or c.callback.__name__ for c in app.registered_commands]
         groups = [g.name or g.typer_instance.info.name for g in app.registered_groups]
         assert commands + groups == [module]
+
+
+def test_only_the_module_that_is_called_is_loaded():
+    code = (
+        "import sys; from gabactl.cli import main; main(['analyze', '--help']); "
+        "print([m for m in sys.modules if m in ('gabactl.cli.report', 'gabactl.nn.settings')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["report"], "Usage: gabactl report [OPTIONS] [TRACE]"),
+        (["check"], "Usage: gabactl check [OPTIONS] TRACE..."),
+        (["cmapss", "campaign", "run"], "Usage: gabactl cmapss campaign run [OPTIONS] PLAN"),
+    ],
+)
+def test_a_help_reads_without_the_noise_of_types(command, words, capsys):
+    assert main([*command, "--help"]) == 0
+    told = capsys.readouterr().out
+    assert told.splitlines()[0] == words
+    for noise in ("<str>", "<path>", "[[", "x>=", "{TRACE}", "((", "default: (", "TEXT"):
+        assert noise not in told, noise

@@ -1,4 +1,4 @@
-"""``gabactl simulate``, ``compare`` and ``sweep`` as a user types them."""
+"""``gabactl simulate`` and ``sweep`` as a user types them."""
 
 from __future__ import annotations
 
@@ -76,15 +76,26 @@ def test_list(capsys):
     assert "published" in strict(capsys.readouterr().out)["scenarios"]
 
 
-def test_compare(scenario, tmp_path, capsys):
+def test_several_balancers(scenario, tmp_path, capsys):
     picture = tmp_path / "c.svg"
     options = ["--balancers", "gaba,gradnorm,fixed", "--seeds", "3", "--plot", str(picture)]
-    assert main(["compare", scenario, *options]) == 0
+    assert main(["simulate", scenario, *options]) == 0
     out = capsys.readouterr().out
     assert all(name in out for name in ("gaba", "gradnorm", "fixed", "3 seeds"))
     assert picture.read_text().startswith("<?xml")
-    assert main(["compare", scenario, "--json"]) == 0
+    assert main(["simulate", scenario, "--balancers", "all", "--json"]) == 0
     assert set(strict(capsys.readouterr().out)["balancers"]) == {"gaba", "gradnorm"}
+
+
+def test_gaba_options_reach_the_gaba_of_a_comparison(scenario, capsys):
+    def final(*options):
+        words = ["simulate", scenario, "--balancers", "all", "--seeds", "1", "--json"]
+        assert main([*words, *options]) == 0
+        return strict(capsys.readouterr().out)["balancers"]
+
+    plain, fast = final(), final("--beta", "0.5")
+    assert plain["gaba"] != fast["gaba"]
+    assert plain["gradnorm"] == fast["gradnorm"]
 
 
 def test_sweep(tmp_path, capsys):
@@ -104,9 +115,15 @@ def test_sweep(tmp_path, capsys):
         ["simulate"],
         ["simulate", "nowhere"],
         ["simulate", "nowhere.toml"],
-        ["compare", "published", "--balancers", "gaba,nothing"],
-        ["compare", "published", "--balancers", ","],
-        ["compare", "published", "--seeds", "0"],
+        ["simulate", "published", "--balancers", "gaba,nothing"],
+        ["simulate", "published", "--balancers", ","],
+        ["simulate", "published", "--balancers", "all", "--seeds", "0"],
+        ["simulate", "published", "--balancers", "gradnorm", "--floor", "0.01"],
+        ["simulate", "published", "--balancers", "all", "--balancer", "gaba"],
+        ["simulate", "published", "--balancers", "all", "--seed", "1"],
+        ["simulate", "published", "--balancers", "all", "-o", "steps.csv"],
+        ["simulate", "published", "--balancer", "gaba,gradnorm"],
+        ["simulate", "published", "--seeds", "2"],
         ["simulate", "published", "--plot", "picture.bmp"],
         ["sweep", "nowhere", "-o", "out"],
         ["sweep", "sweep_stability", "-o", "out", "--engine", "slurm"],

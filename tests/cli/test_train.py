@@ -1,4 +1,4 @@
-"""``gabactl train cmapss``: journeys on the command line."""
+"""``gabactl cmapss train``: journeys on the command line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gabactl.cli import main
 from gabactl.traces import read_trace
 
 QUICK = [
-    *("train", "cmapss", "--epochs", "2", "--batch-size", "30", "--device", "cpu"),
+    *("cmapss", "train", "--epochs", "2", "--batch-size", "30", "--device", "cpu"),
     *("--threads", "1", "--warmup", "3", "--lr-warmup-epochs", "1"),
 ]
 
@@ -93,7 +93,7 @@ def test_a_spec_file_is_read(capsys: pytest.CaptureFixture[str]) -> None:
         (["--device", "tpu"], "device = 'tpu'"),
         (["--excite", "prbs:amplitude=x"], "excitation"),
         (["--normalise-to", "3"], "normalise_to = '3'"),
-        (["--gradnorm", "other"], "gradnorm_variant = 'other'"),
+        (["--gradnorm-variant", "other"], "gradnorm_variant = 'other'"),
         (["--target-scale", "0"], "target_scale = 0.0"),
         (["--threads", "0"], "--threads"),
         (["--checkpoint-every", "0", "--checkpoint", "x.ckpt"], "checkpoint_every = 0"),

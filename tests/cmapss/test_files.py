@@ -134,7 +134,7 @@ def test_zip_archives_are_read_in_place(tmp_path: Path, nested: bool) -> None:
 
 def test_absent_sources_name_the_remedy(tmp_path: Path) -> None:
     for place in (tmp_path / "nowhere", tmp_path):
-        with pytest.raises(InputError, match="gabactl data fetch cmapss"):
+        with pytest.raises(InputError, match="gabactl cmapss data fetch"):
             cmapss.read_engines(place, "train_FD001.txt")
     with pytest.raises(InputError, match="no such folder"):
         cmapss.verify(tmp_path / "nowhere")

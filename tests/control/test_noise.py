@@ -10,7 +10,13 @@ from scipy import signal
 
 from gabactl.base.errors import InputError
 from gabactl.control.linear import open_loop
-from gabactl.control.noise import autocovariance, jensen_bias, noise_gain, noise_report
+from gabactl.control.noise import (
+    autocovariance,
+    impulse_response,
+    jensen_bias,
+    noise_gain,
+    noise_report,
+)
 from gabactl.control.responses import linear_response
 from gabactl.law.controller import Controller
 from gabactl.law.filter import filter_facts
@@ -33,6 +39,18 @@ def test_closed_loop_gain_is_the_h2_norm(rho, a, delay):
     for name in ("weights", "sensitivity", "contributions"):
         response = np.abs(loop.closed_loop()[name](np.exp(1j * w))) ** 2
         assert noise_gain(loop, name) == pytest.approx(response.mean(), rel=1e-6)
+
+
+@pytest.mark.parametrize("interval", [1, 10])
+@pytest.mark.parametrize(("rho", "a", "delay"), [(0.5, 0.9, 2), (-0.4, 0.0, 0), (0.0, 0.0, 1)])
+def test_impulse_responses_are_python_controls(rho, a, delay, interval):
+    control = pytest.importorskip("control")
+    loop = open_loop(GabaSpec(beta=0.5, interval=interval), LogRatio(rho, a, delay))
+    for name, system in loop.closed_loop().items():
+        response = impulse_response(loop, name)
+        times = interval * np.arange(len(response))
+        expected = interval * control.impulse_response(system, T=times).y.ravel()
+        np.testing.assert_allclose(response, expected, rtol=0, atol=1e-12, err_msg=name)
 
 
 @pytest.mark.parametrize("interval", [1, 4])

@@ -18,8 +18,8 @@ BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^\1```", re.M | re.S)
 NOT_RUN = {
     "make demo": "installs the package: run by hand before a release, and by CI",
     "make test": "is this",
-    "gabactl data fetch": "needs the network",
-    "gabactl train cmapss": "needs the data: tests/cli/test_train.py",
+    "gabactl cmapss data fetch": "needs the network",
+    "gabactl cmapss train": "needs the data: tests/cli/test_train.py",
 }
 #: Findings: the toy's floor is saturated, which is an alarm.
 EXIT_CODES = {"gabactl watch run.parquet": 1}

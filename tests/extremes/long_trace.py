@@ -2,7 +2,7 @@
 
     python tests/extremes/long_trace.py write TRACE.parquet STEPS
     python tests/extremes/long_trace.py stream TRACE.parquet
-    python tests/extremes/long_trace.py command validate TRACE.parquet --replay-only
+    python tests/extremes/long_trace.py command check TRACE.parquet --replay-only
 
 The last line is ``rows ROWS peak MIB MiB``, with the peak resident size of the process.
 """

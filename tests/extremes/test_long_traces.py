@@ -37,8 +37,8 @@ def traces(tmp_path_factory):
     "words",
     [
         ("stream",),
-        ("command", "saturation"),
-        ("command", "validate", "--replay-only"),
+        ("command", "report", "--saturation-only"),
+        ("command", "check", "--replay-only"),
     ],
     ids=lambda words: words[-1],
 )
@@ -54,7 +54,7 @@ def test_the_record_of_ten_million_steps_is_bounded():
     """Made by ``python benchmarks/long_traces.py``."""
     rows = json.loads(RECORD.read_text())["rows"]
     longest = {row["command"]: row for row in rows if row["steps"] == 10_000_000}
-    assert {"iter_trace", "saturation", "validate --replay-only"} <= set(longest)
+    assert {"iter_trace", "report --saturation-only", "check --replay-only"} <= set(longest)
     for name, row in longest.items():
         assert row["streams"], name
         # The numbers alone are 720 MB.

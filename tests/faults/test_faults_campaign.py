@@ -131,7 +131,9 @@ def test_a_second_driver_is_refused(plan: Path, tiny_cmapss: Path, tmp_path: Pat
     lock = FileLock(tmp_path / ".campaign")
     lock.acquire()
     try:
-        with pytest.raises(InputError, match="another `gabactl campaign run` is at work there"):
+        with pytest.raises(
+            InputError, match="another `gabactl cmapss campaign run` is at work there"
+        ):
             run_campaign(plan, tmp_path, tiny_cmapss)
     finally:
         lock.release()

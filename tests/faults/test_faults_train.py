@@ -152,7 +152,7 @@ def test_a_run_does_not_depend_on_the_clock(
 def test_vanished_files_are_named(tmp_path: Path, tiny_cmapss: Path, what: str) -> None:
     place = tmp_path / "gone" if what == "data" else tiny_cmapss
     words = ["--resume"] if what == "checkpoint" else []
-    done = ended("train", "cmapss", "--data", place, "-o", tmp_path / "run.parquet", *words)
+    done = ended("cmapss", "train", "--data", place, "-o", tmp_path / "run.parquet", *words)
     assert done.code == 2
     assert ("no such folder" if what == "data" else "no such checkpoint") in done.line()
     assert not list(tmp_path.iterdir())
@@ -169,7 +169,7 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, data: Any) -> None:
 def command(data: Path, place: Path, *words: object) -> list[object]:
     """The command line of a run that takes a few seconds."""
     return [
-        "train", "cmapss", "--data", data, "--epochs", 12, "--batch-size", 30, "--device", "cpu",
+        "cmapss", "train", "--data", data, "--epochs", 12, "--batch-size", 30, "--device", "cpu",
         "--threads", 1, "--checkpoint-every", 7, "--json", "-o", place / "run.parquet", *words,
     ]  # fmt: skip
 

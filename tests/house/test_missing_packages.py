@@ -55,7 +55,7 @@ def test_python_gets_an_import_error_that_names_the_extra(statement, package, ex
     ("command", "package", "remedy"),
     [
         ("fuzz gaba-torch --steps 10 --no-corpus", "torch", "'gabactl[torch]'"),
-        ("bode --plant log-ratio:rho=0.5 -o loop.png", "matplotlib", "matplotlib"),
+        ("analyze --plot bode --plant log-ratio:rho=0.5 -o loop.png", "matplotlib", "matplotlib"),
         ("dashboard --no-browser", "panel", "'gabactl[app]'"),
     ],
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -244,20 +243,36 @@ def test_killed_worker_and_killed_driver_lose_and_double_nothing(tmp_path):
 def test_what_killed_workers_left_is_removed_and_what_live_ones_write_is_not(tmp_path):
     sweep, folder = load_sweep(write_grid(tmp_path)), tmp_path / "out"
     run_sweep(sweep, folder, workers=1)
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    node, old = platform.node(), time.time() - 3600
+    parts = folder / "parts"
+    script = (
+        "import sys, time\nfrom gabactl.base.files import whole_file\n"
+        "with whole_file(sys.argv[1]) as file:\n    print(file.name, flush=True)\n    time.sleep(60)\n"
+    )
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(parts / f"chunk-{n}.parquet")],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for n in (1, 2)
+    ]
+    killed, living = (Path(writer.stdout.readline().strip()).name for writer in writers)
+    writers[0].kill()
+    writers[0].wait()
+    old = time.time() - 3600
     names = {
-        f".chunk-1.parquet.{node}.{gone.pid}.tmp": False,
-        f".chunk-1.parquet.{node}.{os.getpid()}.tmp": True,
+        killed: False,
+        living: True,
         ".chunk-1.parquet.else.where.7.tmp": True,
         ".chunk-2.parquet.else.where.7.tmp": False,
     }
-    for name in names:
-        (folder / "parts" / name).touch()
-    os.utime(folder / "parts" / ".chunk-2.parquet.else.where.7.tmp", (old, old))
+    for name in list(names)[2:]:
+        (parts / name).touch()
+    os.utime(parts / ".chunk-2.parquet.else.where.7.tmp", (old, old))
     run_sweep(sweep, folder, workers=1, resume=True)
-    assert {name: (folder / "parts" / name).exists() for name in names} == names
+    there = {name: (parts / name).exists() for name in names}
+    writers[1].kill()
+    assert there == names
 
 
 MILLION = """

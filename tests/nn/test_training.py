@@ -126,7 +126,7 @@ def test_a_finished_run_can_be_extended(data: Cmapss, tmp_path: Path) -> None:
 def test_what_is_recorded_is_what_was_done(data: Cmapss, tmp_path: Path) -> None:
     from gabactl.law.controller import Controller
 
-    result = train(data, QUICK, record=tmp_path / "a.parquet", command="gabactl train cmapss")
+    result = train(data, QUICK, record=tmp_path / "a.parquet", command="gabactl cmapss train")
     trace = read_trace(tmp_path / "a.parquet")
     assert trace.spec == QUICK.spec
     assert trace.balancer == "gaba"
@@ -314,7 +314,7 @@ def test_damaged_and_hostile_checkpoints_are_refused(data: Cmapss, tmp_path: Pat
             train(data, QUICK, checkpoint=file, resume=True)
     assert not (tmp_path / "pwned").exists()
     torch.save({"other": 1}, file)
-    with pytest.raises(InputError, match="no checkpoint of `gabactl train`"):
+    with pytest.raises(InputError, match="no checkpoint of `gabactl cmapss train`"):
         load_checkpoint(file)
     torch.save({"format": "gabactl-training-checkpoint", "version": 99}, file)
     with pytest.raises(InputError, match="version 99"):

@@ -232,21 +232,21 @@ def test_saturation_of_a_recorded_run(tmp_path: Path, name: str):
 
 
 def test_the_command_answers_and_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    assert main(["saturation", "fd001-gaba", "--json"]) == 0
+    assert main(["report", "fd001-gaba", "--saturation-only", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     want = saturation(load_bundled("fd001-gaba"))
     assert told["verdict"] == want.verdict
     assert told["ratio_high"] == want.ratio_high
     assert (
-        main(["saturation", "fd001-gaba", "--floor", "1e-4", "--plot", str(tmp_path / "a.svg")])
+        main(["report", "--saturation-only", "--floor", "1e-4", "--plot", str(tmp_path / "a.svg")])
         == 0
     )
     assert "now 0.0001" in capsys.readouterr().out
     assert (tmp_path / "a.svg").exists()
-    assert main(["saturation", str(tmp_path / "gone.parquet")]) == 2
+    assert main(["report", "--saturation-only", str(tmp_path / "gone.parquet")]) == 2
     assert "gone.parquet: cannot be read" in capsys.readouterr().err
     (tmp_path / "quiet.csv").write_text("grad_norm_a,grad_norm_b\n0,1\n0,1\n")
-    assert main(["saturation", str(tmp_path / "quiet.csv"), "--warmup", "0"]) == 2
+    assert main(["report", "--saturation-only", str(tmp_path / "quiet.csv"), "--warmup", "0"]) == 2
     assert "quiet.csv: no reading after the warm-up of 0 steps" in capsys.readouterr().err
 
 
@@ -324,13 +324,13 @@ def test_commands_refuse_what_they_cannot_hold(
     monkeypatch.setattr("gabactl.traces.MOST_STEPS", 500)
     file = write_parquet(recording(GabaSpec(), 700), tmp_path / "run.parquet")
     page = tmp_path / "page.html"
-    for words in (["report", str(file), "-o", str(page)], ["validate", str(file)]):
+    for words in (["report", str(file), "-o", str(page)], ["check", str(file)]):
         assert main(words) == 2
         assert "--last 500" in capsys.readouterr().err
     assert not page.exists()
-    assert main(["validate", str(file), "--replay-only"]) == 0
-    assert main(["validate", str(file), "--replay-only", "--last", "400"]) == 0
-    assert main(["saturation", str(file)]) == 0
+    assert main(["check", str(file), "--replay-only"]) == 0
+    assert main(["check", str(file), "--replay-only", "--last", "400"]) == 0
+    assert main(["report", str(file), "--saturation-only"]) == 0
     out = capsys.readouterr().out
     assert "700 (600 active" in out
     assert "400 (400 active" in out

@@ -215,7 +215,7 @@ class TestTensorBoard:
         folder = str(tmp_path / "run")
         assert main(["trace", "info", folder]) == 0
         assert "tensorboard" in capsys.readouterr().out
-        assert main(["validate", folder]) == 0
+        assert main(["check", folder]) == 0
         assert "no weights to compare" in capsys.readouterr().out
 
 

@@ -218,7 +218,7 @@ def test_the_command_keeps_its_keys_and_its_exit_code(tmp_path, capsys, steady):
     write_parquet(steady, file)
     picture = tmp_path / "picture.png"
     plant = "log-ratio:rho=-0.2,a=0.9"
-    assert main(["validate", str(file), "--json", "--plant", plant, "--plot", str(picture)]) == 0
+    assert main(["check", str(file), "--json", "--plant", plant, "--plot", str(picture)]) == 0
     (said,) = json.loads(capsys.readouterr().out)
     for key in ("max_abs_error_ema", "saturated_fraction", "ok", "spec", "first_difference"):
         assert key in said
@@ -227,20 +227,20 @@ def test_the_command_keeps_its_keys_and_its_exit_code(tmp_path, capsys, steady):
     assert made["plant"] == "log-ratio:rho=-0.2,a=0.9,delay=0"
     assert {score["horizon"] for score in made["forecasts"]} == {1, 10, 100}
     assert picture.stat().st_size > 10_000
-    assert main(["validate", str(file), "--replay-only", "--json"]) == 0
+    assert main(["check", str(file), "--replay-only", "--json"]) == 0
     assert "prediction" not in json.loads(capsys.readouterr().out)[0]
     # Predictions that differ are findings in the output; only the replay decides the exit code.
     weights = steady.weights.copy()
     weights[2000, 0] += 1e-3
     write_parquet(steady.replace(weights=weights), file)
-    assert main(["validate", str(file), "--replay-only"]) == 1
+    assert main(["check", str(file), "--replay-only"]) == 1
 
 
 def test_plants_that_cannot_be_used_are_refused(tmp_path, capsys, steady):
     file = tmp_path / "run.parquet"
     write_parquet(steady, file)
-    assert main(["validate", str(file), "--plant", "bowls:curvatures=1/2,minimisers=0/1"]) == 2
-    assert main(["validate", str(file), *["--plant", "a"] * 3]) == 2
+    assert main(["check", str(file), "--plant", "bowls:curvatures=1/2,minimisers=0/1"]) == 2
+    assert main(["check", str(file), *["--plant", "a"] * 3]) == 2
     assert "give one excited trace, or two twins" in capsys.readouterr().err
 
 

@@ -7,7 +7,6 @@ import errno
 import importlib
 import json
 import os
-import platform
 import re
 import sys
 import time
@@ -20,8 +19,8 @@ from typing import Any, Literal
 import numpy as np
 
 from gabactl.base.errors import InputError, Stopped, packages_for
-from gabactl.base.files import whole_file, write_text
-from gabactl.base.lock import FileLock, lives
+from gabactl.base.files import left_behind, whole_file, write_text
+from gabactl.base.lock import FileLock
 from gabactl.loops.batch import COLUMNS, run_batch
 from gabactl.loops.sweeps.description import Sweep
 from gabactl.loops.sweeps.result import FORMER, SweepResult, open_sweep, part_file, read_manifest
@@ -313,22 +312,10 @@ def _prepare(sweep: Sweep, place: Path, resume: bool, stack: ExitStack) -> None:
         if found is None:
             write_text(place / "manifest.json", json.dumps(manifest, indent=1, allow_nan=False))
         for stray in (place / "parts").glob(".chunk-*.tmp"):
-            if _left_behind(stray):
+            if left_behind(stray):
                 stray.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{place}: cannot be written ({error.strerror}): choose another") from None
-
-
-def _left_behind(stray: Path) -> bool:
-    """Whether the worker that wrote a part under its passing name was killed.
-
-    Workers outlive a driver that dies: one that still writes keeps its file. Of another machine's
-    workers only the age of the file tells.
-    """
-    *_, number, _ = stray.name.split(".")
-    if f".{platform.node()}.{number}." in stray.name and number.isdigit():
-        return not lives(int(number))
-    return time.time() - stray.stat().st_mtime > 60
 
 
 def _missing(sweep: Sweep, place: Path) -> list[int]:

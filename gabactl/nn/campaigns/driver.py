@@ -253,7 +253,7 @@ def _held(place: Path, resume: bool) -> Iterator[None]:
         lock.acquire()
     except Occupied:
         raise InputError(
-            f"{place}: another `gabactl campaign run` is at work there: wait for it, or choose "
+            f"{place}: another `gabactl cmapss campaign run` is at work there: wait for it, or choose "
             "another folder"
         ) from None
     try:

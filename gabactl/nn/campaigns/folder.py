@@ -87,13 +87,13 @@ def open_plan(folder: str | Path) -> Campaign:
     >>> open_plan("nowhere")
     Traceback (most recent call last):
         ...
-    gabactl.base.errors.InputError: nowhere: no campaign there (campaign.toml is missing): give the folder that `gabactl campaign run -o` made
+    gabactl.base.errors.InputError: nowhere: no campaign there (campaign.toml is missing): give the folder that `gabactl cmapss campaign run -o` made
     """
     file = Path(folder) / PLAN
     if not file.is_file():
         raise InputError(
             f"{folder}: no campaign there ({PLAN} is missing): give the folder that "
-            "`gabactl campaign run -o` made"
+            "`gabactl cmapss campaign run -o` made"
         )
     return load_campaign(file)
 

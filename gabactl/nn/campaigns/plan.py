@@ -167,7 +167,7 @@ def load_campaign(path: str | Path) -> Campaign:
         for name, settings in choices:
             for subset in subsets:
                 with where(file, f"method {name!r}"):
-                    made = TrainingSettings(subset=subset, seed=seed, **settings)
+                    made = TrainingSettings(**{**settings, "subset": subset, "seed": seed})
                 runs.append(PlannedRun(f"{subset}-{name}-seed{seed}", name, made))
     return Campaign(
         name=_name(file, "campaign.name", common.get("name")),

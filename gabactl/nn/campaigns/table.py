@@ -351,7 +351,7 @@ def load_results(path: str | Path) -> CampaignResults:
     except (OSError, MemoryError, UnicodeDecodeError, pa.ArrowException) as error:
         raise InputError(
             f"{file}: not a readable table ({str(error)[:80]}): make it anew with "
-            "`gabactl campaign table DIR -o results.parquet`"
+            "`gabactl cmapss campaign table DIR -o results.parquet`"
         ) from None
     table: dict[str, list[Any]] = {}
     for name, kind in COLUMNS.items():
@@ -359,14 +359,14 @@ def load_results(path: str | Path) -> CampaignResults:
         if not once or columns.schema.field(name).type != kinds[kind]:
             raise InputError(
                 f"{file}: column {name!r} is missing or not {kind.__name__}, or there twice: make the "
-                "table with `gabactl campaign table DIR -o results.parquet`"
+                "table with `gabactl cmapss campaign table DIR -o results.parquet`"
             )
         table[name] = columns.column(name).to_pylist()
         wrong = [value for value in table[name] if not _is_cell(name, value)]
         if wrong:
             raise InputError(
                 f"{file}: column {name!r} holds {str(wrong[0])[:40]!r}: make the table with "
-                "`gabactl campaign table DIR -o results.parquet`"
+                "`gabactl cmapss campaign table DIR -o results.parquet`"
             )
     return CampaignResults(table, file)
 

@@ -141,7 +141,7 @@ class ClaimRecord(JsonReader):
     def good(self) -> list[bytes]:
         self.tree = {
             "claim": "C37", "values": {"rmse_gaba": 12.5, "runs": 5}, "note": "80 epochs",
-            "provenance": {"command": "gabactl campaign", "date": "2026-01-01", "device": "cpu", "versions": "torch 2"},
+            "provenance": {"command": "gabactl cmapss campaign", "date": "2026-01-01", "device": "cpu", "versions": "torch 2"},
             "decides": False, "reason": "another protocol",
         }  # fmt: skip
         return [mutate.to_json(self.tree)]

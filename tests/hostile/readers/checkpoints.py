@@ -1,4 +1,4 @@
-"""Checkpoints of `gabactl train`."""
+"""Checkpoints of `gabactl cmapss train`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hostile.readers.base import Reader, is_ours
 
 
 class Checkpoint(Reader):
-    """`gabactl train` checkpoints: loaded, and restored into a run."""
+    """`gabactl cmapss train` checkpoints: loaded, and restored into a run."""
 
     name = "checkpoint"
     modules = ("gabactl.nn.checkpoint", "gabactl.nn.training", "gabactl.nn.base", "gabactl.nn.gaba")

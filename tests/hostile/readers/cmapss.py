@@ -166,7 +166,7 @@ class CmapssArchive(Archives):
 
 
 class FetchArchive(Archives):
-    """What `gabactl data fetch` unpacks; small files stand for NASA's."""
+    """What `gabactl cmapss data fetch` unpacks; small files stand for NASA's."""
 
     name = "fetch-archive"
     modules = ("gabactl.cmapss.fetch",)
@@ -195,7 +195,7 @@ class FetchArchive(Archives):
 
 
 class FetchAddress(Reader):
-    """The address of `gabactl data fetch`, where the server sends it on to, and what it says."""
+    """The address of `gabactl cmapss data fetch`, where the server sends it on to, and what it says."""
 
     name = "fetch-address"
     modules = ("gabactl.cmapss.fetch",)

@@ -213,9 +213,9 @@ class Texts(Reader):
 
     def read(self, data: bytes) -> Any:
         from gabactl.base.errors import InputError
+        from gabactl.cli.cmapss.train import _numbers
         from gabactl.cli.fuzz import _bound
         from gabactl.cli.trace import _columns
-        from gabactl.cli.train import _numbers
         from gabactl.cli.tune import _pair
         from gabactl.loops.scenarios import load_scenario
         from gabactl.nn.excitation import Excitation

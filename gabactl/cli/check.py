@@ -1,4 +1,4 @@
-"""``gabactl validate``: a recorded run against its replay, its theory and its plant."""
+"""``gabactl check``: a recorded run against its replay, its theory and its plant."""
 
 from __future__ import annotations
 
@@ -16,13 +16,8 @@ if TYPE_CHECKING:
     from gabactl.plants import LogRatio
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(validate)
-
-
 @spec_options
-def validate(
+def check(
     traces: Annotated[
         list[Path], typer.Argument(metavar="TRACE...", help=TRACES, autocompletion=trace_names)
     ],
@@ -55,33 +50,33 @@ def validate(
     seed: SeedOption = 0,
     plot: Annotated[Path | None, plot_option("replay errors and step response")] = None,
     as_json: JsonFlag = False,
-    spec: SpecOptions = SpecOptions(None, {}),  # noqa: B008
+    *,
+    spec: SpecOptions,
 ) -> int:
     """Hold recorded runs against their replay and against theory.
 
-    Theory: the controller's, and an identified plant's.
-
-    Measured against predicted: time constant, step response, time to the floor, saturated share,
-    noise; and forecasts of the loop, which must beat the last value. Exit code 1 when a replay
-    exceeds the tolerance; nothing else that is found changes it.
+    Theory is the controller's, and an identified plant's: time constant, step response, time to
+    the floor, saturated share and noise, measured beside predicted; and forecasts of the loop,
+    which must beat the last value. Exit code 1 when a replay exceeds the tolerance; nothing else
+    that is found changes it.
     """
     from dataclasses import replace
 
     from gabactl.traces import MOST_STEPS, load_trace
-    from gabactl.validation.check import validate as check
+    from gabactl.validation.check import validate as run
 
     system, origin = (None, "given") if not plant else _plant(plant)
     results = []
     for path in traces:
         settings = spec.resolve_for(path)
         if replay_only:
-            run = path if last is None else load_trace(path, last=last, most_steps=MOST_STEPS)
-            results.append(check(run, settings, tolerance=tolerance))
+            held = path if last is None else load_trace(path, last=last, most_steps=MOST_STEPS)
+            results.append(run(held, settings, tolerance=tolerance))
             continue
         from gabactl.validation.prediction import predict
 
         trace = load_trace(path, last=last, most_steps=MOST_STEPS)
-        result = check(trace, settings, tolerance=tolerance)
+        result = run(trace, settings, tolerance=tolerance)
         made = predict(trace, settings, plant=system, plant_from=origin, seed=seed)
         result = replace(result, prediction=made)
         results.append(result)

@@ -1,0 +1,137 @@
+"""``gabactl cmapss campaign``: many recorded training runs, resumable, in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gabactl.cli._help import family
+from gabactl.cli._options import (
+    ResumeFlag,
+    cmapss_option,
+    output_option,
+    time_option,
+    workers_option,
+)
+from gabactl.cli._output import JsonFlag, show
+from gabactl.cli._progress import bars, epoch_words, quality_words
+
+if TYPE_CHECKING:
+    from gabactl.nn.campaigns.driver import Activity
+
+_Folder = Annotated[
+    Path, typer.Argument(help="Folder of the campaign.", metavar="DIR", show_default=False)
+]
+
+
+def run(
+    file: Annotated[Path, typer.Argument(help="A .toml file or a bundled name.", metavar="PLAN")],
+    output: Annotated[Path, output_option("Folder for everything.", "DIR")],
+    data: Annotated[Path, cmapss_option()],
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="PATTERN", help="Only runs whose name fits, as in 'FD002-*'."),
+    ] = None,
+    workers: Annotated[int, workers_option("Runs")] = 1,
+    seconds: Annotated[
+        float | None, time_option("Stop after so many seconds, with checkpoints.", "no limit")
+    ] = None,
+    resume: ResumeFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Run a campaign, each run a process of its own.
+
+    Ctrl-C saves checkpoints and exits with code 130, the end of --time with code 0; the same
+    command with --resume goes on. Exit code 1: a run failed.
+    """
+    import sys
+
+    from gabactl.nn.campaigns import run_campaign
+
+    with _progress(quiet=as_json or not sys.stderr.isatty()) as on_activity:
+        status = run_campaign(
+            file,
+            output,
+            data,
+            resume=resume,
+            workers=workers,
+            time_limit=seconds,
+            only=only,
+            command=f"gabactl cmapss campaign run {file.name}",
+            on_activity=on_activity,
+        )
+    show(status, as_json)
+    if status.failed:
+        raise typer.Exit(1)
+    if status.stopped and seconds is None:
+        raise typer.Exit(130)
+
+
+def status(folder: _Folder, as_json: JsonFlag = False) -> None:
+    """How far a campaign is."""
+    from gabactl.nn.campaigns import campaign_status
+
+    show(campaign_status(folder), as_json)
+
+
+def table(
+    folder: Annotated[
+        Path,
+        typer.Argument(help="Folder of the campaign, or its table.", metavar="PATH"),
+    ],
+    output: Annotated[Path | None, output_option("Write all rows there.", "FILE.parquet")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """What a campaign found: mean and deviation over the seeds; all rows with --json or -o."""
+    from gabactl.nn.campaigns import collect_results, load_results, save_results
+
+    results = load_results(folder)
+    if output is not None:
+        if folder.is_dir() and (folder / "runs").is_dir():
+            results = collect_results(folder, relative_to=output.absolute().parent)
+        save_results(results, output)
+    show(results, as_json)
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[Activity], None] | None]:
+    if quiet:
+        yield None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with bars(*columns) as progress:
+        whole = progress.add_task("runs", total=None, note="")
+        shown: dict[str, TaskID] = {}
+
+        def on_activity(now: Activity) -> None:
+            progress.update(whole, completed=now.done, total=now.total)
+            for name in set(shown) - set(now.running):
+                progress.remove_task(shown.pop(name))
+            for name, told in now.running.items():
+                if name not in shown:
+                    shown[name] = progress.add_task(name, total=None, note="starts")
+                if len(told) == 5:
+                    step, steps, epoch, epochs, rmse = told
+                    words = (f"epoch {epoch_words(epoch, epochs)}", quality_words(rmse))
+                    progress.update(
+                        shown[name],
+                        completed=int(step),
+                        total=int(steps),
+                        note=", ".join(filter(None, words)),
+                    )
+
+        yield on_activity
+
+
+campaign = family("Train many runs from a plan: subsets, seeds, methods.", run, status, table)
