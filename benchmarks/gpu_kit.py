@@ -45,7 +45,7 @@ PARTS = (
     Part("checks", "what only a GPU can show of a step", 0.14, 30, checks.run),
     Part("steps", "time and memory of a step", 0.18, 30, steps.run),
     Part("recordings", "recorded runs of the published network", 0.42, 60, recordings.recordings),
-    Part("batches", "closed loops in batches", 0.05, 15, batches.run),
+    Part("batches", "closed loops in batches", 0.05, 25, batches.run),
     Part("graphs", "captured steps, several at once", 0.03, 15, recordings.graphs_run),
     Part("protocol", "the published protocol, as far as it goes", 0.18, 60, recordings.protocol),
 )

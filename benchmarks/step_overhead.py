@@ -10,6 +10,7 @@ a process of its own on a CPU. ``--quick`` takes a minute, to see that everythin
 """
 
 import argparse
+import gc
 import importlib.metadata
 import importlib.util
 import json
@@ -404,13 +405,16 @@ def peak_mib(name, label, device):
     build, _ = contenders(name, device)[label]
     cuda = device.type == "cuda"
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if cuda:
+        gc.collect()  # what an earlier contender left
+        held = torch.cuda.memory_allocated()
     step = build()
     if cuda:
         torch.cuda.reset_peak_memory_stats()
     for _ in range(2):
         step()
     if cuda:
-        return torch.cuda.max_memory_allocated() / 2**20
+        return (torch.cuda.max_memory_allocated() - held) / 2**20
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 

@@ -185,12 +185,13 @@ def rate(bench: Bench, settings: TrainingSettings, workers: int, steps: int) -> 
     ]
     for process in processes:
         process.start()
-    # A process that died leaves the others at the barrier, and the part's deadline ends them.
-    multiprocessing.connection.wait([p.sentinel for p in processes], max(bench.left(), 0.1))
+    while any(p.is_alive() for p in processes) and bench.left() > 0:
+        if any(p.exitcode for p in processes):
+            break  # the others wait for it, in vain
+        time.sleep(0.05)
     for process in processes:
-        process.join(5.0)
-        if process.exitcode != 0:
-            process.kill()
+        process.kill()
+        process.join()
     spent = [times.get() for _ in processes if not times.empty()]
     if len(spent) < workers:
         raise RuntimeError(f"{workers - len(spent)} of {workers} processes did not end")
