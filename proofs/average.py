@@ -9,8 +9,9 @@ import numpy as np
 import sympy as sp
 import z3
 
-from gabactl.law.controller import Controller, smooth
+from gabactl.law.controller import Controller
 from gabactl.law.spec import GabaSpec
+from gabactl.law.stages import smooth
 from gabactl.proving import Outcome, main, replay, smt, theorem
 from gabactl.proving.rounding import enclose
 from gabactl.proving.symbolic import Derivation, sum_over

@@ -5,8 +5,8 @@ from fractions import Fraction
 import numpy as np
 import sympy as sp
 
-from gabactl.law.controller import raw_weights, saturate
 from gabactl.law.spec import GabaSpec
+from gabactl.law.stages import raw_weights, saturate
 from gabactl.proving import main, smt, theorem
 from gabactl.proving.replay import confirm
 from gabactl.proving.symbolic import Derivation, sum_over

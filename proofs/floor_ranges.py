@@ -11,8 +11,10 @@ from fractions import Fraction
 import numpy as np
 import z3
 
-from gabactl.law.controller import saturate
+from gabactl.law.floors import FLOORS
+from gabactl.law.laws import LAWS
 from gabactl.law.spec import GabaSpec
+from gabactl.law.stages import saturate
 from gabactl.proving import Outcome, main, replay, smt, theorem
 from gabactl.proving.symbolic import Derivation
 
@@ -32,16 +34,8 @@ def smaller(x, y):
 
 
 def bounds(mode, law, k, m):
-    """Exact infimum and supremum of a weight (the table every theorem here reads)."""
-    share = 1 / (k - 1)
-    if mode == "renormalise":
-        if law == "complement":
-            return m / (1 + m), smaller(share, 1 / (1 + (k - 1) * (k - 1) * m))
-        return m / (1 + (k - 1) * m), 1 / (1 + (k - 1) * m)
-    if mode == "affine":
-        return m, (1 - m) * share if law == "complement" else 1 - (k - 1) * m
-    top = 1 - (k - 1) * m
-    return m, smaller(share, top) if law == "complement" else top
+    """Exact infimum and supremum of a weight, as shipped (every theorem here is about them)."""
+    return FLOORS[mode].range(m, k, LAWS[law].sharers(k), smaller)
 
 
 def published(low, high, m):
@@ -273,8 +267,7 @@ def _upper_state(mode, law, k, m, s):
 
 
 def _exact_bounds(mode, law, tasks, floor):
-    low, high = bounds(mode, law, smt.value(tasks), smt.value(floor))
-    return tuple(Fraction(str(z3.simplify(end).as_fraction())) for end in (low, high))
+    return FLOORS[mode].range(floor, tasks, LAWS[law].sharers(tasks))
 
 
 def _readings(law, tasks):
@@ -449,7 +442,7 @@ def lower_bound_fails_for_every_k(project=False):
     "and the nearest point of {w >= m, sum w = 1}.",
     given=["K = 2..5", "all averages on the simplex with denominator 12", "m = 1/(2K), 1/20"],
     method="exact",
-    source="gabactl.law.controller",
+    source="gabactl.law.floors",
     mutants={
         "floor lifted by 1/100": {"lift": Fraction(1, 100)},
         "no renormalisation": {"renormalise": False},

@@ -10,7 +10,7 @@ import numpy as np
 import sympy as sp
 import z3
 
-from gabactl.law.controller import raw_weights
+from gabactl.law.stages import raw_weights
 from gabactl.proving import main, smt, theorem
 from gabactl.proving.symbolic import Derivation
 

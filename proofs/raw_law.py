@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import sympy as sp
 
-from gabactl.law.controller import error, raw_weights, saturate, share, smooth
+from gabactl.law.stages import error, raw_weights, saturate, share, smooth
 from gabactl.proving import main, smt, theorem
 from gabactl.proving.symbolic import Derivation, sum_over
 
@@ -203,7 +203,7 @@ def law_is_a_p_controller(gain=lambda k: 1 / (k - 1)):
     "LINK-law",
     "The shipped stage functions compute these formulas, for all positive g at K = 2..6.",
     given=["g_i > 0", "inverse law: g sorted, which C03 allows"],
-    source="gabactl.law.controller",
+    source="gabactl.law.stages",
     mutants={
         "K in place of K - 1": {"law": over_k},
         "swapped sign": {"law": swapped},

@@ -5,8 +5,9 @@ from fractions import Fraction
 import numpy as np
 import sympy as sp
 
-from gabactl.law.controller import Controller, smooth
+from gabactl.law.controller import Controller
 from gabactl.law.spec import GabaSpec
+from gabactl.law.stages import smooth
 from gabactl.proving import main, theorem
 from gabactl.proving.symbolic import Derivation
 

@@ -7,8 +7,9 @@ from fractions import Fraction
 import numpy as np
 import z3
 
-from gabactl.law.controller import Controller, raw_weights, usable
-from gabactl.law.spec import GabaSpec
+from gabactl.law.controller import Controller
+from gabactl.law.spec import CHOICES, GabaSpec
+from gabactl.law.stages import raw_weights, usable
 from gabactl.proving import Outcome, main, replay, smt, theorem
 from gabactl.proving.rounding import UNIT_ROUNDOFF, monotone
 from gabactl.proving.symbolic import Derivation
@@ -29,7 +30,7 @@ EDGES = (0.0, 5e-324, 1e-300, 1e-12, 1.0, 1e154, 1e300, 1.7e308, math.inf, math.
 def published_average_never_nan(guard="none", module=False):
     proof = Derivation()
     for k in (2, 3):
-        for law in ("complement", "inverse"):
+        for law in CHOICES["law"]:
             readings = list(itertools.product(EDGES, repeat=k))
             bad = [
                 g
@@ -155,14 +156,14 @@ def held_average_is_finite(stale=False, least=0):
     "(inverse law: and no zero), and then the raw weights are finite and in [0, 1].",
     given=["all readings of edge values, K = 2, 3"],
     method="exact",
-    source="gabactl.law.controller",
+    source="gabactl.law.stages",
     mutants={"guard none": {"guard": "none"}},
 )
 def guard_lets_through(guard="hold"):
     proof = Derivation()
     for k in (2, 3):
         readings = np.array(list(itertools.product(EDGES, repeat=k)))
-        for law in ("complement", "inverse"):
+        for law in CHOICES["law"]:
             want = np.isfinite(readings).all(axis=1)
             with np.errstate(all="ignore"):
                 total = readings.sum(axis=1)

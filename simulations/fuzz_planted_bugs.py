@@ -19,8 +19,9 @@ import numpy as np
 
 from gabactl.fuzzing import PROPERTIES, FuzzResult, Target, fuzz
 from gabactl.fuzzing.targets import controller_target, step_function
-from gabactl.law.controller import Controller, raw_weights, saturate, smooth, usable
+from gabactl.law.controller import Controller
 from gabactl.law.spec import GabaSpec
+from gabactl.law.stages import raw_weights, saturate, smooth, usable
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -14,7 +14,7 @@ import sympy as sp
 
 from gabactl import GabaSpec
 from gabactl.law.authority import weight_bounds
-from gabactl.law.controller import raw_weights
+from gabactl.law.stages import raw_weights
 
 # %%
 # A proportional controller

@@ -285,7 +285,7 @@ def _same_loop(spec: GabaSpec, ratio: float) -> tuple[GabaSpec, float]:
     """Settings and imbalance with the same linear loop, so that it is analysed once for all."""
     if floor_slope(spec, math.log(ratio)) == 1.0:
         return GabaSpec(beta=spec.beta, interval=spec.interval), 1.0
-    return spec.replace(warmup=0, guard="hold", law="complement"), ratio
+    return spec.replace(warmup=0, guard=GabaSpec.guard, law=GabaSpec.law), ratio
 
 
 def _decibels(values: NDArray[np.complex128]) -> NDArray[np.float64]:

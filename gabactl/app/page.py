@@ -18,6 +18,9 @@ from gabactl.app.session import Session
 from gabactl.app.state import GIVEN, TABS, View
 from gabactl.app.text import pane, paragraph
 from gabactl.base.errors import InputError
+from gabactl.law.floors import FLOORS
+from gabactl.law.laws import LAWS
+from gabactl.law.spec import labels
 from gabactl.traces import Trace, bundled, load_trace
 
 __all__ = ["Dashboard", "dashboard", "template"]
@@ -45,14 +48,9 @@ _SIDEBAR = ("beta", "floor", "warmup", "interval")
 _CHOICES: dict[str, tuple[str, dict[str, str]]] = {
     "floor_mode": (
         "What the floor does",
-        {
-            "renormalise (published)": "renormalise",
-            "affine": "affine",
-            "project": "project",
-            "clamp state (anti-windup)": "clamp_state",
-        },
+        {label.replace("_", " "): name for label, name in labels(FLOORS).items()},
     ),
-    "law": ("Law", {"complement (published)": "complement", "inverse": "inverse"}),
+    "law": ("Law", labels(LAWS)),
     "guard": ("Guard", {"hold": "hold", "none (published)": "none"}),
     "variant": (
         "GradNorm variant",

@@ -11,7 +11,7 @@ import panel as pn
 from gabactl.app.figures import COLOURS, MUTED, Board, plain_powers
 from gabactl.app.session import Session
 from gabactl.app.text import number, pane, paragraph, table
-from gabactl.law.controller import raw_weights
+from gabactl.law.stages import raw_weights
 from gabactl.traces import Trace
 
 __all__ = ["SensorTab", "groups_of"]

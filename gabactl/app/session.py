@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from gabactl.app.state import GIVEN, SPEC_FIELDS, View
 from gabactl.base.errors import InputError
 from gabactl.law.authority import settled_weights
-from gabactl.law.controller import error, raw_weights, share
+from gabactl.law.floors import FLOORS
 from gabactl.law.spec import GabaSpec
+from gabactl.law.stages import error, raw_weights, share
 from gabactl.loops.profiles import constant
 from gabactl.runs.replay import Replay, replay_trace
 from gabactl.traces import Trace, load_bundled
@@ -268,7 +269,7 @@ class Session:
             tasks = self.trace.tasks if self.n_tasks == 2 else ("task 1", "task 2")
             where = f"settled at g₁/g₂ = {ratio:,.4g}"
             weights = settled_weights(spec, ratio)
-            ema = weights if spec.floor_mode == "clamp_state" else raw
+            ema = weights if FLOORS[spec.floor_mode].replaces_state else raw
             return Stages(tasks, where, norms, raw, ema, weights)
         run, row = self.replayed, self.row
         return Stages(

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, get_args
+from typing import Any
 from urllib.parse import urlencode
 
 from gabactl.base.errors import InputError
-from gabactl.law.spec import FloorMode, GabaSpec, Guard, Law
+from gabactl.law.spec import CHOICES, GabaSpec
 from gabactl.traces import bundled
 
 __all__ = ["GIVEN", "LIMITS", "SPEC_FIELDS", "TABS", "View"]
@@ -50,9 +50,7 @@ LIMITS: dict[str, tuple[float, float]] = {
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "tab": tuple(TABS),
-    "law": get_args(Law),
-    "floor_mode": get_args(FloorMode),
-    "guard": get_args(Guard),
+    **CHOICES,
     "variant": ("chen2018", "textbook"),
     "theme": ("auto", "light", "dark"),
 }
@@ -104,9 +102,9 @@ class View:
     beta: float = 0.99
     floor: float = 0.05
     warmup: int = 100
-    law: str = "complement"
-    floor_mode: str = "renormalise"
-    guard: str = "hold"
+    law: str = GabaSpec.law
+    floor_mode: str = GabaSpec.floor_mode
+    guard: str = GabaSpec.guard
     interval: int = 1
     step: int = 0
     ratio: float = 0.0

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gabactl.claims.evidence import Evidence, Finding, judged
-from gabactl.law.controller import raw_weights
+from gabactl.law.stages import raw_weights
 
 __all__ = ["CHECKS"]
 

@@ -47,7 +47,7 @@ def _norms(model: Any, losses: Any, heads: bool = False) -> list[float]:
 
 def toy_contributions() -> Evidence:
     """C06: equal contributions on the 480-parameter toy."""
-    from gabactl.law.controller import raw_weights
+    from gabactl.law.stages import raw_weights
 
     model, losses = _toy(False)
     g = _norms(model, losses())

@@ -11,7 +11,9 @@ import typer
 
 from gabactl.cli._fields import Row, takes
 from gabactl.cli._help import SETTINGS_PANEL
-from gabactl.law.spec import GabaSpec
+from gabactl.law.floors import FLOORS
+from gabactl.law.laws import LAWS
+from gabactl.law.spec import GabaSpec, labels
 
 __all__ = ["SpecOptions", "spec_options"]
 
@@ -20,8 +22,8 @@ ROWS: dict[str, Row | None] = {
     "beta": Row("X", "Pole of the moving average, in [0, 1)."),
     "floor": Row("X", "Smallest weight aimed at, in [0, 1/K)."),
     "warmup": Row("STEPS", "Steps with uniform weights at the start, 0 or more."),
-    "law": Row("NAME", "complement (published) or inverse."),
-    "floor_mode": Row("NAME", "renormalise (published), affine, project or clamp_state."),
+    "law": Row("NAME", f"{', '.join(labels(LAWS))}."),
+    "floor_mode": Row("NAME", f"{', '.join(labels(FLOORS))}."),
     "guard": Row("NAME", "hold, or none (published)."),
     "interval": Row("STEPS", "Steps between readings, 1 or more."),
 }

@@ -15,6 +15,7 @@ from scipy import optimize
 
 from gabactl.control.linear import floor_slope
 from gabactl.law.authority import settled_weights
+from gabactl.law.floors import FLOORS
 from gabactl.law.spec import GabaSpec
 
 __all__ = ["LARGEST_LOG_RATIO", "rest_points", "settled_log_weights"]
@@ -83,9 +84,10 @@ def rest_points(
     largest = abs(float(settled_log_weights(spec, LARGEST_LOG_RATIO)))
     reach = min(abs(d) + abs(rho) * largest + 1.0, LARGEST_LOG_RATIO)
     breaks = {-reach, reach}
-    if spec.floor_mode != "affine":
+    has_knee = FLOORS[spec.floor_mode].has_knee
+    if has_knee:
         breaks |= {s * knee for s in (-1.0, 1.0) if knee < reach}
-    start = 0.0 if spec.floor_mode == "affine" else knee * (1 + 1e-12)
+    start = knee * (1 + 1e-12) if has_knee else 0.0
     if rho * floor_slope(spec, start) > 1.0 > rho * floor_slope(spec, reach):
         turn = optimize.brentq(lambda y: rho * floor_slope(spec, y) - 1.0, start, reach)
         breaks |= {-turn, turn}
@@ -97,7 +99,7 @@ def rest_points(
         tiny = 1e-12 * (1.0 + abs(d) + abs(rho) * largest)
         if abs(f_lo) <= tiny and abs(f_hi) <= tiny:
             continue
-        if -knee <= lo and hi <= knee and spec.floor_mode != "affine":
+        if -knee <= lo and hi <= knee and has_knee:
             # Between the knees the loop is linear, and the point has a closed form.
             y = d / (1.0 - rho) if rho != 1.0 else math.inf
             if lo <= y <= hi:

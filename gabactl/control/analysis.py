@@ -24,6 +24,7 @@ from gabactl.control.nonlinear import Equilibria, SmallGain, equilibria, small_g
 from gabactl.control.responses import LinearResponse, step_response
 from gabactl.law.authority import Authority, authority, closed_loop_authority
 from gabactl.law.filter import FilterFacts, filter_facts
+from gabactl.law.floors import FLOORS
 from gabactl.law.spec import GabaSpec
 from gabactl.plants import CallablePlant, LogRatio, QuadraticBowls, Replay, describe_plant
 
@@ -255,7 +256,7 @@ def analyze(
             limit_cycles(spec, plant, disturbance)
             if result.stability.verdict == "unstable"
             and spec.interval == 1
-            and spec.floor_mode != "clamp_state"
+            and not FLOORS[spec.floor_mode].replaces_state
             and sensor_delay == 0
             else None
         ),
@@ -283,7 +284,7 @@ def _certificates(
     found: list[Certificate | LyapunovCertificate] = [circle(loop), tsypkin(loop)]
     if isinstance(plant, LogRatio) and spec.interval == 1 and loop.sensor_delay == 0:
         one_rest = len(equilibria(spec, plant, disturbance).points) == 1
-        if plant.a == 0.0 and spec.floor_mode != "clamp_state" and one_rest:
+        if plant.a == 0.0 and not FLOORS[spec.floor_mode].replaces_state and one_rest:
             found.append(exact_circle(spec, plant, disturbance))
         found.append(lyapunov(spec, plant))
     return tuple(found)

@@ -22,8 +22,9 @@ from gabactl.base.results import Result
 from gabactl.control._rational import Rational
 from gabactl.control.linear import Loop
 from gabactl.control.nonlinear import equilibria
-from gabactl.law.controller import saturate
+from gabactl.law.floors import FLOORS
 from gabactl.law.spec import GabaSpec
+from gabactl.law.stages import saturate
 from gabactl.plants import LogRatio
 
 __all__ = [
@@ -314,7 +315,7 @@ def exact_circle(spec: GabaSpec, plant: LogRatio, disturbance: float = 0.0) -> C
     """
     if plant.a != 0.0:
         raise InputError(f"a = {plant.a!r}: the exact loop has one nonlinearity only for a = 0")
-    if spec.interval != 1 or spec.floor_mode == "clamp_state":
+    if spec.interval != 1 or FLOORS[spec.floor_mode].replaces_state:
         raise InputError("the exact circle covers interval = 1 and floor modes that keep the state")
     low, high, steepest = sector_of_exact_loop(spec, plant.rho, disturbance)
     pad = 1e-3 * max(high - low, 1e-3)

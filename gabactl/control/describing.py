@@ -19,8 +19,9 @@ from gabactl.base.errors import InputError
 from gabactl.base.results import Result
 from gabactl.control._rational import Rational
 from gabactl.control.linear import open_loop, plant_rational
-from gabactl.law.controller import saturate
+from gabactl.law.floors import FLOORS
 from gabactl.law.spec import GabaSpec
+from gabactl.law.stages import saturate
 
 __all__ = [
     "LimitCycle",
@@ -242,8 +243,10 @@ def limit_cycles(spec: GabaSpec, plant: Any, disturbance: float = 0.0) -> LimitC
     """
     if spec.interval != 1:
         raise InputError(f"interval = {spec.interval}: predicted for interval = 1; simulate others")
-    if spec.floor_mode == "clamp_state":
-        raise InputError("floor_mode = 'clamp_state' clamps inside the filter: simulate it instead")
+    if FLOORS[spec.floor_mode].replaces_state:
+        raise InputError(
+            f"floor_mode = {spec.floor_mode!r} clamps inside the filter: simulate it instead"
+        )
     balance = _Balance(spec, plant_rational(plant), disturbance)
     loop = open_loop(spec, plant).rational
     values = np.real(loop.at(loop.phase_crossings()))

@@ -13,8 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from gabactl.base.errors import InputError, packages_for
 from gabactl.base.results import Result
 from gabactl.control._rational import Rational, Stability
-from gabactl.law.controller import raw_weights, saturate
+from gabactl.law.floors import FLOORS
+from gabactl.law.laws import LAWS
 from gabactl.law.spec import GabaSpec
+from gabactl.law.stages import raw_weights, saturate
 from gabactl.plants import LogRatio, LtiPlant
 
 __all__ = [
@@ -65,16 +67,8 @@ def floor_slope(spec: GabaSpec, log_ratio: float) -> float:
         raise InputError(
             f"n_tasks = {spec.n_tasks}: the log ratio needs two tasks; see vector_loop"
         )
-    m = spec.floor
     quiet = math.exp(-abs(log_ratio))
-    loud_ema = quiet / (1.0 + quiet)
-    if spec.floor_mode == "affine":
-        x = loud_ema * (1.0 - loud_ema)
-        w = m + (1.0 - 2.0 * m) * loud_ema
-        return (1.0 - 2.0 * m) * x / (w * (1.0 - w))
-    if loud_ema >= m:
-        return 1.0
-    return loud_ema if spec.floor_mode == "renormalise" else 0.0
+    return FLOORS[spec.floor_mode].slope(quiet / (1.0 + quiet), spec.floor)
 
 
 @dataclass(frozen=True, eq=False)
@@ -508,21 +502,9 @@ def controller_jacobian(spec: GabaSpec, grad_norms: ArrayLike) -> NDArray[np.flo
     if g.shape != (k,) or not (np.isfinite(g) & (g > 0)).all():
         raise InputError(f"grad_norms = {g.tolist()}: give {k} positive numbers, one per task")
     raw = np.asarray(raw_weights(g, spec.law), dtype=np.float64)
-    if spec.law == "inverse":
-        d_raw = -(np.diag(raw) - np.outer(raw, raw))
-    else:
-        s = g / g.sum()
-        d_raw = -(np.diag(s) - np.outer(s, s)) / (k - 1)
-    m = spec.floor
-    weights = np.asarray(saturate(raw, m, spec.floor_mode), dtype=np.float64)
-    if spec.floor_mode == "renormalise":
-        d_log = np.diag((raw > m) / np.maximum(raw, m))
-    elif spec.floor_mode == "affine":
-        d_log = np.diag((1.0 - k * m) / weights)
-    else:
-        active = weights > m * (1.0 + 1e-12)
-        spread = np.diag(active.astype(float)) - np.outer(active, active) / active.sum()
-        d_log = spread / weights[:, None]
+    floor = FLOORS[spec.floor_mode]
+    weights = np.asarray(saturate(raw, spec.floor, spec.floor_mode), dtype=np.float64)
+    d_log, d_raw = floor.jacobian(raw, weights, spec.floor), LAWS[spec.law].jacobian(g)
     centre = np.eye(k) - 1.0 / k
     return np.asarray(centre @ d_log @ d_raw, dtype=np.float64)
 

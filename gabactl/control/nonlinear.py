@@ -18,8 +18,9 @@ from gabactl.base.results import Result
 from gabactl.control._rest_points import LARGEST_LOG_RATIO, rest_points, settled_log_weights
 from gabactl.control.linear import floor_slope, open_loop, plant_rational
 from gabactl.law.authority import saturation_ratio, settled_weights
-from gabactl.law.controller import project, raw_weights, saturate, smooth
+from gabactl.law.floors import FLOORS
 from gabactl.law.spec import GabaSpec
+from gabactl.law.stages import follow, raw_weights, saturate
 from gabactl.plants import LogRatio, QuadraticBowls
 
 __all__ = [
@@ -214,7 +215,7 @@ def equilibria(spec: GabaSpec, plant: Any, disturbance: float = 0.0) -> Equilibr
     if (
         abs(rho - 1.0) < 1e-12
         and disturbance == 0.0
-        and (spec.floor_mode != "affine" or knee == math.inf)
+        and (FLOORS[spec.floor_mode].has_knee or knee == math.inf)
     ):
         continuum = (-knee, knee)
     points = []
@@ -325,9 +326,7 @@ def simulate_log_ratio(
         if t % spec.interval == 0:
             half = np.clip(y, -LARGEST_LOG_RATIO, LARGEST_LOG_RATIO) / 2
             raw = raw_weights(np.exp(np.stack([half, -half], axis=-1)), spec.law)
-            ema = smooth(ema, raw, spec.beta, spec.interval)
-            if spec.floor_mode == "clamp_state":
-                ema = project(ema, spec.floor)
+            ema = follow(ema, raw, spec.beta, spec.interval, spec.floor, spec.floor_mode)
             weights = saturate(ema, spec.floor, spec.floor_mode)
             u = np.log(np.maximum(weights[:, 0], 1e-300) / np.maximum(weights[:, 1], 1e-300))
         queue.append(u)
@@ -580,7 +579,7 @@ def small_gain(spec: GabaSpec, plant: Any) -> SmallGain:
         gain = abs(plant.rho) * (1.0 - a) / (1.0 - abs(a))
     else:
         gain = _absolute_sum(rational)
-    covered = spec.n_tasks == 2 or spec.floor == 0.0 or spec.floor_mode in ("renormalise", "affine")
+    covered = spec.n_tasks == 2 or spec.floor == 0.0 or FLOORS[spec.floor_mode].narrows_ratios
     if not covered:
         remark = f"floor mode {spec.floor_mode} with more than two tasks is not covered"
     elif gain < 1.0:

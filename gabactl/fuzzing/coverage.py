@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gabactl.fuzzing.target import Target, Trajectory
-from gabactl.law.controller import usable
+from gabactl.law.stages import usable
 
 __all__ = ["Coverage"]
 

@@ -19,14 +19,16 @@ from numpy.typing import NDArray
 from gabactl.base.errors import InputError
 from gabactl.fuzzing.cases import Case, Segment
 from gabactl.fuzzing.coverage import Coverage
-from gabactl.law.controller import project, raw_weights, saturate, usable
+from gabactl.law.laws import LAWS
 from gabactl.law.spec import GabaSpec
+from gabactl.law.stages import follow, raw_weights, saturate, usable
 
 __all__ = ["LaneSearch", "Programs", "Survey", "default_readings", "length_for", "survey"]
 
 Array = NDArray[Any]
 
-#: Rows of the statistics of a block (also those of the compiled loop).
+#: Rows of the statistics of a block: least and largest weight, largest deviation of the sum of
+#: the weights and of the averages from 1, steps with a non-finite weight, steps held by the guard.
 STATS = ("low", "high", "weight_sum_error", "ema_sum_error", "non_finite", "held")
 
 #: Budgets below this many steps run in NumPy.
@@ -339,7 +341,7 @@ class LaneSearch:
 def _aim(base: Array, spec: GabaSpec) -> None:
     """The first lanes hold one task loud, or one task quiet, as far as the law goes."""
     k = spec.n_tasks
-    quiet = 1e-30 if spec.law == "inverse" else 0.0
+    quiet = 1e-30 if LAWS[spec.law].needs_positive else 0.0
     for task in range(min(k, base.shape[2] // 2)):
         base[:, :, 2 * task] = quiet
         base[:, task, 2 * task] = 1.0
@@ -496,7 +498,6 @@ def _run_numpy(programs: Programs, spec: GabaSpec) -> tuple[Array, Array]:
     stats[0], stats[1] = np.inf, -np.inf
     floored = np.zeros((k, lanes))
     ema = np.full((lanes, k), 1.0 / k)
-    pole = spec.beta**spec.interval
     state = programs.state.copy()
     start = 0
     with np.errstate(all="ignore"):
@@ -504,12 +505,9 @@ def _run_numpy(programs: Programs, spec: GabaSpec) -> tuple[Array, Array]:
             for _ in range(start, int(end)):
                 g = _read(programs.base[segment], state, programs.exponents, programs.mantissas)
                 g = np.ascontiguousarray(g.T)
-                moved = pole * ema + (1 - pole) * raw_weights(g, spec.law, spec.guard)
-                if spec.floor_mode == "clamp_state":
-                    moved = project(moved, spec.floor)
-                ok = np.ones(lanes, dtype=bool)
-                if spec.guard == "hold":
-                    ok = usable(g, spec.law)
+                raw = raw_weights(g, spec.law, spec.guard)
+                moved = follow(ema, raw, spec.beta, spec.interval, spec.floor, spec.floor_mode)
+                ok = usable(g, spec.law) | (spec.guard == "none")
                 ema = np.where(ok[:, None], moved, ema)
                 weights = saturate(ema, spec.floor, spec.floor_mode)
                 stats[0] = np.fmin(stats[0], weights.min(axis=1))

@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
+
 from gabactl.base.errors import InputError
 from gabactl.base.results import Result
+from gabactl.law.floors import FLOORS
+from gabactl.law.laws import LAWS
 from gabactl.law.spec import GabaSpec
 
 __all__ = ["Reach", "reachable"]
@@ -113,30 +117,19 @@ def reachable(spec: GabaSpec, readings: int) -> Reach:
         raise InputError(f"readings = {readings} is below 0: give a number of readings")
     k, floor = spec.n_tasks, Fraction(spec.floor)
     pole = Fraction(spec.beta**spec.interval) ** readings
-    inverse = spec.law == "inverse" or k == 2
-    limit = Fraction(1) if inverse else Fraction(1, k - 1)
+    law, row = LAWS[spec.law], FLOORS[spec.floor_mode]
+    sharers = law.sharers(k)
+    limit = Fraction(1, sharers)
     start = pole / k
     least, most = start, start + (1 - pole) * limit
-    nothing = 1e-30 if spec.law == "inverse" else 0.0
-    # Others, where task 0 is least: one takes all (inverse) or all are at the limit (complement).
-    if inverse:
-        others = [most] + [start] * (k - 2)
-        low_reading = (1.0, nothing) + (1.0,) * (k - 2)
-    else:
-        others = [most] * (k - 1)
-        low_reading = (1.0,) + (nothing,) * (k - 1)
-    equal = (1 - most) / (k - 1)
+    nothing = 1e-30 if law.needs_positive else 0.0
+    # Where task 0 is least, as few others as can hold the rest of the average, each at its limit.
+    others = [most] * sharers + [start] * (k - 1 - sharers)
+    low_reading = (1.0,) + (nothing,) * sharers + (1.0,) * (k - 1 - sharers)
     high_reading = (nothing,) + (1.0,) * (k - 1)
+    low = row.apply(np.array([least, *others]), floor)[0]
+    high = row.apply(np.array([most] + [(1 - most) / (k - 1)] * (k - 1)), floor)[0]
     exact = True
-    if spec.floor_mode == "renormalise":
-        clipped = max(least, floor)
-        low = clipped / (clipped + sum(max(x, floor) for x in others))
-        clipped = max(most, floor)
-        high = clipped / (clipped + (k - 1) * max(equal, floor))
-    elif spec.floor_mode == "affine":
-        low, high = (floor + (1 - k * floor) * x for x in (least, most))
-    else:
-        low, high = max(least, floor), min(most, 1 - (k - 1) * floor)
-        if spec.floor_mode == "clamp_state" and k > 2 and low > floor:
-            exact, low = False, floor
+    if row.replaces_state and k > 2 and low > floor:
+        exact, low = False, floor
     return Reach(spec, readings, low, high, exact, low_reading, high_reading)

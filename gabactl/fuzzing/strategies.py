@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from gabactl.base.errors import InputError
 from gabactl.fuzzing.cases import Case, Segment
-from gabactl.law.spec import GabaSpec
+from gabactl.law.spec import CHOICES, GabaSpec
 
 __all__ = ["cases", "grad_norms", "readings", "specs"]
 
@@ -184,9 +184,7 @@ def specs(_draw: Any, /, max_tasks: int = 6, **fixed: Any) -> GabaSpec:
         "beta": _draw(st.sampled_from([0.99, 0.0, 0.5, 0.9, 0.999]) | st.floats(0.0, 0.9999)),
         "floor": _draw(st.sampled_from([0.05, 0.0, 0.2]) | st.floats(0.0, 0.99)) / k,
         "warmup": _draw(st.integers(0, 3) | st.just(100)),
-        "law": _draw(st.sampled_from(["complement", "inverse"])),
-        "floor_mode": _draw(st.sampled_from(["renormalise", "affine", "project", "clamp_state"])),
-        "guard": _draw(st.sampled_from(["hold", "none"])),
+        **{name: _draw(st.sampled_from(allowed)) for name, allowed in CHOICES.items()},
         "interval": _draw(st.sampled_from([1, 2, 10])),
     }
     return GabaSpec(**{**drawn, **fixed})

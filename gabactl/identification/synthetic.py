@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from gabactl.base.errors import InputError
 from gabactl.identification.signals import Signals
-from gabactl.law.controller import raw_weights, saturate, smooth
 from gabactl.law.spec import GabaSpec
+from gabactl.law.stages import follow, raw_weights, saturate
 
 __all__ = ["ExcitedRuns", "simulate_excited"]
 
@@ -169,9 +169,7 @@ def _close_loop(
                 half = 0.5 * log_ratio[t]
                 norms = np.exp(np.stack([half, -half], axis=1))
                 raw = raw_weights(norms, spec.law)
-                ema = smooth(ema, raw, spec.beta, spec.interval)
-                if spec.floor_mode == "clamp_state":
-                    ema = saturate(ema, spec.floor, "project")
+                ema = follow(ema, raw, spec.beta, spec.interval, spec.floor, spec.floor_mode)
             weights = saturate(ema, spec.floor, spec.floor_mode)
             applied = np.log(weights[:, 0] / weights[:, 1])
         actuation[t + 1 + delay] = applied + excitation[t]

@@ -15,8 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from gabactl.base.errors import InputError
 from gabactl.base.results import Result
-from gabactl.law.controller import raw_weights, saturate
-from gabactl.law.spec import FloorMode, GabaSpec, Law
+from gabactl.law.floors import FLOORS, FloorMode
+from gabactl.law.laws import LAWS, Law
+from gabactl.law.spec import GabaSpec
+from gabactl.law.stages import saturate
 
 __all__ = [
     "Authority",
@@ -57,10 +59,8 @@ def weight_range(floor: Any, n_tasks: int, law: Law, floor_mode: FloorMode) -> t
 
     Notes
     -----
-    Derivation: the ema is on the simplex (and below 1/(K-1) with the complement law). A weight of
-    ``renormalise`` is least where its ema is at the floor or below and the other clipped emas sum
-    to their most (1, or 1 + (K-2) m where one task holds everything); it is largest where its ema
-    is largest and the others sum, clipped, to their least.
+    The ema is on the simplex (and below 1/(K-1) with the complement law); what the floor makes of
+    its extremes stands in :mod:`gabactl.law.floors`.
 
     Examples
     --------
@@ -70,19 +70,7 @@ def weight_range(floor: Any, n_tasks: int, law: Law, floor_mode: FloorMode) -> t
     >>> weight_range(Fraction(1, 20), 3, "complement", "project")
     (Fraction(1, 20), Fraction(1, 2))
     """
-    m, k = floor, n_tasks
-    one = m * 0 + 1
-    # With two tasks the complement law is the inverse law, and its limit 1/(K-1) = 1 never binds.
-    inverse = law == "inverse" or k == 2
-    if floor_mode == "renormalise":
-        if inverse:
-            return m / (one + (k - 1) * m), one / (one + (k - 1) * m)
-        return m / (one + m), min(one / (k - 1), one / (one + (k - 1) ** 2 * m))
-    if inverse:
-        return m, one - (k - 1) * m
-    if floor_mode == "affine":
-        return m, (one - m) / (k - 1)
-    return m, min(one / (k - 1), one - (k - 1) * m)
+    return FLOORS[floor_mode].range(floor, n_tasks, LAWS[law].sharers(n_tasks))
 
 
 @dataclass(frozen=True)
@@ -231,12 +219,10 @@ def _attained(spec: GabaSpec) -> tuple[bool, bool]:
     so at a zero norm, the inverse law refuses zero norms. A projected weight reaches a bound set
     by the floor at emas inside their range.
     """
-    k, m = spec.n_tasks, spec.floor
-    edge = spec.beta == 0.0 and spec.law == "complement"
-    if spec.floor_mode in ("renormalise", "affine") or m == 0.0:
-        return edge, edge
-    floor_binds_above = spec.law == "inverse" or k == 2 or 1.0 - (k - 1) * m < 1.0 / (k - 1)
-    return True, floor_binds_above or edge
+    law = LAWS[spec.law]
+    edge = spec.beta == 0.0 and not law.needs_positive
+    sharers = law.sharers(spec.n_tasks)
+    return FLOORS[spec.floor_mode].attained(spec.floor, spec.n_tasks, sharers, edge)
 
 
 def saturation_ratio(spec: GabaSpec) -> float:
@@ -260,10 +246,9 @@ def saturation_ratio(spec: GabaSpec) -> float:
     >>> round(saturation_ratio(GabaSpec()), 12)
     19.0
     """
-    m, k = spec.floor, spec.n_tasks
-    if m == 0.0:
+    if spec.floor == 0.0:
         return math.inf
-    return (1.0 - m) / ((k - 1) * m) if spec.law == "inverse" else 1.0 / m - (k - 1)
+    return LAWS[spec.law].knee(spec.floor, spec.n_tasks)
 
 
 def settled_weights(spec: GabaSpec, ratio: ArrayLike) -> NDArray[np.float64]:
@@ -368,15 +353,7 @@ def _settled_raw(n_tasks: int, law: Law, ratio: ArrayLike) -> NDArray[np.float64
     r = np.asarray(ratio, dtype=np.float64)
     if not (np.isfinite(r) & (r > 0)).all():
         raise InputError(f"ratio = {ratio!r} is not positive and finite: give g_1/g_2, such as 500")
-    if law == "inverse":
-        norms = np.ones((*r.shape, n_tasks))
-        norms[..., 0] = r
-        return np.asarray(raw_weights(norms, law), dtype=np.float64)
-    # The others' sum over the whole, task by task: S - g_i would cancel where g_i is nearly all.
-    total = r + (n_tasks - 1)
-    raw = np.repeat(((r + (n_tasks - 2)) / (n_tasks - 1) / total)[..., None], n_tasks, axis=-1)
-    raw[..., 0] = 1.0 / total
-    return raw
+    return np.asarray(LAWS[law].settled(r, n_tasks), dtype=np.float64)
 
 
 def dead_time(spec: GabaSpec, stored_ema: float, raw: float) -> float:
@@ -420,7 +397,8 @@ def dead_time(spec: GabaSpec, stored_ema: float, raw: float) -> float:
         if not 0.0 <= value <= 1.0:
             raise InputError(f"{name} = {value!r} is not in [0, 1]: give a weight")
     m = spec.floor
-    if stored_ema >= m or spec.floor_mode in ("clamp_state", "affine"):
+    row = FLOORS[spec.floor_mode]
+    if stored_ema >= m or row.replaces_state or not row.has_knee:
         return 0.0
     if raw <= m:
         return math.inf
@@ -467,7 +445,7 @@ def closed_loop_authority(spec: GabaSpec, rho: float) -> float:
         raise InputError(f"rho = {rho!r} is not below 1: the loop has no stable balance there")
     if spec.floor == 0.0:
         return math.inf
-    if spec.floor_mode == "affine":
+    if not FLOORS[spec.floor_mode].has_knee:
         return 0.0
     return (1.0 - rho) * math.log(saturation_ratio(spec))
 
@@ -589,8 +567,9 @@ def authority(spec: GabaSpec, ratios: ArrayLike = PUBLISHED_RATIOS) -> Authority
     """
     r = np.atleast_1d(np.asarray(ratios, dtype=np.float64))
     knee = saturation_ratio(spec)
-    imperfect = (spec.floor_mode == "affine" and spec.floor > 0.0) or (
-        spec.n_tasks > 2 and spec.law == "complement"
+    # A law balances the contributions where a single task can hold the whole average.
+    imperfect = (not FLOORS[spec.floor_mode].has_knee and spec.floor > 0.0) or (
+        LAWS[spec.law].sharers(spec.n_tasks) > 1
     )
     return Authority(
         spec=spec,

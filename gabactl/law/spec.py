@@ -8,22 +8,42 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from gabactl.base.errors import InputError
 from gabactl.base.files import read_toml
+from gabactl.law.floors import FLOORS, FloorMode, FloorRow
+from gabactl.law.laws import GUARDS, LAWS, Guard, Law, LawRow
 
-__all__ = ["FloorMode", "GabaSpec", "Guard", "Law"]
+__all__ = ["CHOICES", "FloorMode", "GabaSpec", "Guard", "Law", "labels"]
 
-Law = Literal["complement", "inverse"]
-FloorMode = Literal["renormalise", "affine", "project", "clamp_state"]
-Guard = Literal["hold", "none"]
-
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "law": get_args(Law),
-    "floor_mode": get_args(FloorMode),
-    "guard": get_args(Guard),
+#: What a setting of words takes.
+CHOICES: dict[str, tuple[str, ...]] = {
+    "law": tuple(LAWS),
+    "floor_mode": tuple(FLOORS),
+    "guard": GUARDS,
 }
+
+
+def labels(rows: Mapping[Any, FloorRow | LawRow]) -> dict[str, str]:
+    """What people are shown for each name, such as "renormalise (published)".
+
+    Parameters
+    ----------
+    rows : mapping
+        :data:`gabactl.law.floors.FLOORS` or :data:`gabactl.law.laws.LAWS`.
+
+    Returns
+    -------
+    dict of str to str
+        From the label to the name.
+
+    Examples
+    --------
+    >>> labels(LAWS)
+    {'complement (published)': 'complement', 'inverse': 'inverse'}
+    """
+    return {f"{name} ({row.note})" if row.note else name: name for name, row in rows.items()}
 
 
 @dataclass(frozen=True)
@@ -98,7 +118,7 @@ class GabaSpec:
             )
         object.__setattr__(self, "beta", beta)
         object.__setattr__(self, "floor", floor)
-        for name, allowed in _CHOICES.items():
+        for name, allowed in CHOICES.items():
             value = getattr(self, name)
             if value not in allowed:
                 raise InputError(

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gabactl.base.errors import InputError, packages_for
 from gabactl.law.spec import FloorMode, GabaSpec, Guard, Law
-from gabactl.loops.profiles import Profile
+from gabactl.loops.profiles import LEAST_LOG_NORM, Profile
 
 if TYPE_CHECKING:
     from gabactl.loops.kernels.runner import Figures, Runner
@@ -53,6 +53,9 @@ COLUMNS: dict[str, str] = {
     "stable": "1 where that impulse dies out, 0 where it does not",
 }
 
+#: Log norms of a disturbance: from the smallest normal number to the largest.
+LOG_RANGE = {"float64": (LEAST_LOG_NORM, 709.78), "float32": (-87.0, 88.72)}
+
 #: Longest loop and largest batch of one call.
 _MAX_TASKS = 64
 
@@ -64,9 +67,9 @@ def run_batch(
     profile: Profile,
     parameters: Mapping[str, ArrayLike],
     *,
-    law: Law = "complement",
-    floor_mode: FloorMode = "renormalise",
-    guard: Guard = "hold",
+    law: Law = GabaSpec.law,
+    floor_mode: FloorMode = GabaSpec.floor_mode,
+    guard: Guard = GabaSpec.guard,
     delay: int = 0,
     seed: int = 0,
     first_loop: int = 0,
@@ -110,7 +113,9 @@ def run_batch(
     Raises
     ------
     InputError
-        An unknown parameter, one out of range, or shapes that do not match.
+        An unknown parameter, one out of range, shapes that do not match, or a disturbance that
+        leaves the normal numbers of ``dtype`` (with ``guard="none"`` also one whose published
+        denominator (K - 1) S could overflow).
 
     Notes
     -----
@@ -138,13 +143,18 @@ def run_batch(
         raise InputError(f"tolerance = {tolerance} is not in (0, 1): choose for example 0.02")
     if threads < 1:
         raise InputError(f"threads = {threads} is below 1: choose 1 or more")
+    _check_range(profile, table["amplitude"], dtype, guard)
     from gabactl.loops.kernels.controller import codes
     from gabactl.loops.kernels.random import check_seed
     from gabactl.loops.kernels.runner import Runner
 
-    chosen = codes(GabaSpec(law=law, floor_mode=floor_mode, guard=guard))[4:]
-    common = (chosen, delay, check_seed(seed), first_loop, dtype)
-    runner = Runner(*common, threads) if device is None else _on_device(*common, device)
+    spec = GabaSpec(law=law, floor_mode=floor_mode, guard=guard)
+    common = (delay, check_seed(seed), first_loop, dtype)
+    runner: Runner | TorchRunner
+    if device is None:
+        runner = Runner(codes(spec)[4:], *common, threads)
+    else:
+        runner = _on_device((spec.law, spec.floor_mode, spec.guard), *common, device)
     single, final_weights = _run(runner, profile, table)
     out: dict[str, NDArray[Any]] = {
         "smallest_weight": single["smallest_weight"],
@@ -172,6 +182,31 @@ def run_batch(
     )
     out["growth"], out["stable"] = growth, stable
     return {name: out[name] for name in COLUMNS}
+
+
+def _check_range(
+    profile: Profile, amplitude: NDArray[np.float64], dtype: str, guard: Guard
+) -> None:
+    """Refuse a disturbance where the batch would differ from the law.
+
+    Its kernels take a norm that is not a normal number for 0, and divide by S and K - 1 where the
+    published law divides by their product, which overflows first.
+    """
+    logs = profile.log_norms[np.isfinite(profile.log_norms)]
+    if not logs.size:
+        return
+    ends = np.outer([logs.min(), logs.max()], amplitude)
+    k = profile.n_tasks
+    lowest, highest = LOG_RANGE[dtype]
+    if guard == "none":
+        highest -= math.log(k * (k - 1))
+    for end in (ends.min(), ends.max() if guard == "none" else highest):
+        if not lowest <= end <= highest:
+            raise InputError(
+                f"amplitude times log norm reaches {end:.6g}, outside [{lowest:.4g}, {highest:.4g}] "
+                f"for {dtype} and guard = {guard!r}: scale all the norms, which changes no weight, "
+                "or narrow the amplitudes"
+            )
 
 
 def _on_device(*settings: Any) -> TorchRunner:

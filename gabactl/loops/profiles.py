@@ -43,6 +43,9 @@ __all__ = [
 #: Ratios g_1 / g_2 the literature reports over one training: start, peak, end (section 18.5).
 PUBLISHED_LEVELS = (50.0, 2400.0, 500.0)
 
+#: Logarithm below which a norm is not a normal float: compiled loops take it for 0.
+LEAST_LOG_NORM = -708.0
+
 #: Gradient norm of the quiet tasks where none is given: 500x is then the published (250, 0.5).
 _QUIET = 0.5
 
@@ -67,7 +70,8 @@ class Profile:
     Raises
     ------
     InputError
-        Wrong shapes, NaN or +inf in ``log_norms``, losses that are not positive.
+        Wrong shapes, NaN, +inf or a number below -708 in ``log_norms``, losses that are not
+        positive.
 
     Examples
     --------
@@ -93,6 +97,14 @@ class Profile:
             raise InputError(
                 f"log_norms has {logs[step, task]} at step {step}, task {task}: give finite numbers "
                 "(minus infinity for a zero norm), and sensor failures as a dropout"
+            )
+        low = np.isfinite(logs) & (logs < LEAST_LOG_NORM)
+        if low.any():
+            step, task = np.argwhere(low)[0]
+            raise InputError(
+                f"log_norms has {logs[step, task]:.6g} at step {step}, task {task}, a norm below the "
+                "smallest normal float: scale all the norms, which changes no weight, or give minus "
+                "infinity for a norm of 0"
             )
         losses = np.ones_like(logs) if self.losses is None else np.array(self.losses, dtype=float)
         if losses.shape != logs.shape:

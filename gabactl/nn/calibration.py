@@ -8,17 +8,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gabactl.base.errors import InputError
 from gabactl.base.results import Result
-from gabactl.law.controller import Array, raw_weights
+from gabactl.law.stages import raw_weights
 from gabactl.nn.sensors.base import Sensor, exact_norms
 from gabactl.nn.sensors.context import Context
 from gabactl.nn.sensors.norms import get_shared_params
 from gabactl.nn.sensors.proxy import ProxySensor
 
 __all__ = ["Calibration", "calibrate"]
+
+Array = NDArray[Any]
 
 #: A raw weight that is off by more than this on average is not the controller's any more.
 _ALLOWED_WEIGHT_ERROR = 0.02

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
 
 from gabactl.base.errors import InputError
+from gabactl.law.floors import FLOORS
 from gabactl.law.spec import FloorMode, GabaSpec, Guard, Law
-from gabactl.nn import _stages
+from gabactl.law.stages import follow, raw_weights, saturate, usable
 from gabactl.nn.base import BalancedLoss, NormaliseTo
 from gabactl.nn.distributed import Reduce, check_reduce, reducer_for
 from gabactl.nn.sensors import reuse, sharded
@@ -113,9 +114,9 @@ class GABALoss(BalancedLoss):
         n_tasks: int = 2,
         *,
         task_names: Sequence[str] | None = None,
-        law: Law = "complement",
-        floor_mode: FloorMode = "renormalise",
-        guard: Guard = "hold",
+        law: Law = GabaSpec.law,
+        floor_mode: FloorMode = GabaSpec.floor_mode,
+        guard: Guard = GabaSpec.guard,
         interval: int = 1,
         normalise_to: NormaliseTo = 1,
         sensor: Sensor | None = None,
@@ -525,11 +526,11 @@ class GABALoss(BalancedLoss):
     @torch.no_grad()
     def _coast(self) -> None:
         """Let the average go on following the last raw weights."""
-        # As _stages.smooth, in place: this runs at nearly every step of the event sensor.
+        # As the stage `smooth`, in place: this runs at nearly every step of the event sensor.
         pole = self.spec.beta
         self.ema_weights.mul_(pole).add_(self.held_raw, alpha=1.0 - pole)
-        if self.spec.floor_mode == "clamp_state":
-            self.ema_weights.copy_(_stages.project(self.ema_weights, self.spec.floor))
+        if FLOORS[self.spec.floor_mode].replaces_state:
+            self.ema_weights.copy_(self._saturated(self.ema_weights))
 
     @torch.no_grad()
     def _take(self, norms: Tensor) -> Tensor:
@@ -537,20 +538,19 @@ class GABALoss(BalancedLoss):
         spec = self.spec
         self._follow(norms.device)
         self._refuse_a_pole_of_one()
-        raw = _stages.raw_weights(norms, spec)
-        ema = _stages.smooth(self.ema_weights, raw, spec)
-        if spec.floor_mode == "clamp_state":
-            ema = _stages.project(ema, spec.floor)
+        raw = raw_weights(norms, spec.law, spec.guard)
+        ema = follow(self.ema_weights, raw, spec.beta, spec.interval, spec.floor, spec.floor_mode)
         if spec.guard == "hold":
-            ok = _stages.usable(norms, spec)
-            raw = torch.where(ok, raw, torch.nan)
-            ema = torch.where(ok, ema, self.ema_weights)
+            ema = torch.where(usable(norms, spec.law), ema, self.ema_weights)
         self.ema_weights.copy_(ema)
         if self.sensor.coasts:
             self.held_raw.copy_(torch.where(torch.isfinite(raw).all(), raw, self.held_raw))
         self._last_grad_norms, self._last_raw_weights = norms, raw
         self.measured_this_step = True
-        return _stages.saturate(ema, spec)
+        return self._saturated(ema)
+
+    def _saturated(self, ema: Tensor) -> Tensor:
+        return cast(Tensor, saturate(ema, self.spec.floor, self.spec.floor_mode))
 
     def _refuse_a_pole_of_one(self) -> None:
         """In float32 a pole within 2^-25 of 1 is 1: the average would only ever grow."""
@@ -564,7 +564,7 @@ class GABALoss(BalancedLoss):
     def _weights_of_state(self) -> Tensor:
         if self._steps() <= self.spec.warmup:
             return self._uniform()
-        return self._scale(_stages.saturate(self.ema_weights, self.spec))
+        return self._scale(self._saturated(self.ema_weights))
 
     def _uniform(self) -> Tensor:
         k = self.spec.n_tasks

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gabactl.law.controller import Controller, project, raw_weights, saturate, smooth
-from gabactl.law.spec import GabaSpec
+from gabactl.law.controller import Controller
+from gabactl.law.spec import FloorMode, GabaSpec, Guard, Law
+from gabactl.law.stages import follow, raw_weights, saturate
 
 __all__ = ["Step", "confirm", "exact", "through_controller", "through_loss"]
 
@@ -44,9 +45,9 @@ def exact(
     *,
     beta: Fraction,
     floor: Fraction,
-    law: Any = "complement",
-    floor_mode: Any = "renormalise",
-    guard: Any = "hold",
+    law: Law = GabaSpec.law,
+    floor_mode: FloorMode = GabaSpec.floor_mode,
+    guard: Guard = GabaSpec.guard,
     start: Sequence[Fraction] | None = None,
 ) -> list[Step]:
     """Run the stage functions on rationals; nothing rounds.
@@ -78,9 +79,7 @@ def exact(
     for reading in readings:
         g = np.array([Fraction(x) for x in reading], dtype=object)
         raw = raw_weights(g, law, guard)
-        ema = smooth(ema, raw, beta)
-        if floor_mode == "clamp_state":
-            ema = project(ema, floor)
+        ema = follow(ema, raw, beta, 1, floor, floor_mode)
         steps.append(Step(raw, ema, saturate(ema, floor, floor_mode)))
     return steps
 

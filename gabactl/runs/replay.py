@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gabactl.base.errors import InputError
-from gabactl.law.controller import raw_weights, saturate, usable
+from gabactl.law.floors import FLOORS
 from gabactl.law.spec import GabaSpec
+from gabactl.law.stages import raw_weights, saturate, usable
 
 if TYPE_CHECKING:
     from gabactl.traces import Trace
@@ -423,7 +424,7 @@ def _unrecorded(spec: GabaSpec, steps: NDArray[np.int64], before: int | None) ->
 
 def _averages(spec: GabaSpec, raw: Array, counts: NDArray[np.int64], start: list[float]) -> Array:
     """Average before the first reading and after each, shape (readings + 1, K)."""
-    clamp = spec.floor_mode == "clamp_state"
+    clamp = FLOORS[spec.floor_mode].replaces_state
     one = spec.beta**spec.interval
     ema = start
     out = np.empty((len(raw) + 1, spec.n_tasks))
@@ -452,7 +453,7 @@ def _averages(spec: GabaSpec, raw: Array, counts: NDArray[np.int64], start: list
 
 
 def _project(ema: list[float], floor: float) -> list[float]:
-    """:func:`gabactl.law.controller.project` of one point, in floats: some 30 times faster there."""
+    """:func:`gabactl.law.floors.project` of one point, in floats: some 30 times faster there."""
     if any(e != e for e in ema):
         return [float("nan")] * len(ema)
     budget = 1 - len(ema) * floor

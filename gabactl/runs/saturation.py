@@ -12,7 +12,8 @@ import numpy as np
 from gabactl.base.errors import InputError
 from gabactl.base.results import Result
 from gabactl.law.authority import required_floor, saturation_ratio
-from gabactl.law.controller import GabaSpec
+from gabactl.law.floors import FLOORS
+from gabactl.law.spec import GabaSpec
 from gabactl.runs.quantiles import HELD, PassingQuantiles
 from gabactl.runs.replay import Replay, Replayer
 from gabactl.traces import Trace, trace_pieces
@@ -226,7 +227,7 @@ class _Sums:
         ema, floor = run.ema[run.active], self.spec.floor
         below = ema < floor
         # Held at the floor up to rounding: the projection is exact to a few ulp of 1.
-        pinned = ema <= floor + 1e-12 if self.spec.floor_mode == "clamp_state" else below
+        pinned = ema <= floor + 1e-12 if FLOORS[self.spec.floor_mode].replaces_state else below
         rows = pinned.any(axis=1)
         self.active += len(ema)
         self.below += int(below.any(axis=1).sum())

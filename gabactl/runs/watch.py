@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from gabactl.base.errors import InputError
 from gabactl.base.results import Result
 from gabactl.law.authority import saturation_ratio, weight_bounds
+from gabactl.law.floors import FLOORS
 from gabactl.law.spec import GabaSpec
 from gabactl.traces.reader import StreamSource, iter_trace, one_line
 from gabactl.traces.schema import Trace, short_name, trace_from_columns
@@ -393,7 +394,7 @@ class _Sums:
         if not active.any():
             return
         self.knows = True
-        floor = spec.floor + (_FLOAT32 if spec.floor_mode == "clamp_state" else 0.0)
+        floor = spec.floor + (_FLOAT32 if FLOORS[spec.floor_mode].replaces_state else 0.0)
         low = np.asarray((ema[active] < floor).any(axis=1), dtype=bool)
         self.active += len(low)
         self.saturated += int(low.sum())

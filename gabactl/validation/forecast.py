@@ -25,8 +25,8 @@ from scipy import signal
 from gabactl.base.errors import InputError
 from gabactl.identification.noise import NoiseModel, fit_noise
 from gabactl.identification.output_error import lag_response
-from gabactl.law.controller import saturate
 from gabactl.law.spec import GabaSpec
+from gabactl.law.stages import follow, saturate
 from gabactl.plants import LogRatio
 from gabactl.runs.replay import replay_trace
 from gabactl.traces import Trace
@@ -358,7 +358,6 @@ class _Loop:
         ema = None if run.ema is None else run.ema[origins].copy()
         # u of the last steps after the origin, as far as the plant has not answered to them.
         chosen: deque[Array] = deque(maxlen=plant.delay + 1)
-        pole = run.spec.beta
         found: dict[str, dict[int, Array]] = {"log_ratio": {}, "log_ema": {}}
         for j, expected in enumerate(disturbance, 1):
             back = j - 1 - plant.delay
@@ -375,10 +374,9 @@ class _Loop:
                 # Drift is left out, so that the forecast is the middle one and not the mean.
                 nodes = np.clip(y[:, None] + self.step_std * _NODES, -700, 700)
                 quiet = (1.0 / (1.0 + np.exp(nodes))) @ _WEIGHTS / _WEIGHTS.sum()
-                ema = pole * ema + (1.0 - pole) * np.stack([quiet, 1.0 - quiet], axis=1)
-                weights = saturate(ema, run.spec.floor, run.spec.floor_mode)
-                if run.spec.floor_mode == "clamp_state":
-                    ema = np.asarray(weights, dtype=np.float64)
+                raw, spec = np.stack([quiet, 1.0 - quiet], axis=1), run.spec
+                ema = follow(ema, raw, spec.beta, 1, spec.floor, spec.floor_mode)
+                weights = saturate(ema, spec.floor, spec.floor_mode)
                 chosen.append(np.log(weights[:, 0] / weights[:, 1]))
             if j in keep:
                 found["log_ratio"][j] = y

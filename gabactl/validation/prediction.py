@@ -20,9 +20,10 @@ from gabactl.base.results import Result
 from gabactl.control.linear import open_loop
 from gabactl.control.noise import autocovariance, noise_gain
 from gabactl.law.authority import residual_ratio
-from gabactl.law.controller import raw_weights, saturate
 from gabactl.law.filter import filter_facts
+from gabactl.law.floors import FLOORS
 from gabactl.law.spec import GabaSpec
+from gabactl.law.stages import raw_weights, saturate
 from gabactl.plants import LogRatio, describe_plant
 from gabactl.runs.replay import replay_trace
 from gabactl.traces import Trace
@@ -405,7 +406,7 @@ def _no_controller(trace: Trace, spec: GabaSpec) -> str:
         return f"the weights are those of {trace.balancer}"
     if trace.ema is None:
         return "the trace has no recorded average"
-    if spec.beta == 0.0 or spec.floor_mode == "clamp_state":
+    if spec.beta == 0.0 or FLOORS[spec.floor_mode].replaces_state:
         return "the average is clamped or not smoothed, so the filter's closed forms do not hold"
     if len(trace) == 0 or int(trace.step[0]) > spec.warmup + 1:
         return "the trace starts after the end of the warm-up"

@@ -16,7 +16,7 @@ from gabactl.app.session import Session
 from gabactl.app.state import LIMITS, SPEC_FIELDS, TABS, View
 from gabactl.base.errors import InputError
 from gabactl.law.controller import Controller
-from gabactl.law.spec import GabaSpec
+from gabactl.law.spec import CHOICES, GabaSpec
 from gabactl.traces import Trace, load_bundled
 
 
@@ -33,7 +33,7 @@ def test_the_default_view_is_the_published_setting_with_the_guard():
             "warmup": st.integers(0, 100_000),
             "rho": st.floats(-300, 3),
             "tab": st.sampled_from(list(TABS)),
-            "floor_mode": st.sampled_from(["renormalise", "affine", "project", "clamp_state"]),
+            "floor_mode": st.sampled_from(CHOICES["floor_mode"]),
             "without": st.lists(
                 st.text(
                     st.characters(exclude_characters=",", exclude_categories=["Cs"]), min_size=1

@@ -12,7 +12,7 @@ from gabactl.balancers import Dwa, Fixed, Gaba, GradNorm, SqrtInverse, Uncertain
 from gabactl.balancers.gradnorm import target_weights
 from gabactl.base.errors import InputError
 from gabactl.law.controller import Controller
-from gabactl.law.spec import GabaSpec
+from gabactl.law.spec import CHOICES, GabaSpec
 
 # Gradient norms of the published 480-parameter toy (section 18.1).
 TOY = np.array([76.5335, 0.36654])
@@ -84,8 +84,8 @@ def test_uncertainty_settles_at_half_the_inverse_loss():
 
 @given(
     st.lists(st.tuples(st.floats(1e-6, 1e6), st.floats(1e-6, 1e6)), min_size=1, max_size=20),
-    st.sampled_from(["complement", "inverse"]),
-    st.sampled_from(["renormalise", "affine", "project", "clamp_state"]),
+    st.sampled_from(CHOICES["law"]),
+    st.sampled_from(CHOICES["floor_mode"]),
 )
 @settings(deadline=None, max_examples=50)
 def test_gaba_is_the_controller(norms, law, floor_mode):

@@ -17,7 +17,7 @@ from gabactl.control.describing import saturation_limit_cycle
 from gabactl.control.linear import open_loop
 from gabactl.control.margins import confirm_witnesses, margins
 from gabactl.control.responses import step_response
-from gabactl.law.filter import filter_facts
+from gabactl.law.filter import filter_facts, filter_system
 from gabactl.law.spec import GabaSpec
 from gabactl.plants import LogRatio
 
@@ -82,7 +82,7 @@ def test_horizon_fits_the_slowest_pole(beta):
     assert response.info.settling_steps == facts.settling_updates - 1
     assert response.steps.size > facts.settling_updates
     theirs = control.step_info(
-        GabaSpec(beta=beta).to_control(), T=np.arange(4 * facts.settling_updates + 8)
+        filter_system(GabaSpec(beta=beta)), T=np.arange(4 * facts.settling_updates + 8)
     )
     assert response.info.settling_steps == pytest.approx(theirs["SettlingTime"], abs=1)
     assert response.info.rise_time_steps == pytest.approx(theirs["RiseTime"], abs=1)
@@ -96,7 +96,7 @@ def test_step_info_of_the_default():
 def test_bandwidth_of_a_discrete_first_order_system():
     # bandwidth raises; cos w = 1 - (1-b)^2/(2b).
     cutoff = filter_facts(GabaSpec()).cutoff_rad_per_step
-    response = GabaSpec().to_control()(np.exp(1j * cutoff))
+    response = filter_system(GabaSpec())(np.exp(1j * cutoff))
     assert abs(response) == pytest.approx(math.sqrt(0.5), rel=1e-9)
 
 

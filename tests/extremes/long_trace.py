@@ -22,8 +22,8 @@ def write(path: Path, steps: int, seed: int = 0) -> None:
     import pyarrow.parquet as pq
     from scipy.signal import lfilter
 
-    from gabactl.law.controller import raw_weights, saturate
     from gabactl.law.spec import GabaSpec
+    from gabactl.law.stages import raw_weights, saturate
 
     spec = GabaSpec(warmup=0)
     rng = np.random.default_rng(seed)

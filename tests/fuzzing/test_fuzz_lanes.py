@@ -10,9 +10,9 @@ import pytest
 from gabactl.fuzzing import _lanes, lanes, reachable
 from gabactl.fuzzing.lanes import LaneSearch, Programs, survey
 from gabactl.law.controller import Controller
-from gabactl.law.spec import GabaSpec
+from gabactl.law.spec import CHOICES, GabaSpec
 
-MODES = ("renormalise", "affine", "project", "clamp_state")
+MODES = CHOICES["floor_mode"]
 
 
 def both_ends(stats):
@@ -28,13 +28,13 @@ def programs(spec, count, length, seed, *, odd):
 @pytest.mark.parametrize("n_tasks", [2, 3, 8, 9, 17])
 @pytest.mark.parametrize(
     ("law", "mode", "guard"),
-    list(itertools.product(["complement", "inverse"], MODES, ["hold", "none"])),
+    list(itertools.product(CHOICES["law"], MODES, ["hold", "none"])),
 )
 def test_the_compiled_loop_equals_the_reference_to_the_last_bit(n_tasks, law, mode, guard):
     spec = GabaSpec(n_tasks, 0.9, 0.3 / n_tasks, 0, law, mode, guard)
     block = programs(spec, 16, 24, n_tasks, odd=True)
     trail = np.empty((24, n_tasks, 16))
-    stats, floored = np.empty((_lanes.N_STATS, 16)), np.empty((n_tasks, 16))
+    stats, floored = np.empty((len(lanes.STATS), 16)), np.empty((n_tasks, 16))
     c = (0.9, spec.floor, int(law == "inverse"), MODES.index(mode), int(guard == "none"))
     _lanes.run_block(
         block.base, block.ends, block.state.copy(), block.exponents, block.mantissas,

@@ -11,13 +11,13 @@ from gabactl.base.errors import InputError
 from gabactl.fuzzing import reachable
 from gabactl.law.authority import weight_bounds
 from gabactl.law.controller import Controller
-from gabactl.law.spec import GabaSpec
+from gabactl.law.spec import CHOICES, GabaSpec
 
-MODES = ("renormalise", "affine", "project", "clamp_state")
+MODES = CHOICES["floor_mode"]
 SETTINGS = [
     GabaSpec(k, beta, floor, 0, law, mode)
     for k, law, mode, (beta, floor) in itertools.product(
-        (2, 3, 5), ("complement", "inverse"), MODES, ((0.9, 0.05), (0.5, 0.15), (0.0, 0.1))
+        (2, 3, 5), CHOICES["law"], MODES, ((0.9, 0.05), (0.5, 0.15), (0.0, 0.1))
     )
 ]
 

@@ -4,7 +4,8 @@ import numpy as np
 
 from gabactl.fuzzing import fuzz_bounds, resolve
 from gabactl.fuzzing.properties import Bounds, make_property
-from gabactl.law.controller import Controller, GabaSpec
+from gabactl.law.controller import Controller
+from gabactl.law.spec import GabaSpec
 
 
 def settled(k, reading, steps=4000):

@@ -15,10 +15,13 @@ from hypothesis import strategies as st
 from gabactl.base.errors import InputError
 from gabactl.law import authority
 from gabactl.law.authority import weight_bounds, weight_range
-from gabactl.law.controller import Controller, GabaSpec, project, raw_weights, saturate, smooth
+from gabactl.law.controller import Controller
+from gabactl.law.floors import project
+from gabactl.law.spec import CHOICES, GabaSpec
+from gabactl.law.stages import raw_weights, saturate, smooth
 
-MODES = ["renormalise", "affine", "project", "clamp_state"]
-LAWS = ["complement", "inverse"]
+MODES = CHOICES["floor_mode"]
+LAWS = CHOICES["law"]
 FOUR_ULP = 4 * np.finfo(float).eps
 
 

@@ -13,20 +13,13 @@ from oracles.published_numpy import PublishedController
 from oracles.toys import n23
 
 from gabactl.base.errors import InputError
-from gabactl.law.controller import (
-    Controller,
-    error,
-    project,
-    raw_weights,
-    saturate,
-    share,
-    smooth,
-    usable,
-)
-from gabactl.law.spec import GabaSpec
+from gabactl.law.controller import Controller
+from gabactl.law.floors import project
+from gabactl.law.spec import CHOICES, GabaSpec
+from gabactl.law.stages import error, raw_weights, saturate, share, smooth, usable
 
-LAWS = ("complement", "inverse")
-FLOOR_MODES = ("renormalise", "affine", "project", "clamp_state")
+LAWS = CHOICES["law"]
+FLOOR_MODES = CHOICES["floor_mode"]
 GUARDS = ("hold", "none")
 
 norms = st.floats(1e-30, 1e30)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from gabactl.base.errors import InputError
-from gabactl.law.controller import Controller, error, raw_weights, saturate, share, usable
+from gabactl.law.controller import Controller
 from gabactl.law.spec import GabaSpec
+from gabactl.law.stages import error, raw_weights, saturate, share, usable
 
 
 def test_the_published_share_adds_1e_12_to_the_sum():

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from gabactl.base.errors import InputError
-from gabactl.law.controller import Controller, GabaSpec
+from gabactl.law.controller import Controller
+from gabactl.law.spec import GabaSpec
 from gabactl.plants import (
     CallablePlant,
     LogRatio,

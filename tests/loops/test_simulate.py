@@ -12,7 +12,7 @@ from gabactl.balancers import Balancer, Fixed, Gaba, GradNorm
 from gabactl.base.errors import InputError
 from gabactl.law.authority import residual_ratio, settled_weights
 from gabactl.law.controller import Controller
-from gabactl.law.spec import GabaSpec
+from gabactl.law.spec import CHOICES, GabaSpec
 from gabactl.loops import profiles
 from gabactl.loops.simulate import CompiledLoop, simulate, spread
 from gabactl.loops.trajectories import write_batch, write_trajectory
@@ -23,8 +23,8 @@ class SlowGaba(Gaba):
     """GABA that is not recognised, so that it takes the general path."""
 
 
-@pytest.mark.parametrize("floor_mode", ["renormalise", "affine", "project", "clamp_state"])
-@pytest.mark.parametrize("law", ["complement", "inverse"])
+@pytest.mark.parametrize("floor_mode", CHOICES["floor_mode"])
+@pytest.mark.parametrize("law", CHOICES["law"])
 @pytest.mark.parametrize("plant", [None, LogRatio(-0.4, a=0.7, delay=3, n_tasks=3)])
 def test_compiled_and_general_path_agree(floor_mode, law, plant):
     profile = profiles.levels([[1, 2, 7], [40, 1, 1]], [150, 150], n_tasks=3)

@@ -12,12 +12,13 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from gabactl import Controller, GabaSpec  # noqa: E402
+from gabactl.law.spec import CHOICES  # noqa: E402
 from gabactl.nn import GABALoss, TraceRecorder  # noqa: E402
 from gabactl.runs.replay import replay, replay_trace  # noqa: E402
 from gabactl.traces import read_trace  # noqa: E402
 from gabactl.validation.check import validate  # noqa: E402
 
-FLOORS = ("renormalise", "affine", "project", "clamp_state")
+FLOORS = CHOICES["floor_mode"]
 BOUND = {torch.float64: 1e-12, torch.float32: 5e-6}
 
 
@@ -100,7 +101,7 @@ def test_5000_steps(tmp_path, k, floor_mode):
     spec = GabaSpec(
         n_tasks=k,
         floor_mode=floor_mode,
-        law=("complement", "inverse")[(i + j) % 2],
+        law=CHOICES["law"][(i + j) % 2],
         guard=("hold", "none")[(i + j // 2) % 2],
     )
     check(tmp_path, spec, 5000, (torch.float64, torch.float32)[j % 2 if k == 3 else i % 2])
@@ -109,7 +110,7 @@ def test_5000_steps(tmp_path, k, floor_mode):
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("guard", ["hold", "none"])
-@pytest.mark.parametrize("law", ["complement", "inverse"])
+@pytest.mark.parametrize("law", CHOICES["law"])
 @pytest.mark.parametrize("floor_mode", FLOORS)
 @pytest.mark.parametrize("k", [2, 3, 5])
 def test_5000_steps_of_every_law_floor_and_guard(tmp_path, k, floor_mode, law, guard, dtype):

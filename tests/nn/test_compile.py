@@ -80,16 +80,18 @@ def test_other_errors_pass_through():
 
 def test_no_graph_break_in_the_stages():
     # The controller's arithmetic compiles as one graph.
+    from gabactl.law.floors import FLOORS
     from gabactl.law.spec import GabaSpec
-    from gabactl.nn import _stages
+    from gabactl.law.stages import follow, raw_weights, saturate, usable
 
-    for mode in ("renormalise", "affine", "project"):
+    for mode in FLOORS:
         spec = GabaSpec(floor_mode=mode)
 
         def stages(g, ema, spec=spec):
-            ema = _stages.smooth(ema, _stages.raw_weights(g, spec), spec)
-            ema = torch.where(_stages.usable(g, spec), ema, 0.5)
-            return _stages.saturate(ema, spec)
+            raw = raw_weights(g, spec.law, spec.guard)
+            ema = follow(ema, raw, spec.beta, spec.interval, spec.floor, spec.floor_mode)
+            ema = torch.where(usable(g, spec.law), ema, 0.5)
+            return saturate(ema, spec.floor, spec.floor_mode)
 
         g, ema = torch.tensor([30.0, 1.0]), torch.tensor([0.4, 0.6])
         compiled = torch.compile(stages, backend="eager", fullgraph=True)

@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gabactl.base.errors import InputError
-from gabactl.law.controller import Controller, raw_weights, saturate, smooth
-from gabactl.law.spec import GabaSpec
+from gabactl.law.controller import Controller
+from gabactl.law.laws import LAWS
+from gabactl.law.spec import CHOICES, GabaSpec
+from gabactl.law.stages import raw_weights, saturate, smooth
 from gabactl.nn import GABALoss
 from gabactl.nn.sensors import EventSensor
 from gabactl.nn.sensors.trigger import EventTrigger
@@ -81,10 +83,10 @@ class TestBudget:
             EventSensor(**{name: value})
 
 
-@pytest.mark.parametrize("law", ["complement", "inverse"])
+@pytest.mark.parametrize("law", CHOICES["law"])
 def test_the_trigger_uses_the_controllers_law(law):
     logs = np.random.default_rng(0).normal(0, 3, 4)
-    got = EventTrigger(4, law=law)._raw(logs.tolist())
+    got = LAWS[law].raw_of_logs(logs.tolist())
     assert got == pytest.approx(raw_weights(np.exp(logs), law).tolist(), abs=1e-12)
 
 
@@ -94,7 +96,7 @@ class TestWeightError:
         seed=st.integers(0, 10**6),
         rate=st.floats(0.001, 0.05),
         k=st.integers(2, 4),
-        law=st.sampled_from(["complement", "inverse"]),
+        law=st.sampled_from(CHOICES["law"]),
     )
     def test_within_the_bound_for_any_motion_of_that_rate(self, seed, rate, k, law):
         rng = np.random.default_rng(seed)

@@ -12,10 +12,10 @@ from oracles.toys import t480, t1008
 
 from gabactl.base.errors import InputError
 from gabactl.law.controller import Controller
-from gabactl.law.spec import GabaSpec
+from gabactl.law.spec import CHOICES, GabaSpec
 from gabactl.nn import GABALoss, compute_task_grad_norm, get_shared_params
 
-MODES = ("renormalise", "affine", "project", "clamp_state")
+MODES = CHOICES["floor_mode"]
 
 
 def losses_with_norms(norms, dtype=torch.float32, values=None):

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gabactl.base.errors import InputError
-from gabactl.law.spec import GabaSpec
+from gabactl.law.spec import CHOICES, GabaSpec
 from gabactl.proving import certificate, replay, rounding, smt, symbolic
 
 rationals = st.fractions(min_value=-3, max_value=3, max_denominator=20)
@@ -130,7 +130,7 @@ def test_a_counterexample_that_does_not_show_is_refused() -> None:
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 50), st.integers(1, 50)), min_size=1, max_size=8),
-    st.sampled_from(["renormalise", "affine", "project", "clamp_state"]),
+    st.sampled_from(CHOICES["floor_mode"]),
     st.sampled_from(["hold", "none"]),
 )
 def test_exact_replay_agrees_with_the_controller(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gabactl.law.controller import Controller
-from gabactl.law.spec import GabaSpec
+from gabactl.law.spec import CHOICES, GabaSpec
 
 
 def k_of(beta: Fraction, tasks: int) -> Fraction:
@@ -72,7 +72,7 @@ def test_float32_module_average_stays_within_k_eps() -> None:
         assert found <= bound
 
 
-@pytest.mark.parametrize("mode", ["renormalise", "affine", "project", "clamp_state"])
+@pytest.mark.parametrize("mode", CHOICES["floor_mode"])
 @pytest.mark.parametrize("beta", [0.0, 0.3, 0.9, 0.99])
 def test_two_task_weights_stay_within_4_ulp_of_the_range(mode: str, beta: float) -> None:
     # Theory: [m/(1+m), 1/(1+m)] for renormalise, else [m, 1-m].

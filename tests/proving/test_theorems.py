@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gabactl.law.controller import raw_weights, saturate, smooth
+from gabactl.law.stages import raw_weights, saturate, smooth
 from gabactl.proving import ProofTable, proof_files, run, theorems
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -187,7 +187,7 @@ def test_a_bug_in_the_shipped_stage_is_noticed(
 @pytest.mark.parametrize("id", ["EMA-closed", "EMA-floor-steps", "DEAD-TIME"])
 def test_a_bug_in_the_shipped_average_is_noticed(monkeypatch: pytest.MonkeyPatch, id: str) -> None:
     item = next(t for group in theorems().values() for t in group if t.id == id)
-    monkeypatch.setattr("gabactl.proving.replay.smooth", swapped_pole)
+    monkeypatch.setattr("gabactl.law.stages.smooth", swapped_pole)
     assert item.prove().verdict != item.expect
 
 

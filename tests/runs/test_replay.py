@@ -11,12 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gabactl import Controller, GabaSpec, InputError
-from gabactl.law.controller import project, raw_weights, smooth, usable
+from gabactl.law.floors import project
+from gabactl.law.spec import CHOICES
+from gabactl.law.stages import raw_weights, smooth, usable
 from gabactl.runs.replay import replay, replay_trace
 from gabactl.traces import Trace
 
-LAWS = ("complement", "inverse")
-FLOORS = ("renormalise", "affine", "project", "clamp_state")
+LAWS = CHOICES["law"]
+FLOORS = CHOICES["floor_mode"]
 GUARDS = ("hold", "none")
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gabactl.base.errors import InputError
 from gabactl.cli import main
 from gabactl.law.controller import Controller
-from gabactl.law.spec import GabaSpec
+from gabactl.law.spec import CHOICES, GabaSpec
 from gabactl.runs.quantiles import PassingQuantiles
 from gabactl.runs.replay import Replayer, replay_trace
 from gabactl.runs.saturation import saturation
@@ -124,8 +124,8 @@ def cut(trace: Trace, at: list[int]) -> list[Trace]:
 @given(
     st.integers(0, 1000),
     st.lists(st.integers(1, 79), max_size=5),
-    st.sampled_from(["complement", "inverse"]),
-    st.sampled_from(["renormalise", "affine", "project", "clamp_state"]),
+    st.sampled_from(CHOICES["law"]),
+    st.sampled_from(CHOICES["floor_mode"]),
     st.sampled_from(["hold", "none"]),
     st.sampled_from([(1, 1), (1, 7), (30, 1), (43, 5)]),
     st.sampled_from([1, 1, 3]),

@@ -1,8 +1,12 @@
-"""One step of the controller, compiled: every law, floor mode and guard, to the last bit of
+"""The stages of the controller, compiled: every law, floor mode and guard, to the last bit of
 :class:`gabactl.law.controller.Controller` in float64.
 
-All functions are scalar over one loop, allocate nothing, and can be called from other compiled
-functions.
+For one controller (a *lane*), or for many side by side: arrays are flat, the numbers of the first
+task, lane by lane, then those of the second. With one lane the loops over lanes vanish; with many
+they become vector instructions. Counters are unsigned, because numba guards signed indices against
+negative values, and the guard would keep the loops scalar.
+
+Nothing is allocated; all can be called from other compiled functions.
 """
 
 from __future__ import annotations
@@ -11,9 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gabactl.law.controller import PUBLISHED_EPSILON
-from gabactl.law.spec import GabaSpec
-from gabactl.loops.kernels.jit import compiled
+from gabactl.law.floors import FLOORS
+from gabactl.law.laws import GUARDS, LAWS, PUBLISHED_EPSILON
+from gabactl.law.spec import CHOICES, GabaSpec
+from gabactl.loops.kernels.jit import compiled, inlined
 
 __all__ = [
     "AFFINE",
@@ -23,35 +28,33 @@ __all__ = [
     "INVERSE",
     "MAX_TASKS",
     "NONE",
+    "ONE",
     "PROJECT",
     "RENORMALISE",
     "Codes",
     "codes",
+    "follow_into",
     "is_reading",
     "observe",
     "project_into",
     "raw_into",
     "saturate_into",
-    "sum_as_numpy",
-    "take_reading",
-    "usable_reading",
+    "sums_into",
+    "was_held",
 ]
 
-COMPLEMENT, INVERSE = 0, 1
-RENORMALISE, AFFINE, PROJECT, CLAMP_STATE = 0, 1, 2, 3
-HOLD, NONE = 0, 1
+#: The rows of the laws, the floors and the guards, counted from 0.
+COMPLEMENT, INVERSE = range(len(LAWS))
+RENORMALISE, AFFINE, PROJECT, CLAMP_STATE = range(len(FLOORS))
+HOLD, NONE = range(len(GUARDS))
+
+#: One lane, and the first.
+ONE, FIRST = np.uint64(1), np.uint64(0)
+
+_LARGEST = float(np.finfo(np.float64).max)
 
 #: The compiled loops take at most this many tasks.
 MAX_TASKS = 64
-
-_LAWS = {"complement": COMPLEMENT, "inverse": INVERSE}
-_FLOORS = {
-    "renormalise": RENORMALISE,
-    "affine": AFFINE,
-    "project": PROJECT,
-    "clamp_state": CLAMP_STATE,
-}
-_GUARDS = {"hold": HOLD, "none": NONE}
 
 
 class Codes(NamedTuple):
@@ -84,108 +87,161 @@ def codes(spec: GabaSpec) -> Codes:
         spec.floor,
         spec.warmup,
         spec.interval,
-        _LAWS[spec.law],
-        _FLOORS[spec.floor_mode],
-        _GUARDS[spec.guard],
+        *(allowed.index(getattr(spec, name)) for name, allowed in CHOICES.items()),
     )
 
 
-@compiled
-def sum_as_numpy(values: Any) -> Any:
-    """Sum of a contiguous vector of at most 128, rounded as NumPy rounds it (8 accumulators).
+@inlined
+def _tasks(rows: Any, lanes: Any) -> int:
+    return rows.size // np.int64(lanes)
+
+
+@inlined
+def _row(i: int, lanes: Any) -> Any:
+    return np.uint64(i) * lanes
+
+
+@inlined
+def sums_into(out: Any, rows: Any, lanes: Any = ONE) -> None:
+    """Sum over at most 128 tasks, rounded as NumPy rounds it (8 accumulators), into a first row.
 
     Examples
     --------
-    >>> x = np.linspace(0.1, 1.7, 21)
-    >>> bool(sum_as_numpy(x) == x.sum())
+    >>> x, out = np.linspace(0.1, 1.7, 21), np.empty(1)
+    >>> sums_into(out, x)
+    >>> bool(out[0] == x.sum())
     True
     """
-    n = values.size
-    if n < 8:
+    k = _tasks(rows, lanes)
+    if k < 8:
         # NumPy starts from -0.0, which changes no sum of norms or weights.
-        total = values[0]
-        for i in range(1, n):
-            total += values[i]
-        return total
-    r0, r1, r2, r3 = values[0], values[1], values[2], values[3]
-    r4, r5, r6, r7 = values[4], values[5], values[6], values[7]
-    i = 8
-    while i + 8 <= n:
-        r0 += values[i]
-        r1 += values[i + 1]
-        r2 += values[i + 2]
-        r3 += values[i + 3]
-        r4 += values[i + 4]
-        r5 += values[i + 5]
-        r6 += values[i + 6]
-        r7 += values[i + 7]
-        i += 8
-    total = ((r0 + r1) + (r2 + r3)) + ((r4 + r5) + (r6 + r7))
-    while i < n:
-        total += values[i]
-        i += 1
-    return total
+        for lane in range(lanes):
+            out[lane] = rows[lane]
+        for i in range(1, k):
+            b = _row(i, lanes)
+            for lane in range(lanes):
+                out[lane] += rows[b + lane]
+        return
+    for lane in range(lanes):
+        r0, r1 = rows[lane], rows[_row(1, lanes) + lane]
+        r2, r3 = rows[_row(2, lanes) + lane], rows[_row(3, lanes) + lane]
+        r4, r5 = rows[_row(4, lanes) + lane], rows[_row(5, lanes) + lane]
+        r6, r7 = rows[_row(6, lanes) + lane], rows[_row(7, lanes) + lane]
+        i = 8
+        while i + 8 <= k:
+            b = _row(i, lanes) + lane
+            r0 += rows[b]
+            r1 += rows[b + _row(1, lanes)]
+            r2 += rows[b + _row(2, lanes)]
+            r3 += rows[b + _row(3, lanes)]
+            r4 += rows[b + _row(4, lanes)]
+            r5 += rows[b + _row(5, lanes)]
+            r6 += rows[b + _row(6, lanes)]
+            r7 += rows[b + _row(7, lanes)]
+            i += 8
+        out[lane] = ((r0 + r1) + (r2 + r3)) + ((r4 + r5) + (r6 + r7))
+    for i in range(k - k % 8, k):
+        b = _row(i, lanes)
+        for lane in range(lanes):
+            out[lane] += rows[b + lane]
 
 
-@compiled
-def usable_reading(grad_norms: Any, law: int) -> bool:
-    """Whether ``guard="hold"`` acts on a reading (see :func:`gabactl.law.controller.usable`).
-
-    Examples
-    --------
-    >>> usable_reading(np.array([1.0, np.nan]), COMPLEMENT)
-    False
-    """
-    for i in range(grad_norms.size):
-        if not np.isfinite(grad_norms[i]):
-            return False
-        if law == INVERSE and not grad_norms[i] > 0:
-            return False
-    total = sum_as_numpy(grad_norms)
-    return total > 0 and np.isfinite(total)
+@inlined
+def _divide(rows: Any, totals: Any, lanes: Any) -> None:
+    for i in range(_tasks(rows, lanes)):
+        b = _row(i, lanes)
+        for lane in range(lanes):
+            rows[b + lane] = rows[b + lane] / totals[lane]
 
 
-@compiled
-def raw_into(out: Any, grad_norms: Any, law: int, guard: int) -> None:
-    """Raw weights of a reading; with HOLD the caller has checked :func:`usable_reading`.
+@inlined
+def raw_into(
+    out: Any, grad_norms: Any, law: int, guard: int, scratch: Any, lanes: Any = ONE
+) -> None:
+    """Raw weights of a reading; NaN where the guard holds (:func:`gabactl.law.stages.raw_weights`).
+
+    ``scratch`` has room for one row.
 
     Examples
     --------
     >>> out = np.empty(2)
-    >>> raw_into(out, np.array([3.0, 1.0]), COMPLEMENT, HOLD)
+    >>> raw_into(out, np.array([3.0, 1.0]), COMPLEMENT, HOLD, np.empty(1))
     >>> out.tolist()
     [0.25, 0.75]
     """
-    k = grad_norms.size
+    k = _tasks(grad_norms, lanes)
     if law == INVERSE:
         if guard == NONE:
-            for i in range(k):
-                out[i] = 1.0 / (grad_norms[i] + PUBLISHED_EPSILON)
+            for j in range(np.uint64(grad_norms.size)):
+                out[j] = 1.0 / (grad_norms[j] + PUBLISHED_EPSILON)
         else:
-            least = grad_norms[0]
-            for i in range(1, k):
-                least = min(least, grad_norms[i])
-            for i in range(k):
-                out[i] = least / grad_norms[i]
-        total = sum_as_numpy(out)
-        for i in range(k):
-            out[i] = out[i] / total
+            _inverse_of_usable(out, grad_norms, scratch, lanes)
+        sums_into(scratch, out, lanes)
+        _divide(out, scratch, lanes)
         return
+    sums_into(scratch, grad_norms, lanes)
+    others = float(k - 1)
     if guard == NONE:
-        total = sum_as_numpy(grad_norms) + PUBLISHED_EPSILON
+        for lane in range(lanes):
+            scratch[lane] += PUBLISHED_EPSILON
         for i in range(k):
-            out[i] = (total - grad_norms[i]) / ((k - 1) * total)
-    else:
-        total = sum_as_numpy(grad_norms)
-        for i in range(k):
-            out[i] = (total - grad_norms[i]) / total / (k - 1)
+            b = _row(i, lanes)
+            for lane in range(lanes):
+                total = scratch[lane]
+                out[b + lane] = (total - grad_norms[b + lane]) / (others * total)
+        return
+    for lane in range(lanes):
+        total = scratch[lane]
+        scratch[lane] = total if (total > 0.0) & (total <= _LARGEST) else np.nan
+    for i in range(k):
+        b = _row(i, lanes)
+        for lane in range(lanes):
+            out[b + lane] = (scratch[lane] - grad_norms[b + lane]) / scratch[lane]
+    if k > 2:
+        for j in range(np.uint64(out.size)):
+            out[j] = out[j] / others
 
 
-@compiled
-def project_into(out: Any, point: Any, floor: float, scratch: Any) -> None:
+@inlined
+def _inverse_of_usable(out: Any, grad_norms: Any, scratch: Any, lanes: Any) -> None:
+    """Smallest norm over each; not a number where a norm is 0, or some norm or their sum is not
+    finite."""
+    k = _tasks(grad_norms, lanes)
+    last = _row(k - 1, lanes)
+    sums_into(scratch, grad_norms, lanes)
+    for lane in range(lanes):
+        out[last + lane] = grad_norms[lane]
+    for i in range(1, k):
+        b = _row(i, lanes)
+        for lane in range(lanes):
+            g, least = grad_norms[b + lane], out[last + lane]
+            out[last + lane] = g if g < least else least
+    for lane in range(lanes):
+        least = out[last + lane]
+        out[last + lane] = least if (least > 0.0) & (scratch[lane] <= _LARGEST) else np.nan
+    for i in range(k):
+        b = _row(i, lanes)
+        for lane in range(lanes):
+            out[b + lane] = out[last + lane] / grad_norms[b + lane]
+
+
+@inlined
+def was_held(raw: Any, guard: int, lane: Any = FIRST) -> bool:
+    """Whether the guard held a lane, from its raw weights.
+
+    Examples
+    --------
+    >>> was_held(np.array([np.nan, np.nan]), HOLD), was_held(np.array([np.nan, np.nan]), NONE)
+    (True, False)
+    """
+    return guard == HOLD and raw[lane] != raw[lane]
+
+
+@inlined
+def project_into(out: Any, point: Any, floor: float, scratch: Any, lanes: Any = ONE) -> None:
     """Euclidean projection of ``point`` on {w >= floor, sum w = 1}; ``out`` may be ``point``.
 
-    ``scratch`` has room for K numbers.
+    ``scratch`` is as large as they.
 
     Examples
     --------
@@ -194,41 +250,44 @@ def project_into(out: Any, point: Any, floor: float, scratch: Any) -> None:
     >>> out.round(6).tolist()
     [0.1, 0.34, 0.56]
     """
-    k = point.size
-    for i in range(k):
-        if np.isnan(point[i]):
-            for j in range(k):
-                out[j] = np.nan
-            return
-        # Insertion into descending order.
-        excess = point[i] - floor
-        j = i
-        while j > 0 and scratch[j - 1] < excess:
-            scratch[j] = scratch[j - 1]
-            j -= 1
-        scratch[j] = excess
+    k = _tasks(point, lanes)
+    for j in range(np.uint64(point.size)):
+        scratch[j] = point[j] - floor
+    # Into descending order, without branches; NaN stays somewhere.
+    for last in range(k - 1, 0, -1):
+        for i in range(last):
+            b, c = _row(i, lanes), _row(i + 1, lanes)
+            for lane in range(lanes):
+                x, y = scratch[b + lane], scratch[c + lane]
+                scratch[b + lane] = x if x > y else y
+                scratch[c + lane] = y if x > y else x
+    # The threshold is the largest mean excess over the budget of the first, the first two, ...
     budget = 1 - k * floor
-    total = scratch[0]
-    active = 0
-    # As NumPy does it: count the active ranks, then take the threshold of the last of them.
+    for i in range(1, k):
+        b, c = _row(i - 1, lanes), _row(i, lanes)
+        for lane in range(lanes):
+            scratch[c + lane] += scratch[b + lane]
+    for lane in range(lanes):
+        scratch[lane] = scratch[lane] - budget
+    for i in range(1, k):
+        b = _row(i, lanes)
+        for lane in range(lanes):
+            mean, threshold = (scratch[b + lane] - budget) / (i + 1), scratch[lane]
+            scratch[lane] = threshold if mean <= threshold else mean
     for i in range(k):
-        if i > 0:
-            total += scratch[i]
-        if scratch[i] > (total - budget) / (i + 1):
-            active += 1
-    total = scratch[0]
-    for i in range(1, active):
-        total += scratch[i]
-    threshold = (total - budget) / max(active, 1)
-    for i in range(k):
-        out[i] = floor + max(point[i] - floor - threshold, 0.0)
+        b = _row(i, lanes)
+        for lane in range(lanes):
+            x = point[b + lane] - floor - scratch[lane]
+            out[b + lane] = floor + (0.0 if x <= 0.0 else x)
 
 
-@compiled
-def saturate_into(out: Any, ema: Any, floor: float, floor_mode: int, scratch: Any) -> None:
-    """Applied weights of an average (see :func:`gabactl.law.controller.saturate`).
+@inlined
+def saturate_into(
+    out: Any, ema: Any, floor: float, floor_mode: int, scratch: Any, lanes: Any = ONE
+) -> None:
+    """Applied weights of an average (see :func:`gabactl.law.stages.saturate`).
 
-    ``scratch`` has room for K numbers and is used by the projections alone.
+    ``scratch`` is as large as they.
 
     Examples
     --------
@@ -237,20 +296,51 @@ def saturate_into(out: Any, ema: Any, floor: float, floor_mode: int, scratch: An
     >>> out.round(6).tolist()
     [0.047619, 0.952381]
     """
-    k = ema.size
     if floor_mode == RENORMALISE:
-        for i in range(k):
+        for j in range(np.uint64(ema.size)):
             # Written so that a NaN stays a NaN, as in NumPy.
-            out[i] = floor if ema[i] < floor else ema[i]
-        total = sum_as_numpy(out)
-        for i in range(k):
-            out[i] = out[i] / total
+            out[j] = floor if ema[j] < floor else ema[j]
+        sums_into(scratch, out, lanes)
+        _divide(out, scratch, lanes)
     elif floor_mode == AFFINE:
-        total = sum_as_numpy(ema)
+        k = _tasks(ema, lanes)
+        sums_into(scratch, ema, lanes)
         for i in range(k):
-            out[i] = floor + (1 - k * floor) * (ema[i] / total)
+            b = _row(i, lanes)
+            for lane in range(lanes):
+                out[b + lane] = floor + (1 - k * floor) * (ema[b + lane] / scratch[lane])
     else:
-        project_into(out, ema, floor, scratch)
+        project_into(out, ema, floor, scratch, lanes)
+
+
+@inlined
+def follow_into(
+    ema: Any,
+    raw: Any,
+    pole: float,
+    floor: float,
+    floor_mode: int,
+    guard: int,
+    scratch: Any,
+    lanes: Any = ONE,
+) -> None:
+    """The average after a reading; a held one leaves it. Uses up ``raw``, which becomes the new.
+
+    ``scratch`` is as large as they.
+
+    Examples
+    --------
+    >>> ema, raw = np.array([0.5, 0.5]), np.array([0.25, 0.75])
+    >>> follow_into(ema, raw, 0.5, 0.05, RENORMALISE, HOLD, np.empty(2))
+    >>> ema.tolist()
+    [0.375, 0.625]
+    """
+    for j in range(np.uint64(ema.size)):
+        raw[j] = pole * ema[j] + (1 - pole) * raw[j]
+    if floor_mode == CLAMP_STATE:
+        project_into(raw, raw, floor, scratch, lanes)
+    for j in range(np.uint64(ema.size)):
+        ema[j] = raw[j] if (raw[j] == raw[j]) | (guard == NONE) else ema[j]
 
 
 @compiled
@@ -264,41 +354,6 @@ def is_reading(step: int, warmup: int, interval: int) -> bool:
     """
     # The remainder costs more than the rest of a step, and most loops read at every step.
     return step > warmup and (interval == 1 or (step - warmup - 1) % interval == 0)
-
-
-@compiled
-def take_reading(
-    grad_norms: Any,
-    ema: Any,
-    scratch: Any,
-    pole: float,
-    floor: float,
-    law: int,
-    floor_mode: int,
-    guard: int,
-) -> bool:
-    """Update ``ema`` in place on a reading; False where the guard held it.
-
-    ``scratch`` has room for 2 K numbers; its first K are then the raw weights.
-
-    Examples
-    --------
-    >>> ema = np.array([0.5, 0.5])
-    >>> take_reading(np.array([3.0, 1.0]), ema, np.empty(4), 0.5, 0.05, COMPLEMENT, RENORMALISE, HOLD)
-    True
-    >>> ema.tolist()
-    [0.375, 0.625]
-    """
-    k = ema.size
-    if guard == HOLD and not usable_reading(grad_norms, law):
-        return False
-    raw = scratch[:k]
-    raw_into(raw, grad_norms, law, guard)
-    for i in range(k):
-        ema[i] = pole * ema[i] + (1 - pole) * raw[i]
-    if floor_mode == CLAMP_STATE:
-        project_into(ema, ema, floor, scratch[k:])
-    return True
 
 
 @compiled
@@ -352,6 +407,9 @@ def observe(
         return False
     moved = False
     if is_reading(step, warmup, interval):
-        moved = take_reading(grad_norms, ema, scratch, pole, floor, law, floor_mode, guard)
+        raw = scratch[:k]
+        raw_into(raw, grad_norms, law, guard, scratch[k:])
+        moved = not was_held(raw, guard)
+        follow_into(ema, raw, pole, floor, floor_mode, guard, scratch[k:])
     saturate_into(weights, ema, floor, floor_mode, scratch[k:])
     return moved

@@ -6,15 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gabactl.loops.kernels.controller import (
-    CLAMP_STATE,
-    HOLD,
-    is_reading,
-    project_into,
-    raw_into,
-    saturate_into,
-    usable_reading,
-)
+from gabactl.loops.kernels.controller import follow_into, is_reading, raw_into, saturate_into
 from gabactl.loops.kernels.elementary import exp, fma, log, quick_exp, quick_log
 from gabactl.loops.kernels.jit import compiled, inlined
 from gabactl.loops.kernels.random import fill_normals
@@ -103,22 +95,19 @@ def run_loop(
             readings[t, i] = reading[i]
         # The stages one by one: observe() would make a view of every array at every step.
         step = first_step + t + 1
-        moved = is_reading(step, warmup, interval) and (
-            guard != HOLD or usable_reading(reading, law)
-        )
-        if moved:
-            raw_into(drawn, reading, law, guard)
+        for i in range(k):
+            raw[t, i] = np.nan
+        if is_reading(step, warmup, interval):
+            raw_into(drawn, reading, law, guard, scratch)
             for i in range(k):
-                state[i] = pole * state[i] + (1 - pole) * drawn[i]
-            if floor_mode == CLAMP_STATE:
-                project_into(state, state, floor, scratch)
+                raw[t, i] = drawn[i]
+            follow_into(state, drawn, pole, floor, floor_mode, guard, scratch)
         if step <= warmup:
             for i in range(k):
                 applied[i] = 1.0 / k
         else:
             saturate_into(applied, state, floor, floor_mode, scratch)
         for i in range(k):
-            raw[t, i] = drawn[i] if moved else np.nan
             ema[t, i] = state[i]
             weights[t, i] = applied[i]
         if rho == 0:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gabactl.law.controller import PUBLISHED_EPSILON
+from gabactl.law.laws import PUBLISHED_EPSILON
 from gabactl.loops.kernels.batch import LOOP_ROWS, SETTINGS, TASK_ROWS, Numbers, run_blocks
 from gabactl.loops.kernels.controller import COMPLEMENT, HOLD
 

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gabactl.law.controller import PUBLISHED_EPSILON
-from gabactl.loops.kernels.controller import AFFINE, CLAMP_STATE, HOLD, INVERSE, RENORMALISE
+from gabactl.law.spec import FloorMode, Guard, Law
+from gabactl.law.stages import follow, raw_weights, saturate, usable
 from gabactl.loops.kernels.random import PHILOX, PHILOX_ROUNDS, WEYL
 from gabactl.loops.kernels.runner import Figures, Goals, Table
 
@@ -30,7 +30,9 @@ class TorchRunner:
 
     Parameters
     ----------
-    codes, delay, seed, first_loop, dtype
+    settings : tuple of str
+        Law, floor mode and guard.
+    delay, seed, first_loop, dtype
         As there.
     device : str
         Such as ``cpu``, ``cuda`` or ``cuda:1``.
@@ -38,14 +40,14 @@ class TorchRunner:
 
     def __init__(
         self,
-        codes: tuple[int, int, int],
+        settings: tuple[Law, FloorMode, Guard],
         delay: int,
         seed: int,
         first_loop: int,
         dtype: str,
         device: str,
     ) -> None:
-        self._law, self._floor_mode, self._guard = codes
+        self._law, self._floor_mode, self._guard = settings
         self._delay = delay
         self._seed = seed
         self._first = first_loop
@@ -76,7 +78,9 @@ class TorchRunner:
         steps, k = log_norms.shape
         loops = len(table["beta"])
         s = {name: self._tensor(column) for name, column in table.items()}
-        pole = self._tensor(table["beta"] ** table["interval"])
+        # The stages work along the last axis, tasks; here that is the first, beside the loops.
+        pole = self._tensor(table["beta"] ** table["interval"])[:, None]
+        floor = s["floor"][:, None]
         logs = self._tensor(log_norms)
         gone = torch.tensor(np.ascontiguousarray(lost), device=self._device)
         any_lost = [bool(row.any()) for row in lost]
@@ -109,16 +113,18 @@ class TorchRunner:
                 reading = (level + s["noise"] * draw).exp()
             if any_lost[t]:
                 reading = reading.masked_fill(gone[t][:, None], math.nan)
-            raw, usable = self._raw(reading)
+            raw = raw_weights(reading.T, self._law, self._guard)
             due = wait <= 0
             wait = torch.where(due, s["interval"], wait) - 1
-            moving = due & usable
-            ema = torch.where(moving, pole * ema + (1 - pole) * raw, ema)
-            values, ema = self._floor(ema, s["floor"], moving)
+            moving = due
+            if self._guard == "hold":
+                moving = due & usable(reading.T, self._law)
+            new = follow(ema.T, raw, pole, 1, floor, self._floor_mode).T
+            ema = torch.where(moving, new, ema)
             started = s["warmup"] <= t
-            values = torch.where(started, values, 1.0 / k)
+            values = saturate(ema.T, floor, self._floor_mode).T
             below = (ema < s["floor"]).any(dim=0)
-            before, weights = weights, values / values.sum(dim=0)
+            before, weights = weights, torch.where(started, values, 1.0 / k)
             contributions = weights * norms
             spread = contributions.amax(dim=0).log() - contributions.amin(dim=0).log()
             if goals is None:
@@ -146,7 +152,7 @@ class TorchRunner:
                 outside_spread = torch.where(far, now, outside_spread)
             if feedback:
                 tiny = torch.finfo(self._dtype).tiny
-                logits = values.clamp_min(tiny).log()
+                logits = weights.clamp_min(tiny).log()
                 told = logits - logits.mean(dim=0)
                 if queue:
                     queue.append(told)
@@ -180,44 +186,6 @@ class TorchRunner:
             },
             back(weights),
         )
-
-    def _raw(self, reading: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Raw weights, and where the guard lets them through."""
-        k = len(reading)
-        total = reading.sum(dim=0)
-        usable = torch.ones_like(total, dtype=torch.bool)
-        if self._guard == HOLD:
-            usable = (total > 0) & torch.isfinite(total)
-            if self._law == INVERSE:
-                usable = usable & (reading > 0).all(dim=0)
-        else:
-            reading = reading + PUBLISHED_EPSILON if self._law == INVERSE else reading
-            total = total + PUBLISHED_EPSILON
-        if self._law == INVERSE:
-            inverse = reading.amin(dim=0) / reading
-            return inverse / inverse.sum(dim=0), usable
-        return (total - reading) / total / (k - 1), usable
-
-    def _floor(
-        self, ema: torch.Tensor, floor: torch.Tensor, moving: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weights before their division by the sum, and the average that is kept."""
-        if self._floor_mode == RENORMALISE:
-            return torch.where(ema < floor, floor, ema), ema
-        k = len(ema)
-        if self._floor_mode == AFFINE:
-            return floor + (1 - k * floor) * ema / ema.sum(dim=0), ema
-        # Euclidean projection: the largest number of active tasks whose threshold they exceed.
-        budget = 1 - k * floor
-        excess = (ema - floor).sort(dim=0, descending=True).values
-        ranks = torch.arange(1, k + 1, dtype=self._dtype, device=self._device)[:, None]
-        thresholds = (excess.cumsum(dim=0) - budget) / ranks
-        active = (excess > thresholds).sum(dim=0, keepdim=True).clamp_min(1)
-        threshold = thresholds.gather(0, active - 1)
-        projected = floor + (ema - floor - threshold).clamp_min(0)
-        if self._floor_mode == CLAMP_STATE:
-            ema = torch.where(moving, projected, ema)
-        return projected, ema
 
 
 def normals(seed: int, loops: torch.Tensor, step: int, n_tasks: int) -> torch.Tensor:

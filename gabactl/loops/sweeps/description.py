@@ -44,6 +44,7 @@ from numpy.typing import NDArray
 
 from gabactl.base.errors import InputError
 from gabactl.base.files import read_toml
+from gabactl.law.spec import GabaSpec
 from gabactl.loops.batch import LOOP_PARAMETERS, complete_parameters, run_batch
 from gabactl.loops.profiles import Profile
 from gabactl.loops.scenarios import build_profile, find_description, where
@@ -53,9 +54,9 @@ __all__ = ["FORMAT", "Sweep", "load_sweep", "stretch"]
 #: Version of the folder of results.
 FORMAT = 1
 _COMMON: dict[str, Any] = {
-    "law": "complement",
-    "floor_mode": "renormalise",
-    "guard": "hold",
+    "law": GabaSpec.law,
+    "floor_mode": GabaSpec.floor_mode,
+    "guard": GabaSpec.guard,
     "delay": 0,
 }
 _MAX_LOOPS = 10**12

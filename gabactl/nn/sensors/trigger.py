@@ -9,7 +9,8 @@ from typing import Any
 
 from gabactl.base.errors import InputError
 from gabactl.base.results import Result
-from gabactl.law.spec import Law
+from gabactl.law.laws import LAWS, Law
+from gabactl.law.spec import GabaSpec
 
 __all__ = ["EventBudget", "EventTrigger"]
 
@@ -135,7 +136,7 @@ class EventTrigger:
         budget: float = 0.03,
         reading_cost: float = 1.2,
         tolerance: float = 0.02,
-        law: Law = "complement",
+        law: Law = GabaSpec.law,
     ) -> None:
         for name, value, allowed, remedy in (
             ("budget", budget, 0 < budget <= 1, "a fraction of a plain step in (0, 1], say 0.03"),
@@ -197,19 +198,10 @@ class EventTrigger:
 
     def _moves(self, drift: Sequence[float]) -> bool:
         """Whether log norms that drifted so far would change a raw weight by the tolerance."""
-        then = self._raw(self._level)
-        now = self._raw([a + b for a, b in zip(self._level, drift, strict=True)])
+        raw = LAWS[self.law].raw_of_logs
+        then = raw(self._level)
+        now = raw([a + b for a, b in zip(self._level, drift, strict=True)])
         return any(abs(a - b) > self.tolerance for a, b in zip(then, now, strict=True))
-
-    def _raw(self, logs: Sequence[float]) -> list[float]:
-        """Raw weights from log norms. Plain floats: this runs at every step."""
-        signed = list(logs) if self.law == "complement" else [-x for x in logs]
-        top = max(signed)
-        powers = [math.exp(x - top) for x in signed]
-        total = sum(powers)
-        if self.law == "inverse":
-            return [p / total for p in powers]
-        return [(1.0 - p / total) / (self.n_tasks - 1) for p in powers]
 
     def _is_noisy(self) -> bool:
         """Whether the usual surprise of one norm would change a raw weight by the tolerance."""
@@ -272,7 +264,7 @@ class EventTrigger:
         if not math.isfinite(rate) or rate < 0:
             raise InputError(f"rate = {rate} is not a number >= 0: give nats per step, say 0.002")
         share = math.tanh(rate * (self.max_gap - 1) / 4)
-        ema_error = share / (self.n_tasks - 1) if self.law == "complement" else share
+        ema_error = share / LAWS[self.law].sharers(self.n_tasks)
         return EventBudget(
             self.budget, self.reading_cost, self.max_gap, _BURST, float(rate), ema_error
         )
