@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from gabactl.claims import ledger
+from gabactl import ledger
 from gabactl.proving import load, proof_files
 
 DOCS = Path(__file__).parent

@@ -68,6 +68,16 @@ def _escape_bars(app, what, name, obj, options, lines):
     ]
 
 
+def _resolve_at_the_door(app, env, node, contnode):
+    """A docstring names a function by its module; the page has it where people import it from."""
+    module, _, name = str(node.get("reftarget", "")).rpartition(".")
+    if module.startswith("gabactl.") and name in gabactl.__all__:
+        domain = env.get_domain("py")
+        kind, target = node["reftype"], f"gabactl.{name}"
+        return domain.resolve_xref(env, node["refdoc"], app.builder, kind, target, node, contnode)
+    return None
+
+
 def _write_math(self, node, as_block):
     """Formulas as MathML, which browsers set without a script, a font or a network."""
     formula = tex2mathml(node.astext(), as_block=as_block)
@@ -82,4 +92,5 @@ def setup(app):
         block_renderers=(lambda self, node: _write_math(self, node, True), None),
     )
     app.connect("autodoc-skip-member", _skip_aliases)
+    app.connect("missing-reference", _resolve_at_the_door)
     app.connect("autodoc-process-docstring", _escape_bars, priority=900)

@@ -68,7 +68,7 @@ class Interval(Result):
 
     title = "Mean with interval"
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """The attributes under their names."""
         return dict(vars(self))
 
@@ -205,7 +205,7 @@ class PairedDifference(Result):
         alpha = 1.0 - self.student.level
         return outside and (self.p_value <= alpha or self.least_p > alpha)
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Keys: difference, student, wins, losses, p_value, least_p, decided."""
         return {
             "difference": self.difference.to_dict(),
@@ -320,7 +320,7 @@ class Friedman(Result):
 
     title = "Friedman test"
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """The attributes under their names; average_ranks by method."""
         values = dict(vars(self))
         ranks = self.average_ranks.tolist()
@@ -439,7 +439,7 @@ class Nemenyi(Result):
                 pairs.append((self.methods[i], self.methods[j], float(self.p_values[i, j])))
         return tuple(sorted(pairs, key=lambda pair: pair[2]))
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Keys: methods, average_ranks, p_values, critical_difference, level, blocks, different."""
         return {**vars(self), "different": [list(pair) for pair in self.different]}
 

@@ -33,11 +33,11 @@ from what_we_found_pictures import PICTURES, PUBLISHED, USUAL
 from gabactl.base import plots
 from gabactl.base.files import write_text
 from gabactl.base.results import to_jsonable
-from gabactl.claims import check
+from gabactl.claims import settle_claims
 from gabactl.identification import identify_paired
 from gabactl.plants import LogRatio
 from gabactl.traces import load_bundled
-from gabactl.validation.check import validate
+from gabactl.validation.check import check
 from gabactl.validation.prediction import Prediction, predict
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -336,7 +336,7 @@ def summary(found: CampaignFigures, toys: dict[str, Any] | None) -> dict[str, An
     """All numbers: for the page, and those that are kept."""
     twins = identify_paired(*(load_bundled(name) for name in TWINS), draws=199)
     plant = LogRatio(twins.rho, twins.a, twins.delay)
-    replays = {run: validate(trace) for run, trace in found.traces.items()}
+    replays = {run: check(trace) for run, trace in found.traces.items()}
     compared = {k: v for k, v in replays.items() if v.ok is not None}
     predictions = {
         run.run: predict(found.traces[run.run], plant=plant, plant_from=f"bundled {TWINS[0]}")
@@ -349,7 +349,7 @@ def summary(found: CampaignFigures, toys: dict[str, Any] | None) -> dict[str, An
     published_rankings = {
         metric: found.ranking(metric, common) for metric in ("rmse_capped", "nasa_capped")
     }
-    verdicts = check(ANSWERS).results
+    verdicts = settle_claims(ANSWERS).results
     worst = max(
         (
             max(v.max_abs_error_ema or 0.0, v.max_abs_error_weights or 0.0)

@@ -27,10 +27,10 @@ from gabactl.nn import (
     TraceRecorder,
     get_shared_params,
 )
-from gabactl.nn.models import build_model
 from gabactl.nn.sensors.norms import fused_norm_of, norm_of
+from gabactl.nn.training.models import build_model
 from gabactl.traces import load_bundled, read_trace
-from gabactl.validation.check import validate
+from gabactl.validation.check import check
 from gpu.plan import Bench
 
 #: How far apart a faithful recording and its replay may be.
@@ -235,7 +235,7 @@ def replayed(bench: Bench, name: str) -> dict[str, Any]:
             recorder.log(losses)
     trace = read_trace(file)
     bench.send(("trace", f"check-{name}", str(file)))
-    found = validate(trace, tolerance=REPLAY[name])
+    found = check(trace, tolerance=REPLAY[name])
     errors = (found.max_abs_error_ema, found.max_abs_error_weights)
     _demand(trace.precision == name, f"recorded as {trace.precision}")
     _demand(found.ok is True, f"errors {errors} beyond {REPLAY[name]:g}")

@@ -18,7 +18,7 @@ from gabactl.law.spec import GabaSpec
 from gabactl.nn import GABALoss
 from gabactl.nn.campaigns.plan import load_campaign
 from gabactl.nn.excitation import Excitation
-from gabactl.nn.settings import Balancer, TrainingSettings
+from gabactl.nn.training.settings import BalancerName, TrainingSettings
 from gpu.checks import Problem, capture
 from gpu.plan import Bench
 from gpu.training import Job, rate, run_jobs
@@ -51,7 +51,7 @@ def jobs(bench: Bench) -> list[Job]:
             Job(f"{name}-gaba", replace(published, subset=subset)),
             Job(f"{name}-equal", replace(plain, subset=subset, balancer="fixed")),
         ]
-        if "setpoint" in get_args(Balancer):
+        if "setpoint" in get_args(BalancerName):
             found.append(
                 Job(f"{name}-setpoint", replace(plain, subset=subset, balancer="setpoint"))
             )

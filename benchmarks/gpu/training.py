@@ -19,10 +19,10 @@ from gabactl import cmapss
 from gabactl.base.errors import InputError
 from gabactl.base.files import read_json, write_text
 from gabactl.base.results import to_jsonable
-from gabactl.nn.settings import TrainingSettings
-from gabactl.nn.training import train
+from gabactl.nn.training.loop import train
+from gabactl.nn.training.settings import TrainingSettings
 from gabactl.traces import Trace, read_trace
-from gabactl.validation.check import validate
+from gabactl.validation.check import check
 from gpu.plan import FORK, Bench
 
 #: Seconds that runs get to finish their step and close their recording.
@@ -133,7 +133,9 @@ def _collect(bench: Bench, job: Job, code: int | None, slim: bool) -> None:
     try:
         trace = read_trace(found["record"])
         figures |= figures_of(trace)
-        words += f"; ratio {figures['ratio_median']:.0f}, saturated {figures['saturated']:.2f}"
+        words += f"; ratio {figures['ratio_median']:.0f}"
+        if job.settings.balancer == "gaba":
+            words += f", saturated {figures['saturated']:.2f}"
         if figures["replay_error"] is not None:
             words += f", replay within {figures['replay_error']:.1g}"
         bench.send(("trace", job.name, _kept(trace, Path(found["record"]), slim)))
@@ -155,8 +157,8 @@ def _kept(trace: Trace, file: Path, slim: bool) -> str:
 
 def figures_of(trace: Trace) -> dict[str, Any]:
     """What the ledger's claims ask of a run: ratio, saturation, and whether it replays."""
-    check = validate(trace)
-    errors = [check.max_abs_error_ema, check.max_abs_error_weights]
+    replay = check(trace)
+    errors = [replay.max_abs_error_ema, replay.max_abs_error_weights]
     known = [error for error in errors if error is not None]
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = trace.grad_norms[:, 0] / trace.grad_norms[:, 1]
@@ -165,8 +167,8 @@ def figures_of(trace: Trace) -> dict[str, Any]:
     epochs = [np.median(ratio[k : k + per_epoch]) for k in range(0, len(ratio), per_epoch)]
     return {
         "replay_error": max(known) if known else None,
-        "replay_ok": check.ok,
-        "saturated": check.saturated_fraction,
+        "replay_ok": replay.ok,
+        "saturated": replay.saturated_fraction,
         "ratio_start": float(np.median(ratio[:5])) if len(ratio) else math.nan,
         "ratio_median": float(np.median(ratio)) if len(ratio) else math.nan,
         "ratio_peak": float(max(epochs, default=math.nan)),

@@ -9,9 +9,8 @@ at 500. Here it comes as three levels, and the loop answers each of them with a 
 import matplotlib.pyplot as plt
 import numpy as np
 
-from gabactl import GabaSpec
-from gabactl.loops.profiles import levels, published_disturbance, ramp
-from gabactl.loops.simulate import simulate
+from gabactl import GabaSpec, published_disturbance, simulate
+from gabactl.loops.profiles import levels, ramp
 
 # %%
 # The published setting

@@ -9,28 +9,35 @@ and PDF. A result that is words and figures draws its table.
 
 import matplotlib.pyplot as plt
 
-from gabactl import GabaSpec
+from gabactl import (
+    GabaSpec,
+    LogRatio,
+    Workload,
+    authority,
+    check,
+    compare,
+    equilibria,
+    filter_facts,
+    frequency_response,
+    fuzz_bounds,
+    load_bundled,
+    margins,
+    noise_report,
+    open_loop,
+    published_disturbance,
+    region_of_attraction,
+    root_locus,
+    sampling_trade,
+    saturation,
+    simulate,
+    step_response,
+    trace_info,
+    tune,
+    unit_advice,
+    weight_bounds,
+)
 from gabactl.base import plots
-from gabactl.control.frequency import frequency_response, root_locus
-from gabactl.control.linear import open_loop
-from gabactl.control.margins import margins
-from gabactl.control.noise import noise_report
-from gabactl.control.nonlinear import equilibria, region_of_attraction
-from gabactl.control.responses import step_response
-from gabactl.control.sampling import sampling_trade
-from gabactl.fuzzing import fuzz_bounds
-from gabactl.law.authority import authority, weight_bounds
-from gabactl.law.filter import filter_facts
-from gabactl.loops.compare import compare
-from gabactl.loops.profiles import levels, published_disturbance
-from gabactl.loops.simulate import simulate
-from gabactl.plants import LogRatio
-from gabactl.runs.saturation import saturation
-from gabactl.runs.units import unit_advice
-from gabactl.synthesis import Workload, tune
-from gabactl.traces import load_bundled
-from gabactl.traces.info import trace_info
-from gabactl.validation.check import validate
+from gabactl.loops.profiles import levels
 
 spec = GabaSpec()
 trace = load_bundled("fd001-gaba")
@@ -55,7 +62,7 @@ show(trace_info("fd001-gaba"), saturation(trace))
 
 # %%
 
-show(unit_advice(trace.grad_norms, spec, trace.tasks), validate(trace))
+show(unit_advice(trace, spec), check(trace))
 
 # %%
 # The controller alone
@@ -76,18 +83,18 @@ show(frequency_response(loop), margins(loop))
 
 # %%
 
-show(loop, root_locus(spec, LogRatio(rho=-2.0, delay=5), "rho"))
+show(loop, root_locus(spec, LogRatio(rho=-2.0, delay=5)))
 
 # %%
 
-show(step_response(loop), noise_report(open_loop(spec, LogRatio(rho=-0.2)), 0.5))
+show(step_response(loop), noise_report(open_loop(spec, LogRatio(rho=-0.2)), noise_std=0.5))
 
 # %%
 # Where it rests, and what leads there
 # ------------------------------------
 
 low = GabaSpec(floor=0.01, beta=0.9, warmup=0)
-show(equilibria(low, LogRatio(rho=1.1), 0.0), region_of_attraction(low, LogRatio(rho=1.1), 0.0))
+show(equilibria(low, LogRatio(rho=1.1)), region_of_attraction(low, LogRatio(rho=1.1)))
 
 # %%
 # Simulation, comparison, search

@@ -8,10 +8,9 @@ through a low-pass, GradNorm moves each weight by a relay whose step grows with 
 
 import matplotlib.pyplot as plt
 
-from gabactl import GabaSpec
+from gabactl import GabaSpec, compare, published_disturbance
 from gabactl.balancers import GradNorm
-from gabactl.loops.compare import compare
-from gabactl.loops.profiles import levels, published_disturbance
+from gabactl.loops.profiles import levels
 
 # %%
 # A mild imbalance

@@ -25,10 +25,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 import gabactl
-from gabactl import InputError
+from gabactl import InputError, identify, identify_paired, load_bundled
 from gabactl.base import plots
-from gabactl.identification import identify, identify_paired, simulate_excited
-from gabactl.traces import load_bundled
+from gabactl.identification import simulate_excited
 
 # %%
 # A recorded training run

@@ -9,15 +9,9 @@ knee at :math:`(1-m)/m` the loop is open: the weights stand still whatever the g
 import matplotlib.pyplot as plt
 import numpy as np
 
-from gabactl import Controller, GabaSpec
+from gabactl import Controller, GabaSpec, authority, required_floor, weight_bounds
 from gabactl.base import plots
-from gabactl.law.authority import (
-    authority,
-    dead_time,
-    required_floor,
-    residual_ratio,
-    weight_bounds,
-)
+from gabactl.law.authority import dead_time, residual_ratio
 
 # %%
 # The published setting in its own regime

@@ -15,14 +15,19 @@ negative feedback. Never assume it: identify it from your own training.
 import matplotlib.pyplot as plt
 import numpy as np
 
-from gabactl import GabaSpec
+from gabactl import (
+    GabaSpec,
+    LogRatio,
+    confirm_witnesses,
+    equilibria,
+    frequency_response,
+    margins,
+    open_loop,
+    root_locus,
+    step_response,
+)
 from gabactl.base import plots
-from gabactl.control.frequency import frequency_response, root_locus
-from gabactl.control.linear import open_loop
-from gabactl.control.margins import confirm_witnesses, margins
-from gabactl.control.nonlinear import equilibria, simulate_log_ratio
-from gabactl.control.responses import step_response
-from gabactl.plants import LogRatio
+from gabactl.control.nonlinear import simulate_log_ratio
 
 spec = GabaSpec()
 

@@ -10,13 +10,18 @@ away, at the price of a lag.
 import matplotlib.pyplot as plt
 import numpy as np
 
-from gabactl import Controller, GabaSpec
+from gabactl import (
+    Controller,
+    GabaSpec,
+    LogRatio,
+    filter_facts,
+    noise_gain,
+    noise_report,
+    open_loop,
+    sampling_trade,
+)
 from gabactl.base import plots
-from gabactl.control.linear import open_loop
-from gabactl.control.noise import jensen_bias, noise_gain, noise_report
-from gabactl.control.sampling import sampling_trade
-from gabactl.law.filter import filter_facts
-from gabactl.plants import LogRatio
+from gabactl.control.noise import jensen_bias
 
 # %%
 # The filter alone

@@ -10,9 +10,8 @@ constant factor on the loud loss would do, since that is worth more than any set
 
 import matplotlib.pyplot as plt
 
+from gabactl import Workload, load_bundled, tune, workload_of
 from gabactl.base import plots
-from gabactl.synthesis import Workload, tune, workload_of
-from gabactl.traces import load_bundled
 
 # %%
 # From a range of ratios
@@ -48,7 +47,7 @@ print(f"floor {rescaled.spec.floor:g}")
 # A trace gives the range, the noise, the drift and the length of the start-up transient:
 
 trace = load_bundled("fd001-gaba")
-measured = tune(workload_of(trace.grad_norms, first_step=int(trace.step[0]), source="fd001-gaba"))
+measured = tune(workload_of(trace))
 print(measured)
 
 # %%

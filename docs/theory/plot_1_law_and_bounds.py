@@ -12,8 +12,7 @@ stages follow: the *raw* weights, their moving average (*ema*), and the floor th
 import matplotlib.pyplot as plt
 import sympy as sp
 
-from gabactl import GabaSpec
-from gabactl.law.authority import weight_bounds
+from gabactl import GabaSpec, weight_bounds
 from gabactl.law.stages import raw_weights
 
 # %%

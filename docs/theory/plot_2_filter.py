@@ -12,8 +12,7 @@ a first-order low-pass: the reading of a step acts at that step.
 import matplotlib.pyplot as plt
 import sympy as sp
 
-from gabactl import GabaSpec
-from gabactl.law.filter import filter_facts
+from gabactl import GabaSpec, filter_facts
 
 # %%
 # From the recurrence to the step response

@@ -9,8 +9,8 @@ actuation :math:`u=\ln(w_1/w_2)` and what is left of the imbalance, :math:`q=y+u
 import matplotlib.pyplot as plt
 import sympy as sp
 
-from gabactl import GabaSpec
-from gabactl.law.authority import authority, dead_time, required_floor, settled_weights
+from gabactl import GabaSpec, authority, required_floor, settled_weights
+from gabactl.law.authority import dead_time
 
 # %%
 # Without a floor the settled weights undo the imbalance exactly, :math:`u=-y`. With it they cannot

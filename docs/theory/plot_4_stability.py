@@ -13,9 +13,7 @@ and the controller closes the loop with :math:`u=-F(z)\,y`.
 import matplotlib.pyplot as plt
 import sympy as sp
 
-from gabactl import GabaSpec
-from gabactl.control.linear import open_loop
-from gabactl.plants import LogRatio
+from gabactl import GabaSpec, LogRatio, open_loop
 
 z, a, b, rho = sp.symbols("z a beta rho", real=True)
 F = (1 - b) / (1 - b / z)

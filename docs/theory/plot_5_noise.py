@@ -9,10 +9,8 @@ C-MAPSS, nearly white. The average sees the *weights* :math:`1/(1+e^{y})`, not t
 import numpy as np
 import sympy as sp
 
-from gabactl import GabaSpec
-from gabactl.control.linear import open_loop
-from gabactl.control.noise import jensen_bias, noise_gain
-from gabactl.plants import LogRatio
+from gabactl import GabaSpec, LogRatio, noise_gain, open_loop
+from gabactl.control.noise import jensen_bias
 
 # %%
 # What of it reaches the weights

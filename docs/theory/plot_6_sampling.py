@@ -9,8 +9,7 @@ A reading costs a backward pass per task. With one every :math:`N` steps, the av
 import matplotlib.pyplot as plt
 import sympy as sp
 
-from gabactl import GabaSpec
-from gabactl.control.sampling import sampling_trade
+from gabactl import GabaSpec, sampling_trade
 
 b, N = sp.symbols("beta N", positive=True)
 

@@ -12,11 +12,11 @@ import panel as pn
 from gabactl.app.session import Session
 from gabactl.app.state import LIMITS
 
-__all__ = ["CONTROLS", "Choice", "Control", "Scale"]
+__all__ = ["CONTROLS", "Choice", "Control", "SliderScale"]
 
 
 @dataclass(frozen=True)
-class Scale:
+class SliderScale:
     """How a slider's position stands for a value.
 
     Attributes
@@ -39,12 +39,12 @@ class Scale:
     position: Callable[[float], float]
 
 
-def _linear(label: str, low: float, high: float, step: float) -> Scale:
+def _linear(label: str, low: float, high: float, step: float) -> SliderScale:
     digits = max(0, -math.floor(math.log10(step)))
-    return Scale(label, low, high, step, lambda p: round(p, digits), float)
+    return SliderScale(label, low, high, step, lambda p: round(p, digits), float)
 
 
-def _log(label: str, low: float, high: float, least_is_zero: bool = False) -> Scale:
+def _log(label: str, low: float, high: float, least_is_zero: bool = False) -> SliderScale:
     """Decades; with ``least_is_zero`` the left end is 0."""
 
     def value(position: float) -> float:
@@ -55,21 +55,21 @@ def _log(label: str, low: float, high: float, least_is_zero: bool = False) -> Sc
     def position(value: float) -> float:
         return math.log10(value) if value > 0 else low
 
-    return Scale(label, low, high, 0.01, value, position)
+    return SliderScale(label, low, high, 0.01, value, position)
 
 
-def _pole(label: str) -> Scale:
+def _pole(label: str) -> SliderScale:
     """A pole by the nines it has: 0, 0.9, 0.99, ..."""
 
     def value(position: float) -> float:
         gain = 10.0**-position
         return float(f"{1.0 - gain:.{2 + math.ceil(position)}g}") if position > 0 else 0.0
 
-    return Scale(label, 0.0, 4.0, 0.01, value, lambda v: -math.log10(1.0 - v))
+    return SliderScale(label, 0.0, 4.0, 0.01, value, lambda v: -math.log10(1.0 - v))
 
 
 #: Every slider of the page, by the field of the view it sets.
-CONTROLS: dict[str, Scale] = {
+CONTROLS: dict[str, SliderScale] = {
     "beta": _pole("Smoothing β"),
     "floor": _log("Floor m", -5.0, math.log10(0.49), least_is_zero=True),
     "warmup": _linear("Warm-up W, steps", 0, 1000, 1),

@@ -227,7 +227,7 @@ class FrequencyTab:
         a, ratio = pole_of(view.lag), view.ratio or 1.0
         loop = open_loop(spec, LogRatio(view.rho, a, view.delay), ratio)
         response = frequency_response(loop)
-        w = response.frequencies
+        w = response.frequencies_rad_per_step
         show = w > 0
         self._gain.set(w[show], _decibels(response.response[show]))
         self._phase.set(w[show], response.phase_deg[show])

@@ -1,7 +1,7 @@
 """Balancers as state machines: ``step(grad_norms, losses) -> weights``.
 
 GABA and its peers behind one interface, so that a simulation, a comparison or a fuzzer can drive
-any of them. :func:`make` builds one from its name and settings.
+any of them. :func:`make_balancer` builds one from its name and settings.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ __all__ = [
     "SqrtInverse",
     "Uncertainty",
     "UserBalancer",
+    "balancer_names",
     "load_user",
-    "make",
-    "names",
+    "make_balancer",
 ]
 
 _CLASSES: dict[str, type[Balancer]] = {
@@ -43,8 +43,8 @@ _CLASSES: dict[str, type[Balancer]] = {
 }
 
 
-def names() -> tuple[str, ...]:
-    """Names :func:`make` knows; those acting on directions need ``gabactl[peers]``.
+def balancer_names() -> tuple[str, ...]:
+    """Names :func:`make_balancer` knows; those acting on directions need ``gabactl[peers]``.
 
     Returns
     -------
@@ -53,19 +53,21 @@ def names() -> tuple[str, ...]:
 
     Examples
     --------
-    >>> names()[:3]
+    >>> balancer_names()[:3]
     ('gaba', 'fixed', 'sqrt_inverse')
     """
     return (*_CLASSES, *DIRECTION_METHODS)
 
 
-def make(name: str, n_tasks: int = 2, settings: Mapping[str, Any] | None = None) -> Balancer:
+def make_balancer(
+    name: str, n_tasks: int = 2, settings: Mapping[str, Any] | None = None
+) -> Balancer:
     """A balancer from its name, or from ``package.module:factory`` (which runs that code).
 
     Parameters
     ----------
     name : str
-        One of :func:`names`, or a user's own.
+        One of :func:`balancer_names`, or a user's own.
     n_tasks : int
         Number of tasks K.
     settings : mapping, optional
@@ -78,7 +80,7 @@ def make(name: str, n_tasks: int = 2, settings: Mapping[str, Any] | None = None)
 
     Examples
     --------
-    >>> make("gaba", 3, {"beta": 0.9}).spec.beta
+    >>> make_balancer("gaba", 3, {"beta": 0.9}).spec.beta
     0.9
     """
     given = dict(settings or {})
@@ -92,7 +94,7 @@ def make(name: str, n_tasks: int = 2, settings: Mapping[str, Any] | None = None)
         return Direction(name, n_tasks, **given)
     if name not in _CLASSES:
         raise InputError(
-            f"balancer {name!r} is unknown: choose from {', '.join(names())}, "
+            f"balancer {name!r} is unknown: choose from {', '.join(balancer_names())}, "
             "or give package.module:factory"
         )
     allowed = [p for p in inspect.signature(_CLASSES[name]).parameters if p != "n_tasks"]

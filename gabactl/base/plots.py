@@ -15,7 +15,7 @@ from gabactl.base.errors import InputError, packages_for
 from gabactl.base.files import whole_file
 from gabactl.base.tables import format_table
 
-__all__ = ["PALETTE", "axes", "save", "style", "table", "thin", "unit_circle"]
+__all__ = ["PALETTE", "axes", "panels", "save", "style", "table", "thin", "unit_circle"]
 
 #: Colour-blind safe (Okabe and Ito, "Color Universal Design", 2008), in order of use.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
@@ -106,15 +106,39 @@ def axes(ax: Any | None) -> Any:
 
     Examples
     --------
-    >>> axes(None).figure.get_size_inches().tolist()
+    >>> axes(None).get_figure().get_size_inches().tolist()
     [7.0, 4.0]
     """
-    if ax is not None:
-        return ax
-    with packages_for("a picture"):
-        from matplotlib.figure import Figure
+    return panels(1)[0] if ax is None else ax
 
-    return Figure(figsize=(7.0, 4.0), layout="constrained").subplots()
+
+def panels(n: int, height: float = 4.0) -> Any:
+    """Axes one below another over the same steps or frequencies, on a figure of their own.
+
+    A notebook draws what this returns, and each of the axes, with no pyplot and no magic.
+
+    Parameters
+    ----------
+    n : int, at least 1
+        How many.
+    height : float
+        Of the figure, in inches.
+
+    Returns
+    -------
+    tuple of n matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> len(panels(2)), panels(2)._repr_png_()[1:4]
+    (2, b'PNG')
+    """
+    with packages_for("a picture"):
+        from gabactl.base._picture import Panels, Picture, PictureAxes
+
+    figure = Picture(figsize=(7.0, height), layout="constrained")
+    kind = {"axes_class": PictureAxes}
+    return Panels(figure.subplots(n, sharex=True, squeeze=False, subplot_kw=kind)[:, 0])
 
 
 def thin(x: ArrayLike, y: ArrayLike, points: int = _POINTS) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -1,4 +1,4 @@
-"""What every result can do: print itself as a table, and become strict JSON."""
+"""What every result can do: say itself in a line, print and draw itself, become JSON or a table."""
 
 from __future__ import annotations
 
@@ -9,26 +9,31 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gabactl.base import plots
-from gabactl.base.errors import printable
+from gabactl.base.errors import packages_for, printable
 from gabactl.base.tables import format_table
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["Result", "to_jsonable"]
 
 
 class Result:
-    """Base of the result objects: subclasses give ``title``, ``to_dict`` and ``rows``.
+    """Base of the result objects: subclasses give ``title``, ``facts`` and ``rows``.
 
     Examples
     --------
     >>> class Gain(Result):
     ...     title = "Gain"
-    ...     def to_dict(self): return {"gain": 2.0, "limit": float("inf")}
+    ...     def facts(self): return {"gain": 2.0, "limit": float("inf")}
     ...     def rows(self): return [("gain", "2"), ("limit", "none")]
+    >>> Gain()
+    Gain: gain 2
     >>> print(Gain())
     Gain
       gain   2
@@ -39,23 +44,88 @@ class Result:
 
     title: str = ""
 
-    def to_dict(self) -> dict[str, Any]:
-        """The result as plain values, under documented keys."""
-        raise NotImplementedError
+    def __init_subclass__(cls, **given: Any) -> None:
+        super().__init_subclass__(**given)
+        if "__repr__" not in vars(cls):  # a dataclass would write one, of every array in it
+            cls.__repr__ = Result.__repr__  # type: ignore[method-assign]
+
+    def facts(self) -> dict[str, Any]:
+        """The figures and words of the result, under the names of the attributes.
+
+        Unless a result says otherwise: its public fields, without the arrays.
+        """
+        return {
+            name: value
+            for name, value in self._fields().items()
+            if not isinstance(value, np.ndarray)
+        }
+
+    def series(self) -> dict[str, NDArray[Any]]:
+        """The arrays of the result, a row per step, frequency or whatever it runs over."""
+        return {
+            name: value for name, value in self._fields().items() if isinstance(value, np.ndarray)
+        }
+
+    def to_dict(self, series: bool = False) -> dict[str, Any]:
+        """The result as plain values, under the names of the attributes.
+
+        Parameters
+        ----------
+        series : bool
+            Whether the arrays are there too, under the key ``series``, but for those that are
+            among the facts.
+        """
+        facts = self.facts()
+        if not series:
+            return facts
+        return {**facts, "series": {k: v for k, v in self.series().items() if k not in facts}}
+
+    def to_pandas(self) -> Any:
+        """The result as a table: a row per step, per entry, or one row in all.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The arrays, with a column per task, where the result has arrays of one length; else a row
+            per entry of the list that is in :meth:`facts`; else the facts as one row, nested keys
+            with dots.
+
+        Raises
+        ------
+        InputError
+            pandas is not installed.
+        """
+        with packages_for("to_pandas"):
+            import pandas as pd
+
+        series = {name: value for name, value in self.series().items() if value.ndim in (1, 2)}
+        if series and len({len(value) for value in series.values()}) == 1:
+            return pd.DataFrame(_columns(series, getattr(self, "tasks", ())))
+        facts = to_jsonable(self.facts())
+        lists = [value for value in facts.values() if _is_table(value)]
+        return pd.json_normalize(lists[0] if len(lists) == 1 else facts)
+
+    def _fields(self) -> dict[str, Any]:
+        fields: tuple[dataclasses.Field[Any], ...] = ()
+        if dataclasses.is_dataclass(self):
+            fields = dataclasses.fields(self)
+        return {f.name: getattr(self, f.name) for f in fields if not f.name.startswith("_")}
 
     def rows(self) -> Sequence[Sequence[str]]:
         """The result as table rows; the first column is a label."""
         raise NotImplementedError
 
-    def to_json(self, indent: int | None = 2) -> str:
+    def to_json(self, indent: int | None = 2, series: bool = False) -> str:
         """Strict JSON: an infinite or undefined number becomes null.
 
         Parameters
         ----------
         indent : int or None
             Blanks per level; None for one line.
+        series : bool
+            As for :meth:`to_dict`.
         """
-        return json.dumps(to_jsonable(self.to_dict()), indent=indent, allow_nan=False)
+        return json.dumps(to_jsonable(self.to_dict(series)), indent=indent, allow_nan=False)
 
     def plot(self, ax: Any | None = None) -> Any:
         """Draw it; a result without a picture of its own draws its table.
@@ -86,10 +156,37 @@ class Result:
         )
         return f"<table>{caption}{''.join(lines)}</table>"
 
+    def headline(self) -> str:
+        """What it comes to, in one line: the verdict, or the first row of the table."""
+        verdict = getattr(self, "verdict", None)
+        if isinstance(verdict, str):
+            return verdict
+        return " ".join(next(iter(self.rows()), ()))
+
+    def __repr__(self) -> str:
+        return printable(f"{self.title}: {self.headline()}")
+
     def __str__(self) -> str:
         lines = [self.title, *("  " + line for line in format_table(self.rows()))]
         # Names in it come out of files: none may write elsewhere on the terminal.
         return "\n".join(printable(line) for line in lines)
+
+
+def _columns(series: Mapping[str, NDArray[Any]], tasks: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Columns of a table, an array of two dimensions as one per task."""
+    columns: dict[str, NDArray[Any]] = {}
+    for name, value in series.items():
+        if value.ndim == 1:
+            columns[name] = value
+            continue
+        known = len(tasks) == value.shape[1]
+        for i, column in enumerate(value.T):
+            columns[f"{name}_{tasks[i] if known else i + 1}"] = column
+    return columns
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(v, dict) for v in value)
 
 
 def to_jsonable(value: Any) -> Any:

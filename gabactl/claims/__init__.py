@@ -2,7 +2,7 @@
 
 Each claim is settled by theorems, by numbers computed on the spot, by replays of recorded
 training, or by a recorded result with its provenance. No verdict is stored: the ledger holds the
-expectation, and :func:`check` reaches the verdict anew.
+expectation, and :func:`settle_claims` reaches the verdict anew.
 
 Examples
 --------
@@ -13,7 +13,7 @@ Examples
 
 from __future__ import annotations
 
-from gabactl.claims.check import ClaimResult, ClaimTable, check
+from gabactl.claims.check import ClaimResult, ClaimTable, settle_claims
 from gabactl.claims.evidence import Evidence, Finding
 from gabactl.claims.ledger import Claim, Part, ledger
 
@@ -24,6 +24,6 @@ __all__ = [
     "Evidence",
     "Finding",
     "Part",
-    "check",
     "ledger",
+    "settle_claims",
 ]

@@ -14,10 +14,10 @@ from gabactl.base.results import Result
 from gabactl.claims.evidence import ClaimVerdict, Evidence, Finding
 from gabactl.claims.ledger import Claim, ledger
 from gabactl.claims.records import from_records
-from gabactl.proving.engine import ProofTable, run
+from gabactl.proving.engine import ProofTable, prove
 from gabactl.proving.theorem import Outcome
 
-__all__ = ["ClaimResult", "ClaimTable", "check"]
+__all__ = ["ClaimResult", "ClaimTable", "settle_claims"]
 
 #: Modules with computations, each a table ``CHECKS`` of named functions that return Evidence.
 _MODULES = ("numeric", "toys", "recorded")
@@ -64,7 +64,7 @@ class ClaimResult(Result):
         rows.append(("reproduce", claim.reproduce))
         return rows
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Plain values."""
         claim = self.claim
         return {
@@ -124,7 +124,7 @@ class ClaimTable(Result):
             )
         return rows
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Plain values."""
         return {
             "as_expected": not self.surprises,
@@ -132,7 +132,7 @@ class ClaimTable(Result):
         }
 
 
-def check(
+def settle_claims(
     ids: Iterable[str] = (),
     *,
     workers: int | None = None,
@@ -158,7 +158,7 @@ def check(
 
     Examples
     --------
-    >>> check(["C08"]).results[0].evidence.verdict
+    >>> settle_claims(["C08"]).results[0].evidence.verdict
     'reproduced'
     """
     claims = _select(list(ids))
@@ -174,15 +174,15 @@ def check(
 
     proofs: queue.SimpleQueue[ProofTable | BaseException] = queue.SimpleQueue()
 
-    def prove() -> None:
+    def decide() -> None:
         try:
-            proofs.put(run(needed, workers=workers, progress=lambda _, __, r: step(r.theorem.id)))
+            proofs.put(prove(needed, workers=workers, progress=lambda _, __, r: step(r.theorem.id)))
         except BaseException as error:
             proofs.put(error)
 
     if needed:
         # A daemon, so that an interrupt does not wait for the theorems.
-        threading.Thread(target=prove, daemon=True).start()
+        threading.Thread(target=decide, daemon=True).start()
     numbers = {}
     for claim in computed:
         numbers[claim.id] = _compute(claim)

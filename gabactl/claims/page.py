@@ -18,7 +18,7 @@ def render_page(table: ClaimTable) -> str:
     Parameters
     ----------
     table : ClaimTable
-        From :func:`gabactl.claims.check`.
+        From :func:`gabactl.claims.settle_claims`.
 
     Returns
     -------
@@ -27,8 +27,8 @@ def render_page(table: ClaimTable) -> str:
 
     Examples
     --------
-    >>> from gabactl.claims import check
-    >>> "C08" in render_page(check(["C08"]))
+    >>> from gabactl.claims import settle_claims
+    >>> "C08" in render_page(settle_claims(["C08"]))
     True
     """
     from jinja2 import Environment
@@ -46,7 +46,7 @@ def write_page(table: ClaimTable, path: str | Path) -> None:
     Parameters
     ----------
     table : ClaimTable
-        From :func:`gabactl.claims.check`.
+        From :func:`gabactl.claims.settle_claims`.
     path : path
         Replaced if it exists.
 
@@ -58,9 +58,9 @@ def write_page(table: ClaimTable, path: str | Path) -> None:
     Examples
     --------
     >>> import tempfile
-    >>> from gabactl.claims import check
+    >>> from gabactl.claims import settle_claims
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_page(check(["C08"]), Path(folder) / "claims.html")
+    ...     write_page(settle_claims(["C08"]), Path(folder) / "claims.html")
     ...     [file.name for file in Path(folder).iterdir()]
     ['claims.html']
     """

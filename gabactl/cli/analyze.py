@@ -172,7 +172,7 @@ def _table(
         base = GabaSpec(n_tasks=model.n_tasks, floor=min(0.05, 0.5 / model.n_tasks))
     if "noise" in given:
         given["noise_std"] = given.pop("noise")
-    return run(spec.resolve(base), model, ratio, sensor_delay, **given)
+    return run(spec.resolve(base), model, ratio=ratio, sensor_delay=sensor_delay, **given)
 
 
 def _curve(
@@ -200,9 +200,9 @@ def _curve(
         return curve, getattr(curve, f"plot_{kind}")
     size, steps = given.get("size", 1.0), given.get("steps")
     if "ramp" in given:
-        response = ramp_response(loop, size / 1000.0, steps)
+        response = ramp_response(loop, slope_per_step=size / 1000.0, steps=steps)
     else:
-        response = step_response(loop, size, steps)
+        response = step_response(loop, size=size, steps=steps)
     return response, response.plot
 
 
@@ -212,11 +212,8 @@ def _locus(
     import numpy as np
 
     from gabactl.control.frequency import root_locus
-    from gabactl.plants import LogRatio, parse_plant
+    from gabactl.plants import parse_plant
 
-    model = parse_plant(plant)
-    if not isinstance(model, LogRatio):
-        raise InputError(f"plant {plant!r}: the root locus takes log-ratio plants")
     over, low, high = given.get("over", "rho"), given.get("from"), given.get("to")
     if (low is None) != (high is None):
         raise InputError("give both --from and --to, or neither")
@@ -227,4 +224,11 @@ def _locus(
         values = np.linspace(low, high, 300)
         if over == "interval":
             values = np.unique(np.maximum(1, values.round()))
-    return root_locus(spec.resolve(), model, over, values, ratio, sensor_delay)
+    return root_locus(
+        spec.resolve(),
+        parse_plant(plant),
+        ratio=ratio,
+        sensor_delay=sensor_delay,
+        parameter=over,
+        values=values,
+    )

@@ -37,9 +37,11 @@ def claims(
 
     By proof, computation, replay or recorded result. Exit code 1 when a verdict is not the expected one. not_run is no verdict.
     """
-    from gabactl.claims import check
+    from gabactl.claims import settle_claims
 
-    table = check(ids or (), workers=workers, progress=counter if sys.stderr.isatty() else None)
+    table = settle_claims(
+        ids or (), workers=workers, progress=counter if sys.stderr.isatty() else None
+    )
     if html is not None:
         from gabactl.claims.page import write_page
 

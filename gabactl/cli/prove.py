@@ -48,14 +48,14 @@ def prove(
 
     Exit code 1 when a verdict is not the expected one.
     """
-    from gabactl.proving import run, select
+    from gabactl.proving import prove, select
 
     files = [Path(name) for name in what or [] if name.endswith(".py")]
     ids = [name for name in what or [] if not name.endswith(".py")]
     if listed:
         show(select(ids, files or None), as_json)
         return
-    table = run(
+    table = prove(
         ids,
         files or None,
         mutants=mutants,

@@ -450,7 +450,7 @@ class Verification(Result):
         """One row per file."""
         return [(file.name, file.status, file.detail) for file in self.files]
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Keys ``source``, ``ok`` and ``files`` (a list of ``name``, ``status``, ``detail``)."""
         return {"source": self.source, "ok": self.ok, "files": list(self.files)}
 

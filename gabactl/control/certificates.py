@@ -20,7 +20,7 @@ from scipy import optimize
 from gabactl.base.errors import InputError, packages_for
 from gabactl.base.results import Result
 from gabactl.control._rational import Rational
-from gabactl.control.linear import Loop
+from gabactl.control.linear import as_loop, log_ratio_setting
 from gabactl.control.nonlinear import equilibria
 from gabactl.law.floors import FLOORS
 from gabactl.law.spec import GabaSpec
@@ -75,10 +75,6 @@ class Certificate(Result):
 
     title = "Frequency criterion"
 
-    def to_dict(self) -> dict[str, Any]:
-        """The attributes under their names."""
-        return dict(vars(self))
-
     def rows(self) -> list[tuple[str, ...]]:
         """Criterion, model, conclusion."""
         extra = "" if self.multiplier is None else f", q = {self.multiplier:.4g}"
@@ -97,13 +93,22 @@ class Certificate(Result):
         ]
 
 
-def circle(loop: Any, sector: tuple[float, float] = (0.0, 1.0)) -> Certificate:
+def circle(
+    loop: Any,
+    plant: Any = None,
+    *,
+    ratio: float = 1.0,
+    sensor_delay: int = 0,
+    sector: tuple[float, float] = (0.0, 1.0),
+) -> Certificate:
     """Circle criterion: global stability for every nonlinearity, even time-varying, in a sector.
 
     Parameters
     ----------
-    loop : Loop, control.TransferFunction or control.StateSpace
-        L, in negative feedback with the nonlinearity.
+    loop, plant, ratio, sensor_delay
+        A loop, a setting and its plant, or a python-control system:
+        :func:`~gabactl.control.linear.as_loop`; L is in negative feedback with the
+        nonlinearity.
     sector : (float, float)
         Least and largest slope of a chord through the origin.
 
@@ -119,32 +124,40 @@ def circle(loop: Any, sector: tuple[float, float] = (0.0, 1.0)) -> Certificate:
 
     Examples
     --------
-    >>> from gabactl.control.linear import open_loop
-    >>> circle(open_loop(GabaSpec(), LogRatio(-50.0))).certified
+    >>> circle(GabaSpec(), LogRatio(-50.0)).certified
     True
     """
-    rational, interval = _split(loop)
-    margin, w = _sector_margin(rational, sector)
+    found = as_loop(loop, plant, ratio, sensor_delay)
+    margin, w = _sector_margin(found.rational, sector)
     return Certificate(
         "circle",
-        _LINEARISED if isinstance(loop, Loop) else "linear system with a sector nonlinearity",
+        "linear system with a sector nonlinearity" if found.bare else _LINEARISED,
         margin > 0.0,
         sector,
         margin,
         None,
-        w / interval,
+        w / found.interval,
     )
 
 
-def tsypkin(loop: Any, steepest: float = 1.0) -> Certificate:
+def tsypkin(
+    loop: Any,
+    plant: Any = None,
+    *,
+    ratio: float = 1.0,
+    sensor_delay: int = 0,
+    steepest: float = 1.0,
+) -> Certificate:
     """Tsypkin's criterion: as the circle, for monotone nonlinearities that do not change in time.
 
     Re[(1 + q (1 - z^-1)) L] + 1/steepest > 0 on the circle, for some q >= 0, with L stable.
 
     Parameters
     ----------
-    loop : Loop, control.TransferFunction or control.StateSpace
-        L, in negative feedback with the nonlinearity.
+    loop, plant, ratio, sensor_delay
+        A loop, a setting and its plant, or a python-control system:
+        :func:`~gabactl.control.linear.as_loop`; L is in negative feedback with the
+        nonlinearity.
     steepest : float > 0
         Largest slope; the least is 0.
 
@@ -165,15 +178,15 @@ def tsypkin(loop: Any, steepest: float = 1.0) -> Certificate:
 
     Examples
     --------
-    >>> from gabactl.control.linear import open_loop
-    >>> tsypkin(open_loop(GabaSpec(), LogRatio(-150.0))).certified
+    >>> tsypkin(GabaSpec(), LogRatio(-150.0)).certified
     True
     """
     if not steepest > 0:
         raise InputError(
             f"steepest = {steepest!r} is not positive: give the largest slope, such as 1"
         )
-    rational, interval = _split(loop)
+    found = as_loop(loop, plant, ratio, sensor_delay)
+    rational = found.rational
 
     def margin(q: float) -> tuple[float, float]:
         multiplier = Rational.of([q / (1.0 + q)], [0.0], 1.0 + q)
@@ -183,32 +196,26 @@ def tsypkin(loop: Any, steepest: float = 1.0) -> Certificate:
     margins = [margin(q)[0] for q in candidates]
     q = candidates[int(np.argmax(margins))]
     if q > 0.0:
-        found = optimize.minimize_scalar(
+        best_q = optimize.minimize_scalar(
             lambda log_q: -margin(math.exp(log_q))[0],
             bounds=(math.log(q) - 0.6, math.log(q) + 0.6),
             method="bounded",
             options={"xatol": 1e-3},
         )
-        if -found.fun > max(margins):
-            q = math.exp(found.x)
+        if -best_q.fun > max(margins):
+            q = math.exp(best_q.x)
     best, w = margin(q)
     stable = bool((np.abs(rational.poles) < 1.0).all())
     return Certificate(
         "Tsypkin",
-        _LINEARISED if isinstance(loop, Loop) else "linear system with a monotone nonlinearity",
+        "linear system with a monotone nonlinearity" if found.bare else _LINEARISED,
         best > 0.0 and stable,
         (0.0, steepest),
         best,
         q,
-        w / interval,
+        w / found.interval,
         "" if stable else "L itself is not stable, which the criterion needs",
     )
-
-
-def _split(loop: Any) -> tuple[Rational, int]:
-    if isinstance(loop, Loop):
-        return loop.rational, loop.interval
-    return Rational.from_lti(loop), 1
 
 
 def _sector_margin(rational: Rational, sector: tuple[float, float]) -> tuple[float, float]:
@@ -261,7 +268,7 @@ def sector_of_exact_loop(
     >>> [round(value, 2) for value in sector_of_exact_loop(GabaSpec(), 0.5)]
     [0.5, 0.7, 1.6]
     """
-    points = equilibria(spec, LogRatio(rho), disturbance).points
+    points = equilibria(spec, LogRatio(rho), disturbance=disturbance).points
     if len(points) != 1:
         raise InputError(
             f"the loop has {len(points)} isolated balance points: a sector certificate needs one"
@@ -280,15 +287,16 @@ def sector_of_exact_loop(
     return float(chords.min()), float(chords.max()), float(np.abs(slopes).max())
 
 
-def exact_circle(spec: GabaSpec, plant: LogRatio, disturbance: float = 0.0) -> Certificate:
+def exact_circle(loop: Any, plant: Any = None, *, disturbance: float = 0.0) -> Certificate:
     """Circle criterion for the exact loop, about its balance point.
 
     Parameters
     ----------
-    spec : GabaSpec
-        Settings with n_tasks = 2 and interval = 1, any floor mode but ``clamp_state``.
-    plant : LogRatio
-        With a = 0, so that floor, plant and law are one nonlinearity without memory.
+    loop, plant
+        A setting of two tasks and its plant, or their loop:
+        :func:`~gabactl.control.linear.as_setting`. The interval is 1, the floor mode any
+        but ``clamp_state``, and the plant a log-ratio plant with a = 0, so that floor, plant and
+        law are one nonlinearity without memory.
     disturbance : float
         d, in nats.
 
@@ -313,6 +321,7 @@ def exact_circle(spec: GabaSpec, plant: LogRatio, disturbance: float = 0.0) -> C
     >>> certificate.certified, [round(s, 2) for s in certificate.sector]
     (True, [0.5, 0.7])
     """
+    spec, plant = log_ratio_setting(loop, plant)
     if plant.a != 0.0:
         raise InputError(f"a = {plant.a!r}: the exact loop has one nonlinearity only for a = 0")
     if spec.interval != 1 or FLOORS[spec.floor_mode].replaces_state:
@@ -360,12 +369,14 @@ class LyapunovCertificate(Result):
     remark: str
 
     title = "Quadratic Lyapunov function"
+    #: What the conclusion is about.
+    model = _LINEARISED
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Keys: certified, model, matrix (fractions as text), multiplier, state, remark."""
         return {
             "certified": self.certified,
-            "model": _LINEARISED,
+            "model": self.model,
             "matrix": [[str(value) for value in row] for row in self.matrix],
             "multiplier": str(self.multiplier),
             "state": list(self.state),
@@ -379,7 +390,7 @@ class LyapunovCertificate(Result):
                 "conclusion",
                 "globally stable, verified exactly" if self.certified else "nothing proved",
             ),
-            ("model", _LINEARISED),
+            ("model", self.model),
             ("", self.remark),
         ]
         if self.certified:
@@ -390,15 +401,15 @@ class LyapunovCertificate(Result):
         return rows
 
 
-def lyapunov(spec: GabaSpec, plant: LogRatio) -> LyapunovCertificate:
+def lyapunov(loop: Any, plant: Any = None) -> LyapunovCertificate:
     """Search a quadratic Lyapunov function by an LMI, and verify it in rational arithmetic.
 
     Parameters
     ----------
-    spec : GabaSpec
-        Settings with n_tasks = 2 and interval = 1.
-    plant : LogRatio
-        Decimal settings such as 0.9 are taken as the exact decimals.
+    loop, plant
+        A setting of two tasks and its plant, or their loop:
+        :func:`~gabactl.control.linear.as_setting`. The interval is 1, and the plant a
+        log-ratio plant; decimal settings such as 0.9 are taken as the exact decimals.
 
     Returns
     -------
@@ -421,10 +432,9 @@ def lyapunov(spec: GabaSpec, plant: LogRatio) -> LyapunovCertificate:
     >>> lyapunov(GabaSpec(beta=0.9), LogRatio(-3.0)).certified
     True
     """
+    spec, plant = log_ratio_setting(loop, plant)
     if spec.n_tasks != 2 or spec.interval != 1:
         raise InputError("the Lyapunov search covers n_tasks = 2 and interval = 1")
-    if not isinstance(plant, LogRatio):
-        raise InputError(f"plant {type(plant).__name__}: the search takes log-ratio plants")
     a, b, c, names = _exact_states(spec, plant)
     found = _solve_lmi(*(np.array(m, dtype=np.float64) for m in (a, b, c)))
     n = len(names)

@@ -18,7 +18,7 @@ from scipy import optimize
 from gabactl.base.errors import InputError
 from gabactl.base.results import Result
 from gabactl.control._rational import Rational
-from gabactl.control.linear import open_loop, plant_rational
+from gabactl.control.linear import as_setting, open_loop, plant_rational
 from gabactl.law.floors import FLOORS
 from gabactl.law.spec import GabaSpec
 from gabactl.law.stages import saturate
@@ -178,23 +178,23 @@ class LimitCycles(Result):
     ----------
     model : str
         What was assumed, in words.
-    cycles : tuple of LimitCycle
+    limit_cycles : tuple of LimitCycle
         The largest first; empty where none is predicted.
     """
 
     model: str
-    cycles: tuple[LimitCycle, ...]
+    limit_cycles: tuple[LimitCycle, ...]
 
     title = "Predicted oscillations"
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Keys: model, limit_cycles."""
-        return {"model": self.model, "limit_cycles": [vars(cycle) for cycle in self.cycles]}
+        return {"model": self.model, "limit_cycles": [vars(cycle) for cycle in self.limit_cycles]}
 
     def rows(self) -> list[tuple[str, ...]]:
         """One row per oscillation."""
         rows: list[tuple[str, ...]] = [("model", self.model)]
-        if not self.cycles:
+        if not self.limit_cycles:
             return [*rows, ("none", "the loop is predicted to come to rest, or to drift")]
         rows += [
             (
@@ -203,12 +203,12 @@ class LimitCycles(Result):
                 f"y {c.log_ratio_bias:.4g} +- {c.log_ratio_amplitude:.4g}",
                 ("trusted: " if c.trusted else "not trusted: ") + c.reason,
             )
-            for c in self.cycles
+            for c in self.limit_cycles
         ]
         return rows
 
 
-def limit_cycles(spec: GabaSpec, plant: Any, disturbance: float = 0.0) -> LimitCycles:
+def limit_cycles(loop: Any, plant: Any = None, *, disturbance: float = 0.0) -> LimitCycles:
     """Predict the oscillations of the exact loop, bias included.
 
     The stored average is taken to be B + A cos(wt). Floor, logarithm, plant (every harmonic of its
@@ -218,10 +218,9 @@ def limit_cycles(spec: GabaSpec, plant: Any, disturbance: float = 0.0) -> LimitC
 
     Parameters
     ----------
-    spec : GabaSpec
-        Settings with n_tasks = 2 and interval = 1.
-    plant : LogRatio or anything :func:`~gabactl.control.linear.open_loop` takes
-        The plant.
+    loop, plant
+        A setting of two tasks and its plant, or their loop:
+        :func:`~gabactl.control.linear.as_setting`. The interval is 1.
     disturbance : float
         Constant d, in nats, which biases the oscillation.
 
@@ -237,10 +236,11 @@ def limit_cycles(spec: GabaSpec, plant: Any, disturbance: float = 0.0) -> LimitC
     Examples
     --------
     >>> from gabactl.plants import LogRatio
-    >>> cycle = limit_cycles(GabaSpec(), LogRatio(-40.0, delay=5)).cycles[0]
+    >>> cycle = limit_cycles(GabaSpec(), LogRatio(-40.0, delay=5)).limit_cycles[0]
     >>> round(cycle.period_steps), cycle.trusted
     (22, True)
     """
+    spec, plant = as_setting(loop, plant)
     if spec.interval != 1:
         raise InputError(f"interval = {spec.interval}: predicted for interval = 1; simulate others")
     if FLOORS[spec.floor_mode].replaces_state:
@@ -248,10 +248,10 @@ def limit_cycles(spec: GabaSpec, plant: Any, disturbance: float = 0.0) -> LimitC
             f"floor_mode = {spec.floor_mode!r} clamps inside the filter: simulate it instead"
         )
     balance = _Balance(spec, plant_rational(plant), disturbance)
-    loop = open_loop(spec, plant).rational
-    values = np.real(loop.at(loop.phase_crossings()))
+    rational = open_loop(spec, plant).rational
+    crossings = rational.phase_crossings()
     cycles: list[LimitCycle] = []
-    for w, value in zip(loop.phase_crossings(), values, strict=True):
+    for w, value in zip(crossings, np.real(rational.at(crossings)), strict=True):
         # The balance at rest has the slope 1 at most, so only crossings beyond -1 can oscillate.
         if w == 0.0 or not (np.isfinite(value) and value < -1.0):
             continue

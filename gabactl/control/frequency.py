@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from gabactl.base.errors import InputError
 from gabactl.base.results import Result
 from gabactl.control._rational import Rational, stability_of
-from gabactl.control.linear import Loop, format_roots, open_loop
-from gabactl.law.spec import GabaSpec
-from gabactl.plants import LogRatio
+from gabactl.control.linear import Loop, as_loop, format_roots
 
 __all__ = ["FrequencyResponse", "RootLocus", "frequency_response", "root_locus"]
 
@@ -31,11 +29,11 @@ class FrequencyResponse(Result):
         L per reading, in factored form.
     interval : int
         Steps N between readings.
-    frequencies : array, shape (n,)
-        rad/step, from near 0 to pi/N, both ends of the circle included exactly.
+    frequencies_rad_per_step : array, shape (n,)
+        From near 0 to pi/N, both ends of the circle included exactly.
     response : array of complex, shape (n,)
         L(e^jw); at a pole on the circle the sample is left out.
-    open_loop_outside, closed_loop_outside : int
+    open_loop_poles_outside, closed_loop_poles_outside : int
         Poles of L, and of 1/(1+L), outside the unit circle.
     encirclements : int
         Counter-clockwise turns of L round -1 as z runs once round the circle, indented outwards at
@@ -46,47 +44,76 @@ class FrequencyResponse(Result):
 
     rational: Rational
     interval: int
-    frequencies: NDArray[np.float64]
+    frequencies_rad_per_step: NDArray[np.float64]
     response: NDArray[np.complex128]
-    open_loop_outside: int
-    closed_loop_outside: int
+    open_loop_poles_outside: int
+    closed_loop_poles_outside: int
     encirclements: int
     verdict: str
 
     title = "Frequency response of the loop"
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Keys: frequencies_rad_per_step, magnitude, phase_deg, encirclements, verdict, ..."""
         return {
-            "frequencies_rad_per_step": self.frequencies,
-            "magnitude": np.abs(self.response),
+            "frequencies_rad_per_step": self.frequencies_rad_per_step,
+            "magnitude": self.magnitude,
             "phase_deg": self.phase_deg,
-            "value_at_z_1": float(np.real(self.rational(1.0))),
-            "value_at_z_minus_1": float(np.real(self.rational(-1.0))),
-            "open_loop_poles_outside": self.open_loop_outside,
-            "closed_loop_poles_outside": self.closed_loop_outside,
+            "value_at_z_1": self.value_at_z_1,
+            "value_at_z_minus_1": self.value_at_z_minus_1,
+            "open_loop_poles_outside": self.open_loop_poles_outside,
+            "closed_loop_poles_outside": self.closed_loop_poles_outside,
             "encirclements": self.encirclements,
             "verdict": self.verdict,
-            "stable": self.verdict == "stable",
+            "stable": self.stable,
         }
+
+    def series(self) -> dict[str, NDArray[Any]]:
+        """The curve: frequency, magnitude and phase."""
+        names = ("frequencies_rad_per_step", "magnitude", "phase_deg")
+        return {name: getattr(self, name) for name in names}
+
+    def headline(self) -> str:
+        """The verdict, and the count it rests on."""
+        return f"closed loop {self.verdict}, {_times(self.encirclements)}"
 
     def rows(self) -> list[tuple[str, ...]]:
         """Values at both ends of the circle, crossings, and the Nyquist count."""
         crossings = self.rational.gain_crossings() / self.interval
         return [
-            ("L at z = 1 (DC)", f"{float(np.real(self.rational(1.0))):.6g}"),
-            ("L at z = -1 (Nyquist)", f"{float(np.real(self.rational(-1.0))):.6g}"),
+            ("L at z = 1 (DC)", f"{self.value_at_z_1:.6g}"),
+            ("L at z = -1 (Nyquist)", f"{self.value_at_z_minus_1:.6g}"),
             (
                 "|L| = 1 at",
                 ", ".join(f"{w:.5g}" for w in crossings) + " rad/step"
                 if crossings.size
                 else "no frequency",
             ),
-            ("open-loop poles outside", str(self.open_loop_outside)),
+            ("open-loop poles outside", str(self.open_loop_poles_outside)),
             ("encirclements of -1", f"{self.encirclements} (counter-clockwise)"),
-            ("closed-loop poles outside", str(self.closed_loop_outside)),
+            ("closed-loop poles outside", str(self.closed_loop_poles_outside)),
             ("closed loop", self.verdict),
         ]
+
+    @property
+    def stable(self) -> bool:
+        """Of the closed loop."""
+        return self.verdict == "stable"
+
+    @property
+    def value_at_z_1(self) -> float:
+        """L at rest."""
+        return float(np.real(self.rational(1.0)))
+
+    @property
+    def value_at_z_minus_1(self) -> float:
+        """L at the Nyquist frequency."""
+        return float(np.real(self.rational(-1.0)))
+
+    @property
+    def magnitude(self) -> NDArray[np.float64]:
+        """|L|, shape (n,)."""
+        return np.abs(self.response)
 
     @property
     def phase_deg(self) -> NDArray[np.float64]:
@@ -111,9 +138,10 @@ class FrequencyResponse(Result):
         from gabactl.base import plots
 
         with plots.style():
-            top, bottom = _two_axes() if axes is None else axes
-            show = self.frequencies > 0
-            w = self.frequencies[show]
+            axes = plots.panels(2, 5.5) if axes is None else axes
+            top, bottom = axes
+            show = self.frequencies_rad_per_step > 0
+            w = self.frequencies_rad_per_step[show]
             top.semilogx(w, 20 * np.log10(np.maximum(np.abs(self.response[show]), 1e-300)))
             bottom.semilogx(w, self.phase_deg[show])
             top.axhline(0.0, color="0.3", linewidth=0.8)
@@ -135,7 +163,7 @@ class FrequencyResponse(Result):
             bottom.set_ylabel("phase in degrees")
             bottom.set_xlabel("frequency in rad/step")
             top.set_title(f"Loop L = P F: closed loop {self.verdict}")
-        return top, bottom
+        return axes
 
     def plot_nyquist(self, ax: Any | None = None) -> Any:
         """The curve and its mirror image, with -1 and both ends of the circle marked."""
@@ -205,13 +233,21 @@ class FrequencyResponse(Result):
         return self.plot_nyquist(ax)
 
 
-def frequency_response(loop: Any, frequencies: ArrayLike | None = None) -> FrequencyResponse:
+def frequency_response(
+    loop: Any,
+    plant: Any = None,
+    *,
+    ratio: float = 1.0,
+    sensor_delay: int = 0,
+    frequencies: ArrayLike | None = None,
+) -> FrequencyResponse:
     """The loop on the unit circle, sampled where it bends.
 
     Parameters
     ----------
-    loop : Loop, control.TransferFunction or control.StateSpace
-        The open loop L, negative feedback.
+    loop, plant, ratio, sensor_delay
+        A loop, a setting and its plant, or a python-control system:
+        :func:`~gabactl.control.linear.as_loop`.
     frequencies : array, shape (n,), optional
         rad/step, for the curve alone: verdict, encirclements and crossings do not depend on it.
         Default: fine near the poles and zeros that are near the circle.
@@ -229,11 +265,11 @@ def frequency_response(loop: Any, frequencies: ArrayLike | None = None) -> Frequ
     --------
     >>> import control
     >>> response = frequency_response(control.TransferFunction([2.0], [1, -0.99], 1))
-    >>> response.encirclements, response.closed_loop_outside
+    >>> response.encirclements, response.closed_loop_poles_outside
     (-1, 1)
     """
-    rational = loop.rational if isinstance(loop, Loop) else Rational.from_lti(loop)
-    interval = loop.interval if isinstance(loop, Loop) else 1
+    found = as_loop(loop, plant, ratio, sensor_delay)
+    rational, interval = found.rational, found.interval
     w = _grid(rational) if frequencies is None else np.asarray(frequencies, float) * interval
     if w.ndim != 1 or w.size == 0 or not ((w >= 0) & (w <= math.pi * (1 + 1e-12))).all():
         raise InputError(f"frequencies: give numbers in [0, pi/{interval}] rad/step")
@@ -245,10 +281,10 @@ def frequency_response(loop: Any, frequencies: ArrayLike | None = None) -> Frequ
     return FrequencyResponse(
         rational=rational,
         interval=interval,
-        frequencies=w[finite] / interval,
+        frequencies_rad_per_step=w[finite] / interval,
         response=values[finite],
-        open_loop_outside=open_outside,
-        closed_loop_outside=outside,
+        open_loop_poles_outside=open_outside,
+        closed_loop_poles_outside=outside,
         encirclements=open_outside - outside,
         verdict=closed.verdict,
     )
@@ -273,12 +309,6 @@ def _grid(rational: Rational) -> NDArray[np.float64]:
     base = np.linspace(0.0, math.pi, 400 + 40 * roots.size)
     every = np.concatenate([base, offsets, clustered, [0.0, math.pi]])
     return np.unique(every[(every >= 0.0) & (every <= math.pi)])
-
-
-def _two_axes() -> Any:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(7.0, 5.5), layout="constrained").subplots(2, 1, sharex=True)
 
 
 def _view(curve: NDArray[np.complex128]) -> float | None:
@@ -306,7 +336,7 @@ class RootLocus(Result):
         Its values, in the order given.
     poles : tuple of arrays of complex, shape (order,)
         Per value, largest first; per reading.
-    radii : array, shape (n,)
+    spectral_radius : array, shape (n,)
         Largest modulus per step (to the power 1/N for a sampled sensor).
     stable_ranges : tuple of (float, float)
         Runs of the given values that are stable; edges for rho and beta refined by bisection.
@@ -315,18 +345,18 @@ class RootLocus(Result):
     parameter: str
     values: NDArray[np.float64]
     poles: tuple[NDArray[np.complex128], ...]
-    radii: NDArray[np.float64]
+    spectral_radius: NDArray[np.float64]
     stable_ranges: tuple[tuple[float, float], ...]
 
     title = "Root locus"
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Keys: parameter, values, poles, spectral_radius, stable_ranges."""
         return {
             "parameter": self.parameter,
             "values": self.values,
             "poles": list(self.poles),
-            "spectral_radius": self.radii,
+            "spectral_radius": self.spectral_radius,
             "stable_ranges": [list(r) for r in self.stable_ranges],
         }
 
@@ -371,27 +401,26 @@ class RootLocus(Result):
 
 
 def root_locus(
-    spec: GabaSpec,
-    plant: LogRatio,
-    parameter: str = "rho",
-    values: ArrayLike | None = None,
+    loop: Any,
+    plant: Any = None,
+    *,
     ratio: float = 1.0,
     sensor_delay: int = 0,
+    parameter: str = "rho",
+    values: ArrayLike | None = None,
 ) -> RootLocus:
     """Closed-loop poles as beta, rho or the interval varies.
 
     Parameters
     ----------
-    spec : GabaSpec
-        Settings with n_tasks = 2; the parameter's own value there is ignored.
-    plant : LogRatio
-        The plant; likewise for rho.
+    loop, plant, ratio, sensor_delay
+        A loop, a setting and its plant, or a python-control system:
+        :func:`~gabactl.control.linear.as_loop`. The parameter's own value there is ignored.
     parameter : {"beta", "rho", "interval"}
-        What varies.
+        What varies; rho is -P(1), minus the gain at rest of the plant (of L, where L is all there
+        is), whatever else it has.
     values : array, shape (n,), optional
         Its values; default a range that shows where stability ends.
-    ratio, sensor_delay : float, int
-        As in :func:`~gabactl.control.linear.open_loop`.
 
     Returns
     -------
@@ -400,7 +429,8 @@ def root_locus(
     Raises
     ------
     InputError
-        Another ``parameter`` than these.
+        Another ``parameter`` than these; beta or the interval of a bare transfer function; rho of a
+        plant that has no gain at rest.
 
     Notes
     -----
@@ -408,6 +438,7 @@ def root_locus(
 
     Examples
     --------
+    >>> from gabactl import GabaSpec, LogRatio
     >>> locus = root_locus(GabaSpec(), LogRatio(0.0))
     >>> [round(edge, 3) for edge in locus.stable_ranges[0]]
     [-199.0, 1.0]
@@ -416,27 +447,40 @@ def root_locus(
         raise InputError(
             f"parameter = {parameter!r} is unknown: choose from {', '.join(_LOCUS_PARAMETERS)}"
         )
+    base = as_loop(loop, plant, ratio, sensor_delay)
+    if base.bare and parameter != "rho":
+        raise InputError(
+            f"{parameter}: {type(loop).__name__} has none: give a GabaSpec and a plant"
+        )
+    unit = _at_unit_gain(base.plant) if parameter == "rho" else base.plant
 
-    def loop(value: float) -> Loop:
+    def at(value: float) -> Loop:
         if parameter == "rho":
-            changed = LogRatio(value, plant.a, plant.delay)
-            return open_loop(spec, changed, ratio, sensor_delay)
+            return replace(base, plant=unit * -value)
         setting = int(value) if parameter == "interval" else value
-        return open_loop(spec.replace(**{parameter: setting}), plant, ratio, sensor_delay)
+        return replace(base, spec=base.spec.replace(**{parameter: setting}))
 
     if values is None:
-        grid = _default_values(parameter, loop(-1.0) if parameter == "rho" else None)
+        grid = _default_values(parameter, at(-1.0) if parameter == "rho" else None)
     else:
         grid = np.sort(np.atleast_1d(np.asarray(values, dtype=np.float64)))
-    loops = [loop(float(value)) for value in grid]
+    loops = [at(float(value)) for value in grid]
     stable = [one.closed.stable for one in loops]
     return RootLocus(
         parameter=parameter,
         values=grid,
         poles=tuple(one.closed.poles for one in loops),
-        radii=np.array([one.closed.radius ** (1.0 / one.interval) for one in loops]),
-        stable_ranges=_ranges(grid, stable, loop if parameter != "interval" else None),
+        spectral_radius=np.array([one.closed.radius ** (1.0 / one.interval) for one in loops]),
+        stable_ranges=_ranges(grid, stable, at if parameter != "interval" else None),
     )
+
+
+def _at_unit_gain(plant: Rational) -> Rational:
+    """The plant with P(1) = 1, from its poles and zeros: its gain may be 0."""
+    gain = float(np.real(np.prod(1.0 - plant.poles) / np.prod(1.0 - plant.zeros)))
+    if not (math.isfinite(gain) and gain != 0.0):
+        raise InputError("rho: the plant has a pole or a zero at z = 1: vary beta or the interval")
+    return Rational(plant.zeros, plant.poles, gain)
 
 
 def _default_values(parameter: str, unit: Loop | None) -> NDArray[np.float64]:

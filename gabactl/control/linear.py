@@ -22,9 +22,12 @@ from gabactl.plants import LogRatio, LtiPlant
 __all__ = [
     "Loop",
     "VectorLoop",
+    "as_loop",
+    "as_setting",
     "controller_jacobian",
     "floor_slope",
     "format_roots",
+    "log_ratio_setting",
     "open_loop",
     "plant_rational",
     "vector_loop",
@@ -88,12 +91,18 @@ class Loop(Result):
         What the floor leaves of the controller's gain at the operating point.
     sensor_delay : int
         Steps by which readings are old.
+    ratio : float
+        Imbalance g_1/g_2 the loop is taken at.
+    bare : bool
+        A loop given as a transfer function, with no rule in it: then u = -y and P = L.
     """
 
     spec: GabaSpec
     plant: Rational
     slope: float = 1.0
     sensor_delay: int = 0
+    ratio: float = 1.0
+    bare: bool = False
 
     title = "Open loop"
 
@@ -145,6 +154,41 @@ class Loop(Result):
     def closed(self) -> Stability:
         """Closed-loop poles (per reading) and verdict."""
         return self.rational.closed()
+
+    @property
+    def open_loop_poles(self) -> NDArray[np.complex128]:
+        """Of L, per reading."""
+        return self.rational.poles
+
+    @property
+    def open_loop_zeros(self) -> NDArray[np.complex128]:
+        """Of L, per reading."""
+        return self.rational.zeros
+
+    @property
+    def dc_gain(self) -> float:
+        """L(1)."""
+        return float(np.real(self.rational(1.0)))
+
+    @property
+    def poles(self) -> NDArray[np.complex128]:
+        """Of the closed loop, per reading, largest first."""
+        return self.closed.poles
+
+    @property
+    def spectral_radius(self) -> float:
+        """Modulus of the largest closed-loop pole, per reading."""
+        return self.closed.radius
+
+    @property
+    def stable(self) -> bool:
+        """Whether every closed-loop pole is inside the unit circle."""
+        return self.closed.stable
+
+    @property
+    def verdict(self) -> str:
+        """``stable``, ``neutral`` or ``unstable``."""
+        return self.closed.verdict
 
     def closed_loop_coefficients(
         self,
@@ -241,36 +285,23 @@ class Loop(Result):
 
         return plots.unit_circle(self.closed.poles, f"closed loop: {self.closed.verdict}", ax)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Keys: interval, slope, poles, zeros, dc_gain, closed_loop_poles, stable, verdict."""
-        return {
-            "interval": self.interval,
-            "slope": self.slope,
-            "sensor_delay": self.sensor_delay,
-            "open_loop_poles": self.rational.poles,
-            "open_loop_zeros": self.rational.zeros,
-            "dc_gain": _dc_gain(self.rational),
-            "poles": self.closed.poles,
-            "spectral_radius": self.closed.radius,
-            "stable": self.closed.stable,
-            "verdict": self.closed.verdict,
-        }
+    def facts(self) -> dict[str, Any]:
+        """Keys: interval, slope, open-loop poles and zeros, dc_gain, closed-loop poles, verdict."""
+        names = ["interval", "slope", "sensor_delay", "open_loop_poles", "open_loop_zeros"]
+        names += ["dc_gain", "poles", "spectral_radius", "stable", "verdict"]
+        return {name: getattr(self, name) for name in names}
 
     def rows(self) -> list[tuple[str, ...]]:
         """Poles, zeros, DC gain and verdict."""
         per = "" if self.interval == 1 else f" (per reading of {self.interval} steps)"
         return [
-            ("open-loop poles", format_roots(self.rational.poles) + per),
-            ("open-loop zeros", format_roots(self.rational.zeros)),
-            ("DC gain", f"{_dc_gain(self.rational):.6g}"),
+            ("open-loop poles", format_roots(self.open_loop_poles) + per),
+            ("open-loop zeros", format_roots(self.open_loop_zeros)),
+            ("DC gain", f"{self.dc_gain:.6g}"),
             ("slope of the floor", f"{self.slope:.4g}"),
-            ("closed-loop poles", format_roots(self.closed.poles) + per),
-            ("verdict", self.closed.verdict),
+            ("closed-loop poles", format_roots(self.poles) + per),
+            ("verdict", self.verdict),
         ]
-
-
-def _dc_gain(rational: Rational) -> float:
-    return float(np.real(rational(1.0)))
 
 
 def format_roots(roots: Any, most: int = 6) -> str:
@@ -345,7 +376,134 @@ def open_loop(spec: GabaSpec, plant: Any, ratio: float = 1.0, sensor_delay: int 
         raise InputError(f"ratio = {ratio!r} is not positive and finite: give g_1/g_2, such as 10")
     if sensor_delay < 0:
         raise InputError(f"sensor_delay = {sensor_delay} is negative: give steps, such as 1")
-    return Loop(spec, plant_rational(plant), floor_slope(spec, math.log(ratio)), sensor_delay)
+    slope = floor_slope(spec, math.log(ratio))
+    return Loop(spec, plant_rational(plant), slope, sensor_delay, ratio)
+
+
+#: Stands in where a loop has no rule: no average and no floor, so that F = 1.
+_PROPORTIONAL = GabaSpec(beta=0.0, floor=0.0, warmup=0)
+
+
+def as_loop(loop: Any, plant: Any = None, ratio: float = 1.0, sensor_delay: int = 0) -> Loop:
+    """The loop of what people have: every analysis of this package takes these.
+
+    Parameters
+    ----------
+    loop : GabaSpec, Loop, control.TransferFunction or control.StateSpace
+        A setting, whose plant is the next argument; a loop of :func:`open_loop`; or the open loop L
+        itself, discrete, with one input and one output and negative feedback, counted in its
+        samples.
+    plant : LogRatio, LtiPlant, control.TransferFunction or control.StateSpace, optional
+        With a setting only.
+    ratio : float > 0
+        Imbalance g_1/g_2 to linearise at, with a setting only.
+    sensor_delay : int, at least 0
+        Steps by which a reading is old.
+
+    Returns
+    -------
+    Loop
+
+    Raises
+    ------
+    InputError
+        A setting without a plant, a plant beside a loop, or as :func:`open_loop`.
+
+    Examples
+    --------
+    >>> import control
+    >>> from gabactl.plants import LogRatio
+    >>> as_loop(GabaSpec(), LogRatio(rho=0.5)).closed.verdict
+    'stable'
+    >>> as_loop(control.TransferFunction([0.5], [1, -0.99], 1)).closed.poles.real.round(2).tolist()
+    [0.49]
+    """
+    if isinstance(loop, GabaSpec):
+        if plant is None:
+            raise InputError(
+                "a setting alone is no loop: give its plant too, such as LogRatio(rho=0.5)"
+            )
+        return open_loop(loop, plant, ratio, sensor_delay)
+    if plant is not None or ratio != 1.0:
+        raise InputError(
+            f"{type(loop).__name__} is a whole loop: a plant and a ratio go with a GabaSpec"
+        )
+    if not isinstance(loop, Loop):
+        rational = loop if isinstance(loop, Rational) else Rational.from_lti(loop)
+        loop = Loop(_PROPORTIONAL, rational, bare=True)
+    return loop.delayed(sensor_delay) if sensor_delay else loop
+
+
+def as_setting(loop: Any, plant: Any = None) -> tuple[GabaSpec, Any]:
+    """Setting and plant of what :func:`as_loop` takes, for what is not linear.
+
+    Parameters
+    ----------
+    loop : GabaSpec, Loop or VectorLoop
+        A transfer function alone has no floor and no average, and will not do.
+    plant : optional
+        With a setting.
+
+    Returns
+    -------
+    (spec, plant)
+        A sensor's delay counts as the plant's: the loop is the same.
+
+    Raises
+    ------
+    InputError
+        As :func:`as_loop`, or a bare transfer function.
+
+    Examples
+    --------
+    >>> from gabactl.plants import LogRatio
+    >>> as_setting(open_loop(GabaSpec(), LogRatio(0.5), sensor_delay=2))[1].poles.size
+    3
+    """
+    if isinstance(loop, GabaSpec) and plant is not None:
+        return loop, plant
+    if isinstance(loop, VectorLoop):
+        return loop.spec, loop.plant
+    found = as_loop(loop, plant)
+    if found.bare:
+        raise InputError(
+            f"{type(loop).__name__} has no floor and no average: give a GabaSpec and the plant"
+        )
+    return found.spec, found.plant.delayed(found.sensor_delay)
+
+
+def log_ratio_setting(loop: Any, plant: Any = None) -> tuple[GabaSpec, LogRatio]:
+    """As :func:`as_setting`, for what is told of log-ratio plants alone.
+
+    Parameters
+    ----------
+    loop, plant
+        As :func:`as_setting`; the plant may be a transfer function of the form
+        ``-rho (1 - a) z^-delay / (z - a)``.
+
+    Raises
+    ------
+    InputError
+        Another plant.
+
+    Examples
+    --------
+    >>> import control
+    >>> log_ratio_setting(GabaSpec(), control.TransferFunction([-0.5], [1, -0.5, 0], 1))[1]
+    LogRatio(rho=1.0, a=0.5, delay=1, n_tasks=2)
+    """
+    spec, plant = as_setting(loop, plant)
+    if isinstance(plant, LogRatio):
+        return spec, plant
+    rational = plant_rational(plant)
+    moving = rational.poles[rational.poles != 0]
+    a = complex(moving[0]).real if moving.size else 0.0
+    if rational.zeros.size or moving.size > 1 or not -1.0 < a < 1.0 or not rational.poles.size:
+        raise InputError(
+            "plant that is not of the form -rho (1 - a)/(z^delay (z - a)): give a LogRatio"
+        )
+    rho = -float(np.real(rational.gain)) / (1.0 - a)
+    return spec, LogRatio(rho, a, rational.poles.size - 1)
 
 
 def plant_rational(plant: Any) -> Rational:
@@ -439,19 +597,24 @@ class VectorLoop(Result):
         """All poles strictly inside the unit circle."""
         return self.verdict == "stable"
 
+    @property
+    def spectral_radius(self) -> float:
+        """Modulus of the largest closed-loop pole."""
+        return float(np.abs(self.poles[0])) if self.poles.size else 0.0
+
     def plot(self, ax: Any | None = None) -> Any:
         """Closed-loop poles and the unit circle; returns the axes."""
         from gabactl.base import plots
 
         return plots.unit_circle(self.poles, f"closed loop: {self.verdict}", ax)
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Keys: grad_norms, slopes, poles, spectral_radius, stable, verdict."""
         return {
             "grad_norms": self.grad_norms,
             "slopes": self.slopes,
             "poles": self.poles,
-            "spectral_radius": float(np.abs(self.poles[0])) if self.poles.size else 0.0,
+            "spectral_radius": self.spectral_radius,
             "stable": self.stable,
             "verdict": self.verdict,
         }

@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gabactl.base.errors import InputError
 from gabactl.base.results import Result
@@ -26,7 +27,7 @@ from gabactl.control._disk_margin import (
     sensitivity_peak,
 )
 from gabactl.control._rational import Rational, Stability, stability_of
-from gabactl.control.linear import Loop, format_roots
+from gabactl.control.linear import Loop, as_loop, format_roots
 
 __all__ = ["Margins", "Witness", "confirm_witnesses", "margins", "stabilising_gains"]
 
@@ -72,7 +73,7 @@ class Margins(Result):
         Closed-loop poles and verdict.
     interval : int
         Steps per sample of L; 1 for a python-control system.
-    skew : float
+    disk_skew : float
         Skew of the disk margin.
     gain_margin_up, gain_margin_down : float or None
         Nearest factors above and below 1 at which stability is lost (infinite, or 0, if none).
@@ -90,7 +91,7 @@ class Margins(Result):
         Peaks of the sensitivity 1/(1+L) and of L/(1+L).
     witnesses : dict of str to Witness
         By name of the margin: the perturbation that takes stability away.
-    stabilising : tuple of (float, float)
+    stabilising_gains : tuple of (float, float)
         For an unstable loop: ranges of a real factor that stabilise it (negative: sign reversed).
     reasons : dict of str to str
         Why a value is null or infinite.
@@ -98,7 +99,7 @@ class Margins(Result):
 
     stability: Stability
     interval: int
-    skew: float
+    disk_skew: float
     gain_margin_up: float | None
     gain_margin_down: float | None
     phase_margin_deg: float | None
@@ -110,7 +111,7 @@ class Margins(Result):
     ms: float | None
     mt: float | None
     witnesses: dict[str, Witness]
-    stabilising: tuple[tuple[float, float], ...]
+    stabilising_gains: tuple[tuple[float, float], ...]
     reasons: dict[str, str]
 
     title = "Margins"
@@ -119,6 +120,30 @@ class Margins(Result):
     def stable(self) -> bool:
         """Whether the loop is strictly stable, so that it has margins."""
         return self.stability.stable
+
+    @property
+    def verdict(self) -> str:
+        """``stable``, ``neutral`` or ``unstable``."""
+        return self.stability.verdict
+
+    @property
+    def poles(self) -> NDArray[np.complex128]:
+        """Closed-loop poles, largest first."""
+        return self.stability.poles
+
+    @property
+    def spectral_radius(self) -> float:
+        """Modulus of the largest pole."""
+        return self.stability.radius
+
+    def headline(self) -> str:
+        """The verdict; of a stable loop, the margins too."""
+        if not self.stable:
+            return self.verdict
+        return (
+            f"stable, gain margin up {_gain(self.gain_margin_up)}, "
+            f"phase margin {_degrees(self.phase_margin_deg)}, delay margin {self._delay_text()}"
+        )
 
     def plot(self, ax: Any | None = None) -> Any:
         """Gain and phase errors that the loop stands at once, and each alone; returns the axes."""
@@ -131,9 +156,9 @@ class Margins(Result):
         with plots.style():
             ax = plots.axes(ax)
             turn = np.exp(1j * np.linspace(0, 2 * np.pi, 721)[:-1])
-            radius = min(self.disk_margin, 0.999 * 2 / (1 + abs(self.skew)))
-            edge = (1 + (1 - self.skew) / 2 * radius * turn) / (
-                1 - (1 + self.skew) / 2 * radius * turn
+            radius = min(self.disk_margin, 0.999 * 2 / (1 + abs(self.disk_skew)))
+            edge = (1 + (1 - self.disk_skew) / 2 * radius * turn) / (
+                1 - (1 + self.disk_skew) / 2 * radius * turn
             )
             gain, phase = 20 * np.log10(np.abs(edge)), np.degrees(np.angle(edge))
             ax.fill(gain, phase, alpha=0.25, color=plots.PALETTE[0], label="disk margin")
@@ -149,26 +174,26 @@ class Margins(Result):
             ax.legend()
         return ax
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Keys as the attributes, each gain also in dB (``_db``), ``reasons`` beside nulls."""
         result: dict[str, Any] = {
             "stable": self.stable,
-            "verdict": self.stability.verdict,
-            "poles": self.stability.poles,
-            "spectral_radius": self.stability.radius,
+            "verdict": self.verdict,
+            "poles": self.poles,
+            "spectral_radius": self.spectral_radius,
         }
         for name in ("gain_margin_up", "gain_margin_down", "disk_gain_up", "disk_gain_down"):
             result[name] = getattr(self, name)
             result[name + "_db"] = _db(getattr(self, name))
         for name in ("phase_margin_deg", "delay_margin_steps", "disk_margin", "disk_phase_deg"):
             result[name] = getattr(self, name)
-        result["disk_skew"] = self.skew
+        result["disk_skew"] = self.disk_skew
         for name in ("ms", "mt"):
             result[name] = getattr(self, name)
             result[name + "_db"] = _db(getattr(self, name))
         result["witnesses"] = {name: w.to_dict() for name, w in self.witnesses.items()}
         result["stabilising_gains"] = [
-            [lo, hi if math.isfinite(hi) else None] for lo, hi in self.stabilising
+            [lo, hi if math.isfinite(hi) else None] for lo, hi in self.stabilising_gains
         ]
         result["reasons"] = self.reasons
         return result
@@ -181,7 +206,7 @@ class Margins(Result):
         if not self.stable:
             rows.append(("margins", "none", self.reasons["margins"]))
             if self.stability.verdict == "unstable":
-                ranges = " or ".join(_range(lo, hi) for lo, hi in self.stabilising)
+                ranges = " or ".join(_range(lo, hi) for lo, hi in self.stabilising_gains)
                 rows.append(("stable with the gain times", ranges or "nothing (no factor does)"))
             return rows
         rows += [
@@ -190,7 +215,7 @@ class Margins(Result):
             ("phase margin", _degrees(self.phase_margin_deg), self._where("phase_margin_deg")),
             ("delay margin", self._delay_text(), self.reasons.get("delay_margin_steps", "")),
             (
-                f"disk margin (skew {self.skew:g})",
+                f"disk margin (skew {self.disk_skew:g})",
                 f"{self.disk_margin:.4g}",
                 f"gain {_plain(self.disk_gain_down)} to {_plain(self.disk_gain_up)}, "
                 f"phase +-{_degrees(self.disk_phase_deg)}",
@@ -211,15 +236,22 @@ class Margins(Result):
         return "none needed (any delay)" if n is None or math.isinf(n) else f"{int(n)} steps"
 
 
-def margins(loop: Any, skew: float = 0.0) -> Margins:
+def margins(
+    loop: Any,
+    plant: Any = None,
+    *,
+    ratio: float = 1.0,
+    sensor_delay: int = 0,
+    skew: float = 0.0,
+) -> Margins:
     """Every margin of a loop under negative feedback, or the reason why it has none.
 
     Parameters
     ----------
-    loop : Loop, control.TransferFunction or control.StateSpace
-        The open loop L, discrete, one input and one output; the closed loop is 1/(1 + L). With a
-        sampled sensor (:class:`~gabactl.control.linear.Loop`) the loop is lifted, and delays count in
-        optimisation steps; with a python-control system they count in its samples.
+    loop, plant, ratio, sensor_delay
+        A loop, a setting and its plant, or a python-control system:
+        :func:`~gabactl.control.linear.as_loop`. With a sampled sensor the loop is lifted, and delays
+        count in optimisation steps; with a python-control system they count in its samples.
     skew : float
         Skew of the disk margin: 0 balances S and T, 1 uses S alone (alpha = 1/Ms), -1 T alone
         (alpha = 1/Mt).
@@ -251,8 +283,8 @@ def margins(loop: Any, skew: float = 0.0) -> Margins:
     """
     if not math.isfinite(skew):
         raise InputError(f"skew = {skew!r} is not finite: give a number, such as 0 (balanced)")
-    rational = _rational_of(loop)
-    interval = loop.interval if isinstance(loop, Loop) else 1
+    found = as_loop(loop, plant, ratio, sensor_delay)
+    rational, interval = found.rational, found.interval
     if abs(rational.characteristic()[0]) < 1e-14 * abs(rational.denominator[0]):
         raise InputError(
             "1 + L vanishes at infinity (an algebraic loop): add a delay of one step to the loop"
@@ -264,7 +296,7 @@ def margins(loop: Any, skew: float = 0.0) -> Margins:
     reasons: dict[str, str] = {}
     up, down = _gain_margins(rational, interval, witnesses, reasons)
     phase = _phase_margin(rational, interval, witnesses, reasons)
-    delay, why = delay_margin(partial(_delayed, loop), interval)
+    delay, why = delay_margin(partial(_delayed, found), interval)
     if why:
         reasons["delay_margin_steps"] = why
     else:
@@ -286,7 +318,7 @@ def margins(loop: Any, skew: float = 0.0) -> Margins:
     return Margins(
         stability=stability,
         interval=interval,
-        skew=skew,
+        disk_skew=skew,
         gain_margin_up=up,
         gain_margin_down=down,
         phase_margin_deg=phase,
@@ -298,18 +330,25 @@ def margins(loop: Any, skew: float = 0.0) -> Margins:
         ms=ms,
         mt=mt,
         witnesses=witnesses,
-        stabilising=(),
+        stabilising_gains=(),
         reasons=reasons,
     )
 
 
-def stabilising_gains(loop: Any) -> tuple[tuple[float, float], ...]:
+def stabilising_gains(
+    loop: Any,
+    plant: Any = None,
+    *,
+    ratio: float = 1.0,
+    sensor_delay: int = 0,
+) -> tuple[tuple[float, float], ...]:
     """Ranges of a positive factor on the loop for which the closed loop is stable.
 
     Parameters
     ----------
-    loop : Loop, Rational, control.TransferFunction or control.StateSpace
-        The open loop.
+    loop, plant, ratio, sensor_delay
+        A loop, a setting and its plant, or a python-control system:
+        :func:`~gabactl.control.linear.as_loop`.
 
     Returns
     -------
@@ -327,7 +366,7 @@ def stabilising_gains(loop: Any) -> tuple[tuple[float, float], ...]:
     >>> stabilising_gains(control.TransferFunction([3.0], [1, -2], 1))  # stable for 1 < 3k < 3
     ((0.333..., 1.0),)
     """
-    rational = _rational_of(loop)
+    rational = as_loop(loop, plant, ratio, sensor_delay).rational
     edges = [0.0]
     for k in sorted(k for k, _ in _critical_gains(rational)):
         # Where a pair of poles only touches the circle, its factor comes twice, within rounding.
@@ -370,7 +409,8 @@ def confirm_witnesses(
     >>> sorted(confirm_witnesses(loop, margins(loop)).items())
     [('delay_margin_steps', True), ('disk_margin', True), ('gain_margin_up', True), ('phase_margin_deg', True)]
     """
-    rational = _rational_of(loop)
+    found = as_loop(loop)
+    rational = found.rational
     outcome: dict[str, bool] = {}
     for name, witness in result.witnesses.items():
         if name in ("ms", "mt"):
@@ -378,10 +418,10 @@ def confirm_witnesses(
         if name == "delay_margin_steps":
             n = witness.stable_steps
             if n is not None and n < 300:  # a polynomial root finder is too slow beyond
-                outcome[name] = _confirmed_delay(loop, n)
+                outcome[name] = _confirmed_delay(found, n)
             continue
         within, at, beyond = (
-            rational.closed(_scaled(name, witness.factor, result.skew, scale)).stable
+            rational.closed(_scaled(name, witness.factor, result.disk_skew, scale)).stable
             for scale in (inside, 1.0, outside)
         )
         # Where the loop only touches the critical point, stability is lost there and regained.
@@ -396,16 +436,8 @@ def _scaled(name: str, factor: complex, skew: float, scale: float) -> complex:
     return cmath.exp(scale * cmath.log(factor))
 
 
-def _rational_of(loop: Any) -> Rational:
-    if isinstance(loop, Rational):
-        return loop
-    return loop.rational if isinstance(loop, Loop) else Rational.from_lti(loop)
-
-
-def _delayed(loop: Any, steps: int) -> Rational:
-    if isinstance(loop, Loop):
-        return loop.delayed(steps).rational
-    return _rational_of(loop).delayed(steps)
+def _delayed(loop: Loop, steps: int) -> Rational:
+    return loop.delayed(steps).rational
 
 
 def _without_margins(
@@ -422,7 +454,7 @@ def _without_margins(
     return Margins(
         stability=stability,
         interval=interval,
-        skew=skew,
+        disk_skew=skew,
         gain_margin_up=None,
         gain_margin_down=None,
         phase_margin_deg=None,
@@ -434,7 +466,7 @@ def _without_margins(
         ms=None,
         mt=None,
         witnesses={},
-        stabilising=ranges,
+        stabilising_gains=ranges,
         reasons={"margins": reason},
     )
 
@@ -490,7 +522,7 @@ def _phase_margin(
     return abs(math.degrees(angle))
 
 
-def _confirmed_delay(loop: Any, n: int) -> bool:
+def _confirmed_delay(loop: Loop, n: int) -> bool:
     return _delayed(loop, n).closed().stable and not _delayed(loop, n + 1).closed().stable
 
 

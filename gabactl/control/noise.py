@@ -12,7 +12,7 @@ from scipy import signal
 
 from gabactl.base.errors import InputError
 from gabactl.base.results import Result
-from gabactl.control.linear import Loop
+from gabactl.control.linear import as_loop
 from gabactl.law.filter import filter_facts
 from gabactl.law.spec import GabaSpec
 
@@ -32,13 +32,22 @@ Array = NDArray[np.float64]
 _LONGEST = 5_000_000
 
 
-def impulse_response(loop: Loop, signal_name: str = "weights", tolerance: float = 1e-9) -> Array:
+def impulse_response(
+    loop: Any,
+    plant: Any = None,
+    *,
+    ratio: float = 1.0,
+    sensor_delay: int = 0,
+    signal_name: str = "weights",
+    tolerance: float = 1e-9,
+) -> Array:
     """Answer of the closed loop to one reading's worth of noise, per reading.
 
     Parameters
     ----------
-    loop : Loop
-        Stable.
+    loop, plant, ratio, sensor_delay
+        A loop, a setting and its plant, or a python-control system:
+        :func:`~gabactl.control.linear.as_loop`; stable.
     signal_name : {"weights", "sensitivity", "contributions", "complementary"}
         Which signal of :meth:`~gabactl.control.linear.Loop.closed_loop`.
     tolerance : float
@@ -59,11 +68,11 @@ def impulse_response(loop: Loop, signal_name: str = "weights", tolerance: float 
 
     Examples
     --------
-    >>> from gabactl.control.linear import open_loop
-    >>> from gabactl.plants import LogRatio
-    >>> impulse_response(open_loop(GabaSpec(beta=0.5), LogRatio(0.0)))[:3].tolist()
+    >>> from gabactl import LogRatio
+    >>> impulse_response(GabaSpec(beta=0.5), LogRatio(0.0))[:3].tolist()
     [-0.5, -0.25, -0.125]
     """
+    loop = as_loop(loop, plant, ratio, sensor_delay)
     if not loop.closed.stable:
         raise InputError(
             f"the closed loop is {loop.closed.verdict}: noise has no finite gain; see `margins`"
@@ -85,14 +94,22 @@ def impulse_response(loop: Loop, signal_name: str = "weights", tolerance: float 
 
 
 def noise_gain(
-    loop: Loop, signal_name: str = "weights", autocovariances: ArrayLike | None = None
+    loop: Any,
+    plant: Any = None,
+    *,
+    ratio: float = 1.0,
+    sensor_delay: int = 0,
+    signal_name: str = "weights",
+    autocovariances: ArrayLike | None = None,
 ) -> float:
     """Variance of a closed-loop signal over the variance of the noise on the log ratio.
 
     Parameters
     ----------
-    loop : Loop
-        Stable. With a sampled sensor, signals are taken at the readings.
+    loop, plant, ratio, sensor_delay
+        A loop, a setting and its plant, or a python-control system:
+        :func:`~gabactl.control.linear.as_loop`; stable. With a sampled sensor, signals are
+        taken at the readings.
     signal_name : str
         As in :func:`impulse_response`.
     autocovariances : array, shape (m,), optional
@@ -116,13 +133,12 @@ def noise_gain(
 
     Examples
     --------
-    >>> from gabactl.control.linear import open_loop
-    >>> from gabactl.plants import LogRatio
-    >>> loop = open_loop(GabaSpec(), LogRatio(0.0))
-    >>> round(noise_gain(loop), 7)  # (1 - beta)/(1 + beta)
+    >>> from gabactl import LogRatio
+    >>> round(noise_gain(GabaSpec(), LogRatio(0.0)), 7)  # (1 - beta)/(1 + beta)
     0.0050251
     """
-    h = impulse_response(loop, signal_name)
+    loop = as_loop(loop, plant, ratio, sensor_delay)
+    h = impulse_response(loop, signal_name=signal_name)
     if autocovariances is None:
         return float(h @ h)
     r = np.asarray(autocovariances, dtype=np.float64)
@@ -201,10 +217,6 @@ class JensenBias(Result):
 
     title = "Bias of averaging weights"
 
-    def to_dict(self) -> dict[str, Any]:
-        """The attributes under their names."""
-        return dict(vars(self))
-
     def rows(self) -> list[tuple[str, ...]]:
         """Mean, noise-free value, shift."""
         return [
@@ -273,7 +285,7 @@ class NoiseReport(Result):
         The settings.
     noise_std : float
         Standard deviation of y per reading, in nats.
-    filter_gain, loop_gain : float
+    filter_noise_power_gain, noise_power_gain : float
         Power gains to u: of the filter alone, and of the closed loop.
     coloured : bool
         Whether the noise was given by autocovariances.
@@ -285,13 +297,23 @@ class NoiseReport(Result):
 
     spec: GabaSpec
     noise_std: float
-    filter_gain: float
-    loop_gain: float
+    filter_noise_power_gain: float
+    noise_power_gain: float
     coloured: bool
     weights_std: float
     jensen: JensenBias
 
     title = "Noise that reaches the weights"
+
+    @property
+    def noise_power_gain_db(self) -> float:
+        """In decibels of power; minus infinity where nothing is left."""
+        gain = self.noise_power_gain
+        return 10 * math.log10(gain) if gain > 0 else -math.inf
+
+    def headline(self) -> str:
+        """What is left of the noise on the weights."""
+        return f"{self.weights_std:.4g} nats on the weights of {self.noise_std:.4g} on the readings"
 
     def plot(self, ax: Any | None = None) -> Any:
         """Standard deviations from the reading to the weights; returns the axes."""
@@ -302,7 +324,7 @@ class NoiseReport(Result):
             names = ("on the readings", "after the filter alone", "on the weights")
             values = (
                 self.noise_std,
-                self.noise_std * math.sqrt(self.filter_gain),
+                self.noise_std * math.sqrt(self.filter_noise_power_gain),
                 self.weights_std,
             )
             bars = ax.barh(names, values, color=plots.PALETTE[:3])
@@ -312,46 +334,51 @@ class NoiseReport(Result):
             ax.set(xlabel="standard deviation, nats", title=self.title)
         return ax
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Keys: noise_std, noise_power_gain (and _db), filter_noise_power_gain, weights_std, jensen."""
         return {
             "noise_std": self.noise_std,
             "coloured": self.coloured,
-            "noise_power_gain": self.loop_gain,
-            "noise_power_gain_db": 10 * math.log10(self.loop_gain) if self.loop_gain > 0 else None,
-            "filter_noise_power_gain": self.filter_gain,
+            "noise_power_gain": self.noise_power_gain,
+            "noise_power_gain_db": self.noise_power_gain_db,
+            "filter_noise_power_gain": self.filter_noise_power_gain,
             "weights_std": self.weights_std,
             "jensen": self.jensen.to_dict(),
         }
 
     def rows(self) -> list[tuple[str, ...]]:
         """Noise in, noise out, shift."""
-        db = 10 * math.log10(self.loop_gain) if self.loop_gain > 0 else -math.inf
+        db = self.noise_power_gain_db
         return [
             ("noise of the log ratio", f"{self.noise_std:.4g} nats per reading"),
-            ("power gain, filter alone", f"x {self.filter_gain:.5g}"),
-            ("power gain, closed loop", f"x {self.loop_gain:.5g} ({db:.2f} dB)"),
+            ("power gain, filter alone", f"x {self.filter_noise_power_gain:.5g}"),
+            ("power gain, closed loop", f"x {self.noise_power_gain:.5g} ({db:.2f} dB)"),
             ("noise of the log weights", f"{self.weights_std:.4g} nats"),
             ("shift by averaging", f"{self.jensen.log_bias:+.4g} nats"),
         ]
 
 
 def noise_report(
-    loop: Loop,
+    loop: Any,
+    plant: Any = None,
+    *,
+    ratio: float = 1.0,
+    sensor_delay: int = 0,
     noise_std: float = 0.5,
-    log_ratio: float = 0.0,
+    log_ratio: float | None = None,
     autocovariances: ArrayLike | None = None,
 ) -> NoiseReport:
     """How much of the readings' noise reaches the weights.
 
     Parameters
     ----------
-    loop : Loop
-        Stable, two tasks.
+    loop, plant, ratio, sensor_delay
+        A loop, a setting and its plant, or a python-control system:
+        :func:`~gabactl.control.linear.as_loop`; stable.
     noise_std : float
         Of y per reading, in nats.
-    log_ratio : float
-        Mean of y, for the Jensen bias.
+    log_ratio : float, optional
+        Mean of y, for the Jensen bias; default that of the loop's ratio.
     autocovariances : array, shape (m,), optional
         As in :func:`noise_gain`.
 
@@ -365,18 +392,18 @@ def noise_report(
 
     Examples
     --------
-    >>> from gabactl.control.linear import open_loop
-    >>> from gabactl.plants import LogRatio
-    >>> round(noise_report(open_loop(GabaSpec(), LogRatio(0.0))).weights_std, 4)
+    >>> from gabactl import LogRatio
+    >>> round(noise_report(GabaSpec(), LogRatio(0.0)).weights_std, 4)
     0.0354
     """
-    gain = noise_gain(loop, "weights", autocovariances)
+    loop = as_loop(loop, plant, ratio, sensor_delay)
+    gain = noise_gain(loop, autocovariances=autocovariances)
     return NoiseReport(
         spec=loop.spec,
         noise_std=noise_std,
-        filter_gain=filter_facts(loop.spec).noise_power_gain,
-        loop_gain=gain,
+        filter_noise_power_gain=filter_facts(loop.spec).noise_power_gain,
+        noise_power_gain=gain,
         coloured=autocovariances is not None,
         weights_std=noise_std * math.sqrt(gain),
-        jensen=jensen_bias(log_ratio, noise_std),
+        jensen=jensen_bias(math.log(loop.ratio) if log_ratio is None else log_ratio, noise_std),
     )

@@ -16,7 +16,13 @@ from numpy.typing import ArrayLike, NDArray
 from gabactl.base.errors import InputError
 from gabactl.base.results import Result
 from gabactl.control._rest_points import LARGEST_LOG_RATIO, rest_points, settled_log_weights
-from gabactl.control.linear import floor_slope, open_loop, plant_rational
+from gabactl.control.linear import (
+    as_setting,
+    floor_slope,
+    log_ratio_setting,
+    open_loop,
+    plant_rational,
+)
 from gabactl.law.authority import saturation_ratio, settled_weights
 from gabactl.law.floors import FLOORS
 from gabactl.law.spec import GabaSpec
@@ -103,6 +109,11 @@ class Equilibria(Result):
 
     title = "Where the loop rests"
 
+    @property
+    def stable(self) -> bool:
+        """One point, stable."""
+        return self.verdict == "stable"
+
     def plot(self, ax: Any | None = None) -> Any:
         """Resting points: weight of task 1 over the imbalance there; returns the axes."""
         from gabactl.base import plots
@@ -135,15 +146,15 @@ class Equilibria(Result):
             ax.legend()
         return ax
 
-    def to_dict(self) -> dict[str, Any]:
-        """Keys: disturbance, verdict, remark, continuum, equilibria."""
+    def facts(self) -> dict[str, Any]:
+        """Keys: disturbance, verdict, remark, continuum, points."""
         return {
             "disturbance": self.disturbance,
             "verdict": self.verdict,
-            "stable": self.verdict == "stable",
+            "stable": self.stable,
             "remark": self.remark,
             "continuum": self.continuum,
-            "equilibria": [vars(point) for point in self.points],
+            "points": [vars(point) for point in self.points],
         }
 
     def rows(self) -> list[tuple[str, ...]]:
@@ -164,14 +175,14 @@ class Equilibria(Result):
         return rows
 
 
-def equilibria(spec: GabaSpec, plant: Any, disturbance: float = 0.0) -> Equilibria:
+def equilibria(loop: Any, plant: Any = None, *, disturbance: float = 0.0) -> Equilibria:
     """All balance points of the exact loop under a constant imbalance, with their stability.
 
     Parameters
     ----------
-    spec : GabaSpec
-        Settings with n_tasks = 2.
-    plant : LogRatio, QuadraticBowls, or anything :func:`~gabactl.control.linear.open_loop` takes
+    loop, plant
+        A setting of two tasks and its plant, or their loop:
+        :func:`~gabactl.control.linear.as_setting`.
         Bowls without noise are reported as the neutral continuum they are.
     disturbance : float
         d, in nats.
@@ -199,6 +210,7 @@ def equilibria(spec: GabaSpec, plant: Any, disturbance: float = 0.0) -> Equilibr
     >>> found.verdict, [round(p.log_ratio, 3) for p in found.points]
     ('bistable', [-3.254, 0.0, 3.254])
     """
+    spec, plant = as_setting(loop, plant)
     if spec.n_tasks != 2:
         raise InputError(f"n_tasks = {spec.n_tasks}: balance points are listed for two tasks")
     if not math.isfinite(disturbance):
@@ -361,6 +373,11 @@ class RegionOfAttraction(Result):
 
     title = "Where starts lead (simulated)"
 
+    @property
+    def n_starts(self) -> int:
+        """How many starts were simulated."""
+        return int(self.starts.size)
+
     def plot(self, ax: Any | None = None) -> Any:
         """Which stored average leads to which resting point; returns the axes."""
         from gabactl.base import plots
@@ -389,16 +406,16 @@ class RegionOfAttraction(Result):
             ax.legend()
         return ax
 
-    def to_dict(self) -> dict[str, Any]:
-        """Keys: steps, starts (number), intervals, and the equilibria."""
+    def facts(self) -> dict[str, Any]:
+        """Keys: steps, n_starts, intervals, and the equilibria."""
         return {
             "steps": self.steps,
-            "n_starts": int(self.starts.size),
+            "n_starts": self.n_starts,
             "intervals": [
                 {"from_ema": lo, "to_ema": hi, "equilibrium": end if end >= 0 else None}
                 for lo, hi, end in self.intervals
             ],
-            **self.equilibria.to_dict(),
+            "equilibria": self.equilibria.to_dict(),
         }
 
     def rows(self) -> list[tuple[str, ...]]:
@@ -411,8 +428,9 @@ class RegionOfAttraction(Result):
 
 
 def region_of_attraction(
-    spec: GabaSpec,
-    plant: LogRatio,
+    loop: Any,
+    plant: Any = None,
+    *,
     disturbance: float = 0.0,
     n_starts: int = 199,
     steps: int | None = None,
@@ -421,10 +439,10 @@ def region_of_attraction(
 
     Parameters
     ----------
-    spec : GabaSpec
-        Settings with n_tasks = 2.
-    plant : LogRatio
-        The plant; it is settled for the starting weights.
+    loop, plant
+        A setting of two tasks and its plant, or their loop:
+        :func:`~gabactl.control.linear.as_setting`.
+        A log-ratio plant; it is settled for the starting weights.
     disturbance : float
         d, in nats.
     n_starts : int
@@ -452,9 +470,8 @@ def region_of_attraction(
     >>> [(round(lo, 2), round(hi, 2), end) for lo, hi, end in region.intervals]
     [(0.05, 0.48, 2), (0.52, 0.95, 0)]
     """
-    if not isinstance(plant, LogRatio):
-        raise InputError(f"plant {type(plant).__name__}: this estimate simulates log-ratio plants")
-    found = equilibria(spec, plant, disturbance)
+    spec, plant = log_ratio_setting(loop, plant)
+    found = equilibria(spec, plant, disturbance=disturbance)
     starts = np.arange(1, n_starts + 1) / (n_starts + 1.0)
     if steps is None:
         rates = [
@@ -525,10 +542,6 @@ class SmallGain(Result):
 
     title = "Small-gain bound (exact loop, any number of tasks)"
 
-    def to_dict(self) -> dict[str, Any]:
-        """The attributes under their names."""
-        return dict(vars(self))
-
     def rows(self) -> list[tuple[str, ...]]:
         """Gain, limit, conclusion."""
         verdict = "globally stable" if self.stable else "nothing proved"
@@ -539,15 +552,15 @@ class SmallGain(Result):
         ]
 
 
-def small_gain(spec: GabaSpec, plant: Any) -> SmallGain:
+def small_gain(loop: Any, plant: Any = None) -> SmallGain:
     """Small-gain test of the exact loop, floor and averaging included, for any number of tasks.
 
     Parameters
     ----------
-    spec : GabaSpec
-        Settings, any K, law, beta, interval.
-    plant : LogRatio or anything :func:`~gabactl.control.linear.open_loop` takes
-        Acting on each task alike.
+    loop, plant
+        A setting (any K, law, beta, interval) and its plant, or their loop:
+        :func:`~gabactl.control.linear.as_setting`.
+        The plant acts on each task alike.
 
     Returns
     -------
@@ -573,6 +586,7 @@ def small_gain(spec: GabaSpec, plant: Any) -> SmallGain:
     >>> small_gain(GabaSpec(), LogRatio(1.1)).stable
     False
     """
+    spec, plant = as_setting(loop, plant)
     rational = plant_rational(plant)
     if isinstance(plant, LogRatio):
         a = plant.a

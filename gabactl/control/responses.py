@@ -12,11 +12,10 @@ from scipy import signal
 
 from gabactl.base.errors import InputError
 from gabactl.base.results import Result
-from gabactl.control.linear import Loop
+from gabactl.control.linear import Loop, as_loop
 
 __all__ = [
     "LinearResponse",
-    "StepInfo",
     "horizon",
     "linear_response",
     "ramp_response",
@@ -26,6 +25,15 @@ __all__ = [
 Array = NDArray[np.float64]
 
 _LONGEST = 2_000_000
+#: What is told of a step, in the order it is printed.
+_STEP_INFO = (
+    "rise_time_steps",
+    "settling_steps",
+    "overshoot_percent",
+    "share_error",
+    "contribution_log_ratio",
+    "contribution_ratio",
+)
 
 
 def horizon(loop: Loop, tolerance: float = 1e-4) -> int:
@@ -64,35 +72,6 @@ def horizon(loop: Loop, tolerance: float = 1e-4) -> int:
 
 
 @dataclass(frozen=True)
-class StepInfo:
-    """How the weights answer a step of the imbalance.
-
-    Attributes
-    ----------
-    rise_time_steps : int or None
-        From 10 to 90 % of the final change of u.
-    settling_steps : int or None
-        First step from which u stays within 2 % of its final change.
-    overshoot_percent : float or None
-        Of u beyond its final value.
-    share_error : float or None
-        Steady-state error 1/2 - s_1 of the share of the summed norms.
-    contribution_log_ratio, contribution_ratio : float or None
-        Steady-state log ratio of contributions w_1 g_1/(w_2 g_2), and the ratio.
-    reason : str or None
-        Why the values are None.
-    """
-
-    rise_time_steps: int | None
-    settling_steps: int | None
-    overshoot_percent: float | None
-    share_error: float | None
-    contribution_log_ratio: float | None
-    contribution_ratio: float | None
-    reason: str | None = None
-
-
-@dataclass(frozen=True)
 class LinearResponse(Result):
     """Signals of the linear loop after a disturbance of the log ratio.
 
@@ -102,57 +81,100 @@ class LinearResponse(Result):
         The open loop.
     kind : str
         What the disturbance is, in a word.
-    steps : array of int, shape (n,)
+    step : array of int, shape (n,)
         From 0, where the disturbance begins.
     disturbance, log_ratio, log_weights, contributions : arrays, shape (n,)
         d; y = log(g_1/g_2); u = log(w_1/w_2); q = y + u.
-    info : StepInfo
-        Rise, settling and what is left, where the disturbance is a step.
+    rise_time_steps : int or None
+        Of a step: from 10 to 90 % of the final change of u.
+    settling_steps : int or None
+        First step from which u stays within 2 % of its final change.
+    overshoot_percent : float or None
+        Of u beyond its final value.
+    share_error : float or None
+        Steady-state error 1/2 - s_1 of the share of the summed norms.
+    contribution_log_ratio, contribution_ratio : float or None
+        Steady-state log ratio of contributions w_1 g_1/(w_2 g_2), and the ratio.
+    reason : str or None
+        Why these six are None.
     """
 
     loop: Loop
     kind: str
-    steps: NDArray[np.int64]
+    step: NDArray[np.int64]
     disturbance: Array
     log_ratio: Array
     log_weights: Array
     contributions: Array
-    info: StepInfo
+    rise_time_steps: int | None = None
+    settling_steps: int | None = None
+    overshoot_percent: float | None = None
+    share_error: float | None = None
+    contribution_log_ratio: float | None = None
+    contribution_ratio: float | None = None
+    reason: str | None = None
 
     title = "Response of the linear loop"
 
-    def to_dict(self) -> dict[str, Any]:
+    @property
+    def stable(self) -> bool:
+        """Of the closed loop."""
+        return self.loop.stable
+
+    @property
+    def verdict(self) -> str:
+        """Of the closed loop."""
+        return self.loop.verdict
+
+    @property
+    def steps(self) -> int:
+        """How many there are."""
+        return int(self.step.size)
+
+    @property
+    def final_log_ratio(self) -> float:
+        """y of the last step."""
+        return float(self.log_ratio[-1])
+
+    @property
+    def final_log_weights(self) -> float:
+        """u of the last step."""
+        return float(self.log_weights[-1])
+
+    @property
+    def final_contributions(self) -> float:
+        """q of the last step."""
+        return float(self.contributions[-1])
+
+    def facts(self) -> dict[str, Any]:
         """Keys: kind, stable, steps (number), the step info, and the final values."""
-        info = {name: getattr(self.info, name) for name in self.info.__dataclass_fields__}
-        return {
-            "kind": self.kind,
-            "stable": self.loop.closed.stable,
-            "verdict": self.loop.closed.verdict,
-            "steps": int(self.steps.size),
-            **info,
-            "final_log_ratio": float(self.log_ratio[-1]),
-            "final_log_weights": float(self.log_weights[-1]),
-            "final_contributions": float(self.contributions[-1]),
-        }
+        names = ["kind", "stable", "verdict", "steps", *_STEP_INFO, "reason"]
+        names += ["final_log_ratio", "final_log_weights", "final_contributions"]
+        return {name: getattr(self, name) for name in names}
+
+    def headline(self) -> str:
+        """The verdict, and how long a step takes."""
+        if self.settling_steps is None:
+            return f"{self.kind}, {self.verdict}"
+        return f"{self.kind}, {self.verdict}, settled after {self.settling_steps} steps"
 
     def rows(self) -> list[tuple[str, ...]]:
         """Step info; for a ramp, the lag."""
         rows: list[tuple[str, ...]] = [
-            ("disturbance", f"{self.kind}, {self.steps.size} steps shown"),
-            ("closed loop", self.loop.closed.verdict),
+            ("disturbance", f"{self.kind}, {self.steps} steps shown"),
+            ("closed loop", self.verdict),
         ]
-        info = self.info
-        if info.reason is not None:
-            return [*rows, ("step info", f"none: {info.reason}")]
+        if self.reason is not None:
+            return [*rows, ("step info", f"none: {self.reason}")]
         return [
             *rows,
-            ("rise 10-90 %", f"{info.rise_time_steps} steps"),
-            ("settling to 2 %", f"{info.settling_steps} steps"),
-            ("overshoot", f"{info.overshoot_percent:.3g} %"),
-            ("share error at rest", f"{info.share_error:+.4g}"),
+            ("rise 10-90 %", f"{self.rise_time_steps} steps"),
+            ("settling to 2 %", f"{self.settling_steps} steps"),
+            ("overshoot", f"{self.overshoot_percent:.3g} %"),
+            ("share error at rest", f"{self.share_error:+.4g}"),
             (
                 "contributions at rest",
-                f"ratio {info.contribution_ratio:.5g} (log {info.contribution_log_ratio:+.4g})",
+                f"ratio {self.contribution_ratio:.5g} (log {self.contribution_log_ratio:+.4g})",
             ),
         ]
 
@@ -162,25 +184,34 @@ class LinearResponse(Result):
 
         with plots.style():
             ax = plots.axes(ax)
-            ax.plot(self.steps, self.disturbance, color="0.6", linestyle=":", label="disturbance d")
-            ax.plot(self.steps, self.log_ratio, label="imbalance y = log g₁/g₂")
-            ax.plot(self.steps, self.log_weights, label="weights u = log w₁/w₂")
-            ax.plot(self.steps, self.contributions, label="contributions q = y + u")
+            ax.plot(self.step, self.disturbance, color="0.6", linestyle=":", label="disturbance d")
+            ax.plot(self.step, self.log_ratio, label="imbalance y = log g₁/g₂")
+            ax.plot(self.step, self.log_weights, label="weights u = log w₁/w₂")
+            ax.plot(self.step, self.contributions, label="contributions q = y + u")
             ax.set_xlabel("steps")
             ax.set_ylabel("nats")
             ax.legend(loc="best")
         return ax
 
 
-def linear_response(loop: Loop, disturbance: ArrayLike, kind: str = "given") -> LinearResponse:
+def linear_response(
+    loop: Any,
+    plant: Any = None,
+    *,
+    ratio: float = 1.0,
+    sensor_delay: int = 0,
+    disturbance: ArrayLike,
+    kind: str = "given",
+) -> LinearResponse:
     """The linear loop from rest under any disturbance of the log ratio, step by step.
 
     Sampled and delayed sensors are simulated as they are, not lifted.
 
     Parameters
     ----------
-    loop : Loop
-        Two tasks.
+    loop, plant, ratio, sensor_delay
+        A loop, a setting and its plant, or a python-control system:
+        :func:`~gabactl.control.linear.as_loop`.
     disturbance : array, shape (n,)
         d per step, in nats.
     kind : str
@@ -194,22 +225,23 @@ def linear_response(loop: Loop, disturbance: ArrayLike, kind: str = "given") -> 
     Raises
     ------
     InputError
-        A disturbance that is no list of finite numbers.
+        A disturbance that is no list of finite numbers, or a bare loop that is unstable and answers
+        at once.
 
     Examples
     --------
-    >>> from gabactl.control.linear import open_loop
-    >>> from gabactl.plants import LogRatio
-    >>> from gabactl.law.spec import GabaSpec
-    >>> linear_response(open_loop(GabaSpec(beta=0), LogRatio(0.5)), [1, 1, 1]).log_ratio.tolist()
+    >>> from gabactl import GabaSpec, LogRatio
+    >>> spec, plant = GabaSpec(beta=0), LogRatio(0.5)
+    >>> linear_response(spec, plant, disturbance=[1, 1, 1]).log_ratio.tolist()
     [1.0, 1.5, 1.75]
     """
     d = np.asarray(disturbance, dtype=np.float64)
     if d.ndim != 1 or d.size == 0 or not np.isfinite(d).all():
         raise InputError("disturbance: give a list of finite numbers, one per step")
-    y, u = _simulate(loop, d)
-    info = StepInfo(None, None, None, None, None, None, "the disturbance is no step")
-    return LinearResponse(loop, kind, np.arange(d.size), d, y, u, y + u, info)
+    found = as_loop(loop, plant, ratio, sensor_delay)
+    y, u = _simulate(found, d)
+    why = "the disturbance is no step"
+    return LinearResponse(found, kind, np.arange(d.size), d, y, u, y + u, reason=why)
 
 
 def _simulate(loop: Loop, d: Array) -> tuple[Array, Array]:
@@ -226,6 +258,8 @@ def _simulate(loop: Loop, d: Array) -> tuple[Array, Array]:
 
 def _simulate_steps(loop: Loop, d: Array) -> tuple[Array, Array]:
     pn, pd = np.real(loop.plant.numerator), np.real(loop.plant.denominator)
+    if pn[0] != 0.0:
+        raise InputError("an unstable loop with direct feed-through: multiply L by 1/z")
     order = pd.size - 1
     pole = loop.spec.beta**loop.interval
     y, u = np.zeros(d.size), np.zeros(d.size)
@@ -245,13 +279,22 @@ def _simulate_steps(loop: Loop, d: Array) -> tuple[Array, Array]:
     return y, u
 
 
-def step_response(loop: Loop, size: float = 1.0, steps: int | None = None) -> LinearResponse:
+def step_response(
+    loop: Any,
+    plant: Any = None,
+    *,
+    ratio: float = 1.0,
+    sensor_delay: int = 0,
+    size: float = 1.0,
+    steps: int | None = None,
+) -> LinearResponse:
     """Response to a lasting step of the imbalance, with step info.
 
     Parameters
     ----------
-    loop : Loop
-        Two tasks.
+    loop, plant, ratio, sensor_delay
+        A loop, a setting and its plant, or a python-control system:
+        :func:`~gabactl.control.linear.as_loop`.
     size : float
         Step of d = log(g_1/g_2), in nats, from the first step on.
     steps : int, optional
@@ -273,22 +316,22 @@ def step_response(loop: Loop, size: float = 1.0, steps: int | None = None) -> Li
 
     Examples
     --------
-    >>> from gabactl.control.linear import open_loop
-    >>> from gabactl.plants import LogRatio
-    >>> from gabactl.law.spec import GabaSpec
-    >>> step_response(open_loop(GabaSpec(), LogRatio(0.0))).info.settling_steps
+    >>> from gabactl import GabaSpec, LogRatio
+    >>> step_response(GabaSpec(), LogRatio(0.0)).settling_steps
     389
     """
-    n = horizon(loop) if steps is None else steps
+    found = as_loop(loop, plant, ratio, sensor_delay)
+    n = horizon(found) if steps is None else steps
     if n < 1:
         raise InputError(f"steps = {n} is below 1: give a number of steps, such as 1000")
-    result = linear_response(loop, np.full(n, float(size)), f"step of {size:g} nats")
-    return replace(result, info=_step_info(loop, result, size))
+    step = np.full(n, float(size))
+    result = linear_response(found, disturbance=step, kind=f"step of {size:g} nats")
+    return replace(result, **{"reason": None, **_step_info(found, result, size)})
 
 
-def _step_info(loop: Loop, result: LinearResponse, size: float) -> StepInfo:
-    def none(reason: str) -> StepInfo:
-        return StepInfo(None, None, None, None, None, None, reason)
+def _step_info(loop: Loop, result: LinearResponse, size: float) -> dict[str, Any]:
+    def none(reason: str) -> dict[str, Any]:
+        return {"reason": reason}
 
     if not loop.closed.stable:
         return none(f"the closed loop is {loop.closed.verdict}")
@@ -306,18 +349,24 @@ def _step_info(loop: Loop, result: LinearResponse, size: float) -> StepInfo:
         return none(f"not settled within the {relative.size} steps shown: ask for more")
     first10, first90 = (int(np.flatnonzero(relative >= level)[0]) for level in (0.1, 0.9))
     overshoot = max(0.0, 100.0 * (float(relative.max()) - 1.0))
-    return StepInfo(
-        rise_time_steps=first90 - first10,
-        settling_steps=settling,
-        overshoot_percent=overshoot if overshoot > 1e-9 else 0.0,
-        share_error=share_error,
-        contribution_log_ratio=0.0 if abs(q_end) < 1e-12 * abs(size) else q_end,
-        contribution_ratio=math.exp(q_end),
-    )
+    return {
+        "rise_time_steps": first90 - first10,
+        "settling_steps": settling,
+        "overshoot_percent": overshoot if overshoot > 1e-9 else 0.0,
+        "share_error": share_error,
+        "contribution_log_ratio": 0.0 if abs(q_end) < 1e-12 * abs(size) else q_end,
+        "contribution_ratio": math.exp(q_end),
+    }
 
 
 def ramp_response(
-    loop: Loop, slope_per_step: float = 0.001, steps: int | None = None
+    loop: Any,
+    plant: Any = None,
+    *,
+    ratio: float = 1.0,
+    sensor_delay: int = 0,
+    slope_per_step: float = 0.001,
+    steps: int | None = None,
 ) -> LinearResponse:
     """Response to a steady drift of the imbalance.
 
@@ -326,8 +375,9 @@ def ramp_response(
 
     Parameters
     ----------
-    loop : Loop
-        Two tasks.
+    loop, plant, ratio, sensor_delay
+        A loop, a setting and its plant, or a python-control system:
+        :func:`~gabactl.control.linear.as_loop`.
     slope_per_step : float
         Drift of d per step, in nats.
     steps : int, optional
@@ -335,14 +385,11 @@ def ramp_response(
 
     Examples
     --------
-    >>> from gabactl.control.linear import open_loop
-    >>> from gabactl.plants import LogRatio
-    >>> from gabactl.law.spec import GabaSpec
-    >>> response = ramp_response(open_loop(GabaSpec(), LogRatio(0.0)))
-    >>> round(float(response.contributions[-1]), 4)
+    >>> from gabactl import GabaSpec, LogRatio
+    >>> round(ramp_response(GabaSpec(), LogRatio(0.0)).final_contributions, 4)
     0.099
     """
-    n = horizon(loop) if steps is None else steps
-    return linear_response(
-        loop, slope_per_step * np.arange(n), f"ramp of {slope_per_step:g} per step"
-    )
+    found = as_loop(loop, plant, ratio, sensor_delay)
+    n = horizon(found) if steps is None else steps
+    ramp = slope_per_step * np.arange(n)
+    return linear_response(found, disturbance=ramp, kind=f"ramp of {slope_per_step:g} per step")

@@ -88,20 +88,29 @@ class SamplingTrade(Result):
         The settings; its own interval does not count.
     intervals : tuple of int
         Steps N between readings.
-    facts : tuple of FilterFacts
+    trade : tuple of FilterFacts
         One per interval.
     """
 
     spec: GabaSpec
     intervals: tuple[int, ...]
-    facts: tuple[FilterFacts, ...]
+    trade: tuple[FilterFacts, ...]
 
     title = "Readings less often"
 
-    def to_dict(self) -> dict[str, Any]:
+    @property
+    def beta(self) -> float:
+        """Of the settings."""
+        return self.spec.beta
+
+    def headline(self) -> str:
+        """The range of intervals compared."""
+        return f"every {self.intervals[0]} to {self.intervals[-1]} steps, beta {self.beta:g}"
+
+    def facts(self) -> dict[str, Any]:
         """Keys: beta, and per interval the sensor cost, noise gain and lag."""
         return {
-            "beta": self.spec.beta,
+            "beta": self.beta,
             "trade": [
                 {
                     "interval": n,
@@ -110,7 +119,7 @@ class SamplingTrade(Result):
                     "group_delay_dc_steps": f.group_delay_dc_steps,
                     "nyquist_rad_per_step": f.nyquist_rad_per_step,
                 }
-                for n, f in zip(self.intervals, self.facts, strict=True)
+                for n, f in zip(self.intervals, self.trade, strict=True)
             ],
         }
 
@@ -127,7 +136,7 @@ class SamplingTrade(Result):
                 f"{f.group_delay_dc_steps:.2f} steps",
                 f"{f.nyquist_rad_per_step:.4f} rad/step",
             )
-            for n, f in zip(self.intervals, self.facts, strict=True)
+            for n, f in zip(self.intervals, self.trade, strict=True)
         ]
         return rows
 
@@ -137,7 +146,7 @@ class SamplingTrade(Result):
 
         with plots.style():
             ax = plots.axes(ax)
-            noise: NDArray[np.float64] = np.array([f.noise_power_gain for f in self.facts])
+            noise: NDArray[np.float64] = np.array([f.noise_power_gain for f in self.trade])
             ax.loglog(self.intervals, np.sqrt(noise), "o-", label="noise on the ema (std)")
             ax.loglog(self.intervals, 1.0 / np.array(self.intervals), "s--", label="sensor cost")
             ax.set_xlabel("interval N (steps between readings)")
@@ -169,7 +178,7 @@ def sampling_trade(
 
     Examples
     --------
-    >>> [round(f.group_delay_dc_steps, 2) for f in sampling_trade(GabaSpec(), (1, 10, 50)).facts]
+    >>> [round(f.group_delay_dc_steps, 2) for f in sampling_trade(GabaSpec(), (1, 10, 50)).trade]
     [99.0, 99.08, 101.08]
     """
     if not intervals:

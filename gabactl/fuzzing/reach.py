@@ -48,7 +48,7 @@ class Reach(Result):
 
     title = "Reachable weights"
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Keys: spec, readings, low, high, low_is_exact, low_reading, high_reading."""
         return {
             "spec": self.spec.to_dict(),

@@ -58,7 +58,7 @@ class ReaderFuzz(Result):
         """Whether a file broke a reader."""
         return bool(self.finding)
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Keys: executions, edges, seconds, finding, witness, seed."""
         return {
             "target": "readers",

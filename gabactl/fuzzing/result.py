@@ -95,7 +95,7 @@ class FuzzResult(Result):
         """Controller steps a second while searching."""
         return self.steps / self.seconds if self.seconds > 0 else 0.0
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Keys: target, property, verdict, bound, bound_name, steps, seconds, steps_per_second,
         violations, worst_low, worst_high, witness, message, python, pytest, ..."""
         return {
@@ -219,7 +219,7 @@ class FuzzReport(Result):
         """Whether any property was violated."""
         return any(result.violated for result in self.results)
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Keys: violated, results (each as :meth:`FuzzResult.to_dict`)."""
         return {
             "violated": self.violated,

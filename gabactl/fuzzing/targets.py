@@ -213,8 +213,8 @@ def _gaba_torch(spec: GabaSpec) -> Target:
 def _balancer(name: str, spec: GabaSpec) -> Target:
     from gabactl import balancers
 
-    if name not in balancers.names():
-        known = dict.fromkeys((*TARGETS, *balancers.names()))
+    if name not in balancers.balancer_names():
+        known = dict.fromkeys((*TARGETS, *balancers.balancer_names()))
         raise InputError(
             f"target {name!r} is unknown: choose from {', '.join(known)}, "
             "or give package.module:factory"
@@ -224,8 +224,8 @@ def _balancer(name: str, spec: GabaSpec) -> Target:
     return Target(
         name,
         spec.n_tasks,
-        lambda k: _BalancerRun(balancers.make(name, k)),
-        uses_losses=balancers.make(name, spec.n_tasks).needs_losses or name == "gradnorm",
+        lambda k: _BalancerRun(balancers.make_balancer(name, k)),
+        uses_losses=balancers.make_balancer(name, spec.n_tasks).needs_losses or name == "gradnorm",
         total=total.get(name),
         largest=1e150,
         smallest=1e-150,

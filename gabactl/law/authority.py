@@ -131,7 +131,7 @@ class WeightBounds(Result):
             ax.set(xlim=(0, 1), ylim=(1.6, -0.6), xlabel="applied weight", title=self.title)
         return ax
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Keys: bounds, stated_bounds, promised_upper, lower_attained, upper_attained, ..."""
         return {
             "n_tasks": self.spec.n_tasks,
@@ -481,7 +481,7 @@ class Authority(Result):
 
     title = "Authority of the weights"
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Keys: bounds, saturation_ratio(_reason), fully_compensated_ratio, ratios, ..."""
         result: dict[str, Any] = {
             **self.bounds.to_dict(),

@@ -84,7 +84,7 @@ class FilterFacts(Result):
             ax.legend()
         return ax
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """The attributes under their names, with beta and interval."""
         result: dict[str, Any] = {"beta": self.spec.beta, "interval": self.spec.interval}
         for name in self.__dataclass_fields__:

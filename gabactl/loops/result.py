@@ -98,7 +98,9 @@ class SimulationResult(Result):
     negative_fraction : float
         Share of steps with a negative weight.
     diverged_at : int or None
-        First step (from 1) with a weight that is not finite or beyond 10^6.
+        First step with a weight that is not finite or beyond 10^6.
+    first_step : int
+        Number of the first step.
     """
 
     balancer: str
@@ -121,6 +123,7 @@ class SimulationResult(Result):
     sign_changes: int
     negative_fraction: float
     diverged_at: int | None
+    first_step: int = 1
 
     @property
     def title(self) -> str:  # type: ignore[override]
@@ -131,6 +134,11 @@ class SimulationResult(Result):
     def steps(self) -> int:
         """Number of steps."""
         return len(self.weights)
+
+    @property
+    def step(self) -> NDArray[np.int64]:
+        """Step numbers, shape (steps,)."""
+        return np.arange(self.first_step, self.first_step + self.steps)
 
     @property
     def contributions(self) -> Array:
@@ -147,15 +155,9 @@ class SimulationResult(Result):
         """Sum over all steps of the log of largest over smallest contribution."""
         return math.fsum(r.integrated_error for r in self.responses)
 
-    def to_dict(self, trajectories: bool = False) -> dict[str, Any]:
-        """Settings and figures.
-
-        Parameters
-        ----------
-        trajectories : bool
-            Whether the signals, arrays of shape (steps, K), are in it too.
-        """
-        record = {
+    def facts(self) -> dict[str, Any]:
+        """Settings and figures."""
+        return {
             "balancer": self.balancer,
             "settings": dict(self.settings),
             "disturbance": self.profile.title,
@@ -174,12 +176,6 @@ class SimulationResult(Result):
             "negative_fraction": self.negative_fraction,
             "diverged_at": self.diverged_at,
         }
-        if trajectories:
-            record |= {
-                name: getattr(self, name)
-                for name in ("grad_norms", "readings", "raw", "ema", "weights")
-            }
-        return record
 
     def rows(self) -> Sequence[Sequence[str]]:
         """One row per level, and the figures of the whole run."""
@@ -254,7 +250,7 @@ class SimulationResult(Result):
 
         with plots.style():
             ax = plots.axes(ax)
-            steps = np.arange(1, self.steps + 1)
+            steps = self.step
             if what == "weights":
                 for i, column in enumerate(self.weights.T):
                     ax.plot(*plots.thin(steps, column), label=f"task {i + 1}")
@@ -274,7 +270,7 @@ class SimulationResult(Result):
                     f"what = {what!r} cannot be drawn: choose weights, contributions or norms"
                 )
             for event in self.profile.events[1:]:
-                ax.axvline(event + 1, color="0.6", linewidth=0.8, linestyle=":")
+                ax.axvline(event + self.first_step, color="0.6", linewidth=0.8, linestyle=":")
             ax.set_xlabel("step")
             ax.legend()
         return ax
@@ -324,19 +320,15 @@ def signal_figure(title: str, draw: Callable[[Any], None], figure: Any | None = 
     >>> len(signal_figure("a run", lambda panels: None).axes)
     3
     """
-    from matplotlib.figure import Figure
-
     from gabactl.base import plots
 
     with plots.style():
-        if figure is None:
-            figure = Figure(figsize=(7.0, 8.0), layout="constrained")
-        panels = figure.subplots(3, sharex=True)
+        panels = plots.panels(3, 8.0) if figure is None else figure.subplots(3, sharex=True)
         draw(panels)
         for panel in panels[:2]:
             panel.set_xlabel("")
         panels[0].set_title(title, fontsize="medium", wrap=True)
-    return figure
+    return panels[0].get_figure()
 
 
 def spread(contributions: Array) -> Array:

@@ -27,7 +27,7 @@ import gabactl.proving.replay as replay
 import gabactl.proving.rounding as rounding
 import gabactl.proving.smt as smt
 import gabactl.proving.symbolic as symbolic
-from gabactl.proving.engine import ProofResult, ProofTable, main, run
+from gabactl.proving.engine import ProofResult, ProofTable, main, prove
 from gabactl.proving.library import Selection, load, proof_files, select, theorems
 from gabactl.proving.theorem import Outcome, Theorem, theorem
 
@@ -41,9 +41,9 @@ __all__ = [
     "load",
     "main",
     "proof_files",
+    "prove",
     "replay",
     "rounding",
-    "run",
     "select",
     "smt",
     "symbolic",

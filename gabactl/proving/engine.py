@@ -19,7 +19,7 @@ from gabactl.base.results import Result
 from gabactl.proving.library import select
 from gabactl.proving.theorem import Outcome, Theorem
 
-__all__ = ["ProofResult", "ProofTable", "main", "run"]
+__all__ = ["ProofResult", "ProofTable", "main", "prove"]
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class ProofResult(Result):
             rows.append(("reason", found.reason))
         return rows
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Plain values."""
         return {
             "id": self.theorem.id,
@@ -181,7 +181,7 @@ class ProofTable(Result):
             )
         return rows
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Plain values."""
         return {
             "as_expected": not self.surprises,
@@ -191,7 +191,7 @@ class ProofTable(Result):
         }
 
 
-def run(
+def prove(
     ids: Iterable[str] = (),
     files: Iterable[Path] | None = None,
     *,
@@ -230,7 +230,7 @@ def run(
 
     Examples
     --------
-    >>> run(["C05"], workers=1).verdict("C05")
+    >>> prove(["C05"], workers=1).verdict("C05")
     'proved'
     """
     if time_limit is not None and not time_limit > 0:
@@ -293,7 +293,7 @@ def main(file: str | Path) -> int:
         ...
     gabactl.base.errors.InputError: no-such-file.py: no such file: name a Python file with theorems
     """
-    table = run(files=[Path(file)])
+    table = prove(files=[Path(file)])
     print(table)
     return 1 if table.surprises else 0
 

@@ -139,7 +139,7 @@ class Selection(Result):
             rows.append((item.id, item.family, item.method, item.expect, item.statement))
         return rows
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Plain values."""
         return {
             "theorems": [

@@ -33,9 +33,9 @@ def render_html(report: Report) -> str:
     --------
     Report and pictures together take some seconds:
 
-    >>> from gabactl.reports import build_report
+    >>> from gabactl.reports import report
     >>> from gabactl.traces import load_bundled
-    >>> page = render_html(build_report(load_bundled("fd001-gaba")))  # doctest: +SKIP
+    >>> page = render_html(report(load_bundled("fd001-gaba")))  # doctest: +SKIP
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -82,9 +82,9 @@ def write_html(report: Report, path: str | Path) -> Path:
 
     Examples
     --------
-    >>> from gabactl.reports import build_report
+    >>> from gabactl.reports import report
     >>> from gabactl.traces import load_bundled
-    >>> write_html(build_report(load_bundled("fd001-gaba")), "report.html")  # doctest: +SKIP
+    >>> write_html(report(load_bundled("fd001-gaba")), "report.html")  # doctest: +SKIP
     PosixPath('report.html')
     """
     file = Path(path)

@@ -96,7 +96,7 @@ class Tuning(Result):
         """The recommended settings as TOML, for ``--spec``."""
         return self.spec.to_toml()
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """The result as plain values.
 
         Keys: spec, advice, binding, reasons, noise_target, max_overhead, workload, alternatives

@@ -52,7 +52,7 @@ class TraceInfo(Result):
             ax.legend()
         return ax
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Plain values."""
         trace = self.trace
         wall = trace.wall_time

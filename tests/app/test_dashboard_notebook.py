@@ -50,7 +50,7 @@ def test_what_a_file_says_is_no_markup_in_a_notebook() -> None:
     class Named(Result):
         title = "<script>"
 
-        def to_dict(self) -> dict[str, Any]:
+        def facts(self) -> dict[str, Any]:
             return {}
 
         def rows(self) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gabactl import balancers
-from gabactl.balancers import Dwa, Fixed, Gaba, GradNorm, SqrtInverse, Uncertainty, make
+from gabactl.balancers import Dwa, Fixed, Gaba, GradNorm, SqrtInverse, Uncertainty, make_balancer
 from gabactl.balancers.gradnorm import target_weights
 from gabactl.base.errors import InputError
 from gabactl.law.controller import Controller
@@ -105,7 +105,7 @@ class TestEveryBalancer:
 
     @pytest.mark.parametrize("k", [2, 5])
     def test_reset_starts_it_again(self, name, k):
-        rule = make(name, k)
+        rule = make_balancer(name, k)
         norms, losses = self.readings(k)
         first = [rule.step(g, loss) for g, loss in zip(norms, losses, strict=True)]
         rule.reset()
@@ -113,9 +113,9 @@ class TestEveryBalancer:
         np.testing.assert_array_equal(first, again)
 
     def test_what_it_returns_is_not_its_memory(self, name):
-        rule = make(name, 2)
+        rule = make_balancer(name, 2)
         norms, losses = self.readings(2)
-        clean = make(name, 2)
+        clean = make_balancer(name, 2)
         for g, loss in zip(norms, losses, strict=True):
             weights = rule.step(g, loss)
             np.testing.assert_array_equal(weights, clean.step(g, loss))
@@ -124,14 +124,14 @@ class TestEveryBalancer:
     def test_tasks_are_treated_alike(self, name):
         order = [2, 0, 1]
         norms, losses = self.readings(3)
-        a, b = make(name, 3), make(name, 3)
+        a, b = make_balancer(name, 3), make_balancer(name, 3)
         for g, loss in zip(norms, losses, strict=True):
             np.testing.assert_allclose(
                 a.step(g, loss)[order], b.step(g[order], loss[order]), rtol=1e-9
             )
 
     def test_wrong_input_is_refused(self, name):
-        rule = make(name, 2)
+        rule = make_balancer(name, 2)
         for g, loss in [
             ([1.0, 2.0, 3.0], [1.0, 1.0]),
             ([1.0, -2.0], [1.0, 1.0]),
@@ -141,9 +141,9 @@ class TestEveryBalancer:
                 rule.step(g, loss)
 
     def test_settings_rebuild_it(self, name):
-        rule = make(name, 2)
+        rule = make_balancer(name, 2)
         given = {k: v for k, v in rule.settings().items() if k != "n_tasks"}
-        assert dict(make(name, 2, given).settings()) == dict(rule.settings())
+        assert dict(make_balancer(name, 2, given).settings()) == dict(rule.settings())
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ class TestEveryBalancer:
 )
 def test_bad_settings_are_refused_in_one_line(name, settings_):
     with pytest.raises(InputError) as caught:
-        make(name, 2, settings_)
+        make_balancer(name, 2, settings_)
     assert "\n" not in str(caught.value)
 
 
@@ -291,9 +291,9 @@ class TestTorch:
             weighting = getattr(aggregation, name)(**arguments)
         except ImportError as error:
             with pytest.raises(InputError, match="pip install"):
-                make(method, 3)
+                make_balancer(method, 3)
             pytest.skip(str(error))
-        rule = make(method, 3)
+        rule = make_balancer(method, 3)
         rng = np.random.default_rng(6)
         torch.manual_seed(0)
         for n in range(4):
@@ -308,7 +308,7 @@ class TestTorch:
     def test_directions_draw_from_their_own_seed(self):
         pytest.importorskip("torchjd")
         jacobian = np.random.default_rng(0).standard_normal((5, 3))
-        rule = make("pcgrad", 5)
+        rule = make_balancer("pcgrad", 5)
         first = [rule.step(jacobian) for _ in range(5)]
         state = self.torch.random.get_rng_state()
         rule.reset()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from gabactl.base.errors import InputError
-from gabactl.claims import Claim, Evidence, Finding, check, ledger, numeric, recorded, toys
+from gabactl.claims import Claim, Evidence, Finding, ledger, numeric, recorded, settle_claims, toys
 from gabactl.claims.evidence import ClaimVerdict, judged
 from gabactl.claims.ledger import Criterion, Part
 from gabactl.claims.page import render_page, write_page
@@ -60,7 +60,7 @@ def test_the_ledger_stores_no_verdict() -> None:
 
 @pytest.fixture(scope="module")
 def table() -> Any:
-    return check(QUICK)
+    return settle_claims(QUICK)
 
 
 def test_quick_claims_come_out_as_expected(table: Any) -> None:
@@ -147,10 +147,10 @@ def test_the_residual_is_that_of_the_theorem_on_a_constant_ratio(monkeypatch: An
 
 def test_an_equalising_controller_would_turn_the_residual(monkeypatch: Any) -> None:
     from gabactl.law.spec import GabaSpec
-    from gabactl.runs.replay import replay_trace
+    from gabactl.runs.run import Run
 
     spec = GabaSpec.published(floor=1e-5, beta=0.0, warmup=0)
-    monkeypatch.setattr(recorded, "replay_trace", lambda trace, _: replay_trace(trace, spec))
+    monkeypatch.setattr(recorded, "Run", lambda trace, _: Run(trace, spec))
     assert CHECKS["residual_contributions"]().verdict == "reproduced"
 
 
@@ -282,7 +282,7 @@ def test_findings_decide_or_give_context() -> None:
 
 def test_unknown_claims_are_refused() -> None:
     with pytest.raises(InputError, match="no claim 'C99'"):
-        check(["C99"])
+        settle_claims(["C99"])
 
 
 def test_the_page_is_complete_escaped_and_self_contained(table: Any, tmp_path: Path) -> None:

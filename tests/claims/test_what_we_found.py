@@ -17,9 +17,9 @@ import pytest
 from campaign_claims import METRICS, campaign_records, read_campaign
 
 from gabactl import GabaSpec, InputError
-from gabactl.claims import check as check_claims
 from gabactl.claims import ledger
 from gabactl.claims import records as record_module
+from gabactl.claims import settle_claims as check_claims
 from gabactl.claims.check import _settle
 from gabactl.claims.evidence import Evidence, Finding
 from gabactl.claims.records import from_records, read_record
@@ -225,7 +225,7 @@ def test_the_page_is_written_and_found_stale(
     script: Any, folder: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
     real = script.predict
-    monkeypatch.setattr(script, "check", lambda ids: check_claims(["C35"]))
+    monkeypatch.setattr(script, "settle_claims", lambda ids: check_claims(["C35"]))
     monkeypatch.setattr(script, "predict", lambda *a, **k: real(*a, **k, draws=20))
     (tmp_path / "records").mkdir()
     places = script.Places(

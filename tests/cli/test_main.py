@@ -52,7 +52,7 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, words, capsys, tmp_pat
 def test_a_bug_of_ours_is_no_traceback_either(monkeypatch, capsys):
     import gabactl.reports
 
-    monkeypatch.setattr(gabactl.reports, "build_report", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr(gabactl.reports, "report", lambda *a, **k: 1 / 0)
     assert main(["report"]) == 70
     assert "internal error: ZeroDivisionError" in capsys.readouterr().err
 
@@ -105,7 +105,7 @@ def test_every_module_is_named_as_its_command():
 def test_only_the_module_that_is_called_is_loaded():
     code = (
         "import sys; from gabactl.cli import main; main(['analyze', '--help']); "
-        "print([m for m in sys.modules if m in ('gabactl.cli.report', 'gabactl.nn.settings')])"
+        "print([m for m in sys.modules if m in ('gabactl.cli.report', 'gabactl.nn.training.settings')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

@@ -79,7 +79,7 @@ def test_peaks_against_a_grid():
         Rational.of([-0.4], [0.3], 1.0),  # skew 0: (D - N)/2, of degree 0
     ):
         for skew in (-1.0, 0.0, 0.5, 1.0):
-            result = margins(loop.to_control(), skew)
+            result = margins(loop.to_control(), skew=skew)
             s = 1 / (1 + loop.at(w))
             assert result.ms == pytest.approx(np.abs(s).max(), rel=1e-6)
             assert result.mt == pytest.approx(np.abs(1 - s).max(), rel=1e-6)
@@ -94,7 +94,7 @@ def test_a_combination_that_vanishes_has_no_peak():
     assert (result.disk_margin, result.disk_gain_up) == (math.inf, math.inf)
     told = "the loop is constant: no factor in a disk of this skew can destabilise it"
     assert result.reasons["disk_margin"] == told
-    assert margins(control.TransferFunction([1.0], [1.0], 1), 1.0).disk_margin == 2.0
+    assert margins(control.TransferFunction([1.0], [1.0], 1), skew=1.0).disk_margin == 2.0
     closed = Rational.of([], [], 1.0).closed()
     nothing = _disk_margin._over_closed(Rational.of([], [], 1.0), closed, 0.5, -0.5)
     assert nothing.peak() == (0.0, 0.0)

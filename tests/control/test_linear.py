@@ -24,7 +24,7 @@ from gabactl.law.controller import Controller
 from gabactl.law.filter import filter_facts, filter_system
 from gabactl.law.spec import CHOICES, GabaSpec
 from gabactl.law.stages import raw_weights, saturate, smooth
-from gabactl.plants import LogRatio, LtiPlant, QuadraticBowls, Replay
+from gabactl.plants import LogRatio, LtiPlant, Playback, QuadraticBowls
 
 
 class TestFilterFacts:
@@ -160,7 +160,7 @@ class TestLoop:
     @pytest.mark.parametrize(
         ("plant", "message"),
         [
-            (Replay([[1.0, 2.0]]), "no transfer function"),
+            (Playback([[1.0, 2.0]]), "no transfer function"),
             (QuadraticBowls((1, 2), (0, 1)), "no transfer function"),
             (control.TransferFunction([1.0], [1.0], 1), "feed-through"),
             (control.TransferFunction([1.0], [1.0, 1.0]), "discrete"),
@@ -228,14 +228,14 @@ class TestResponses:
         response = step_response(loop)
         settled = -1.0 / (1.0 + float(np.real(loop.rational(1.0))))
         assert response.log_weights[-2 * interval :] == pytest.approx(settled, rel=1e-3)
-        assert response.info.settling_steps < response.steps.size / 1.5
+        assert response.settling_steps < response.steps / 1.5
 
     def test_steady_state_in_both_coordinates(self):
-        info = step_response(open_loop(GabaSpec(), LogRatio(-1.0)), 2.0).info
+        info = step_response(open_loop(GabaSpec(), LogRatio(-1.0)), size=2.0)
         # y = d/(1 - rho): the share is never brought to 1/2, the contributions are equal.
         assert info.share_error == pytest.approx(0.5 - 1 / (1 + math.exp(-1.0)))
         assert info.contribution_ratio == pytest.approx(1.0)
-        saturated = step_response(open_loop(GabaSpec(), LogRatio(0.0), ratio=500.0), 1.0).info
+        saturated = step_response(open_loop(GabaSpec(), LogRatio(0.0), ratio=500.0))
         assert saturated.contribution_log_ratio == pytest.approx(1 - 1 / 501)
 
     def test_filtered_and_stepped_runs_agree(self):
@@ -247,7 +247,7 @@ class TestResponses:
         assert u == pytest.approx(u2, abs=1e-9)
 
     def test_an_unstable_loop_has_no_step_info(self):
-        info = step_response(open_loop(GabaSpec(), LogRatio(1.3))).info
+        info = step_response(open_loop(GabaSpec(), LogRatio(1.3)))
         assert info.settling_steps is None
         assert "unstable" in info.reason
 
@@ -287,10 +287,12 @@ class TestNyquist:
         response = frequency_response(control.TransferFunction([2.0], [1.0, -0.99], 1))
         assert response.to_dict()["value_at_z_minus_1"] == pytest.approx(-200 / 199)
         assert response.encirclements == -1
-        assert response.frequencies[-1] == math.pi
+        assert response.frequencies_rad_per_step[-1] == math.pi
 
     def test_own_frequencies_change_nothing_but_the_curve(self):
-        response = frequency_response(control.TransferFunction([2.0], [1.0, -0.99], 1), [0.1, 0.2])
+        response = frequency_response(
+            control.TransferFunction([2.0], [1.0, -0.99], 1), frequencies=[0.1, 0.2]
+        )
         assert response.encirclements == -1
         assert response.response.size == 2
 
@@ -301,7 +303,9 @@ class TestRootLocus:
         assert (lo, hi) == (pytest.approx(-199.0), pytest.approx(1.0))
 
     def test_of_the_interval(self):
-        locus = root_locus(GabaSpec(), LogRatio(-30.0), "interval", [1, 2, 5, 10, 50])
+        locus = root_locus(
+            GabaSpec(), LogRatio(-30.0), parameter="interval", values=[1, 2, 5, 10, 50]
+        )
         assert [
             open_loop(GabaSpec(interval=n), LogRatio(-30.0)).closed.stable
             for n in (1, 2, 5, 10, 50)
@@ -310,4 +314,4 @@ class TestRootLocus:
     def test_plot_and_errors(self):
         assert root_locus(GabaSpec(), LogRatio(0.0)).plot().get_xlabel() == "Re z"
         with pytest.raises(InputError, match="choose from beta"):
-            root_locus(GabaSpec(), LogRatio(0.0), "gamma")
+            root_locus(GabaSpec(), LogRatio(0.0), parameter="gamma")

@@ -52,7 +52,7 @@ def check_random_loop(seed: int) -> str:
     if not result.stable:
         assert result.gain_margin_up is None
         assert result.reasons["margins"]
-        for lo, hi in result.stabilising:
+        for lo, hi in result.stabilising_gains:
             middle = lo * 1.001 + 1e-9 if math.isinf(hi) else (lo + hi) / 2
             assert loop.closed(middle).stable
         return "unstable"
@@ -130,7 +130,7 @@ class TestExactValues:
         loop = open_loop(GabaSpec(), LogRatio(1.3))
         result = margins(loop)
         assert result.stability.verdict == "unstable"
-        assert result.stabilising == ((0.0, pytest.approx(1 / 1.3)),)
+        assert result.stabilising_gains == ((0.0, pytest.approx(1 / 1.3)),)
         assert "0.76923" in str(result)
 
     def test_delay_margin_of_thousands_of_steps(self):
@@ -172,7 +172,7 @@ class TestExactValues:
         loop = _filter_loop(50.0, delay=2)
         rational = Rational.from_lti(loop)
         for skew in (-1.0, -0.3, 0.0, 0.7, 1.0):
-            result = margins(loop, skew)
+            result = margins(loop, skew=skew)
             assert rational.closed(result.disk_gain_down * 1.0001).stable
             if math.isfinite(result.disk_gain_up):
                 assert rational.closed(result.disk_gain_up * 0.9999).stable

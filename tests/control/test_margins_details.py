@@ -35,7 +35,7 @@ def found() -> Margins:
 
 
 def test_a_first_order_loop_by_hand(found):
-    assert (found.interval, found.skew, found.stable) == (1, 0.0, True)
+    assert (found.interval, found.disk_skew, found.stable) == (1, 0.0, True)
     assert found.stability.poles.tolist() == pytest.approx([0.49])
     assert found.gain_margin_up == pytest.approx(1.99 / 0.5)
     assert found.gain_margin_down == 0.0
@@ -61,7 +61,7 @@ def test_a_first_order_loop_by_hand(found):
     assert found.disk_gain_up == pytest.approx((1 + half) / (1 - half))
     assert found.disk_gain_down == pytest.approx((1 - half) / (1 + half))
     assert found.disk_phase_deg == pytest.approx(math.degrees(2 * math.atan(half)))
-    assert found.stabilising == ()
+    assert found.stabilising_gains == ()
     assert found.reasons == {"gain_margin_down": "stable for every smaller gain"}
 
 
@@ -169,8 +169,8 @@ def test_each_skew_by_hand():
     for skew in (-1.0, -0.5, 0.6, 1.0, 3.0):
         c = (skew - 1) / 2
         heights = [abs((1 + c) * (z - 0.99) + c * 0.5) / abs(z - 0.49) for z in (1.0, -1.0)]
-        result = margins(LOOP, skew)
-        assert result.skew == skew
+        result = margins(LOOP, skew=skew)
+        assert result.disk_skew == skew
         assert result.disk_margin == pytest.approx(1 / max(heights))
         assert all(confirm_witnesses(LOOP, result).values())
 
@@ -303,7 +303,7 @@ def test_the_least_angle_to_minus_one_of_several():
 def test_an_unstable_loop_says_which_poles_and_which_gains():
     result = margins(open_loop(GabaSpec(beta=0.0), LogRatio(1.25, a=0.5, delay=1)), skew=0.4)
     assert not result.stable
-    assert (result.interval, result.skew) == (1, 0.4)
+    assert (result.interval, result.disk_skew) == (1, 0.4)
     assert result.reasons["margins"].startswith("the closed loop is unstable (poles ")
     for name in (
         *("gain_margin_up", "gain_margin_down", "phase_margin_deg", "delay_margin_steps"),
@@ -312,7 +312,7 @@ def test_an_unstable_loop_says_which_poles_and_which_gains():
         assert getattr(result, name) is None
     assert result.witnesses == {}
     assert result.to_dict()["gain_margin_up_db"] is None
-    assert result.stabilising == ((0.0, pytest.approx(0.8)),)
+    assert result.stabilising_gains == ((0.0, pytest.approx(0.8)),)
     label, ranges = result.rows()[2]
     assert (label, ranges) == ("stable with the gain times", "0 to 0.8")
 
@@ -337,7 +337,7 @@ def test_the_poles_named_are_those_outside():
 def test_a_reversed_sign_that_stabilises_is_told_as_negative_gains():
     # z - 2 - 3 k is inside only for k from -1 to -1/3.
     result = margins(control.TransferFunction([-3.0], [1, -2], 1))
-    assert result.stabilising == ((pytest.approx(-1.0), pytest.approx(-1 / 3)),)
+    assert result.stabilising_gains == ((pytest.approx(-1.0), pytest.approx(-1 / 3)),)
     assert result.rows()[2][1] == "-1 to -0.33333"
 
 
@@ -345,7 +345,7 @@ def test_several_ranges_are_joined_by_or():
     poles = np.array([2.0 + 0j])
     result = dataclasses.replace(
         margins(control.TransferFunction([-3.0], [1, -2], 1)),
-        stabilising=((0.0, 0.5), (2.0, math.inf)),
+        stabilising_gains=((0.0, 0.5), (2.0, math.inf)),
         reasons={"margins": "why"},
     )
     assert result.rows()[2][1] == "0 to 0.5 or 2 to infinity"
@@ -363,7 +363,7 @@ def test_a_neutral_loop_has_no_gains_to_offer():
             "the closed loop has a pole on the unit circle: any push moves it for good",
         ),
     ]
-    assert result.stabilising == ()
+    assert result.stabilising_gains == ()
 
 
 @pytest.mark.parametrize(
@@ -379,7 +379,7 @@ def test_a_neutral_loop_has_no_gains_to_offer():
 )
 def test_refusals(loop, skew, message):
     with pytest.raises(InputError) as told:
-        margins(loop, skew)
+        margins(loop, skew=skew)
     assert str(told.value) == message
 
 
@@ -446,7 +446,7 @@ def test_the_lower_gain_margin_of_a_sampled_sensor_is_per_step():
 def test_json_has_a_reason_beside_every_null():
     for loop in (LOOP, control.TransferFunction([0.25], [1, -0.5], 1)):
         for skew in (0.0, 1.0):
-            report = json.loads(margins(loop, skew).to_json())
+            report = json.loads(margins(loop, skew=skew).to_json())
             for name, value in report.items():
                 if value is None and not name.endswith("_db"):
                     assert name in report["reasons"], name

@@ -38,7 +38,7 @@ def test_closed_loop_gain_is_the_h2_norm(rho, a, delay):
     w = (np.arange(200_000) + 0.5) * np.pi / 200_000
     for name in ("weights", "sensitivity", "contributions"):
         response = np.abs(loop.closed_loop()[name](np.exp(1j * w))) ** 2
-        assert noise_gain(loop, name) == pytest.approx(response.mean(), rel=1e-6)
+        assert noise_gain(loop, signal_name=name) == pytest.approx(response.mean(), rel=1e-6)
 
 
 @pytest.mark.parametrize("interval", [1, 10])
@@ -47,7 +47,7 @@ def test_impulse_responses_are_python_controls(rho, a, delay, interval):
     control = pytest.importorskip("control")
     loop = open_loop(GabaSpec(beta=0.5, interval=interval), LogRatio(rho, a, delay))
     for name, system in loop.closed_loop().items():
-        response = impulse_response(loop, name)
+        response = impulse_response(loop, signal_name=name)
         times = interval * np.arange(len(response))
         expected = interval * control.impulse_response(system, T=times).y.ravel()
         np.testing.assert_allclose(response, expected, rtol=0, atol=1e-12, err_msg=name)
@@ -58,7 +58,7 @@ def test_white_noise_simulated(interval):
     spec = GabaSpec(beta=0.9, interval=interval)
     loop = open_loop(spec, LogRatio(-2.0, 0.3))
     d = np.random.default_rng(0).normal(size=60_000)
-    u = linear_response(loop, d).log_weights[2000::interval]
+    u = linear_response(loop, disturbance=d).log_weights[2000::interval]
     # A reading's noise is that of its own step; the plant's answer carries the earlier ones.
     assert u.var() == pytest.approx(noise_gain(loop), rel=0.08)
 
@@ -73,7 +73,7 @@ def test_coloured_noise_folds(interval):
     x = signal.lfilter(
         [math.sqrt(1 - pole**2)], [1, -pole], np.random.default_rng(1).normal(size=400_000)
     )
-    u = linear_response(loop, x[:40_000]) if interval > 1 else None
+    u = linear_response(loop, disturbance=x[:40_000]) if interval > 1 else None
     if u is None:
         out = signal.lfilter([0.05], [1, -0.95], x)
     else:
@@ -120,7 +120,7 @@ def test_jensen_is_symmetric():
 
 
 def test_report():
-    report = noise_report(open_loop(GabaSpec(), LogRatio(-0.1)), 0.5, 2.0)
+    report = noise_report(open_loop(GabaSpec(), LogRatio(-0.1)), noise_std=0.5, log_ratio=2.0)
     assert report.to_dict()["noise_power_gain"] < filter_facts(GabaSpec()).noise_power_gain
     assert "nats" in str(report)
 

@@ -92,7 +92,7 @@ class TestEquilibria:
             assert end == pytest.approx(points[2], abs=1e-3)
             assert found.points[1].verdict == "unstable"
         else:
-            (cycle,) = limit_cycles(GabaSpec(), LogRatio(rho)).cycles
+            (cycle,) = limit_cycles(GabaSpec(), LogRatio(rho)).limit_cycles
             swing = np.ptp(y[-100:, 0]) / 2
             assert swing > 0.01
             assert swing == pytest.approx(cycle.log_ratio_amplitude, rel=0.1)
@@ -116,7 +116,7 @@ class TestEquilibria:
         spec = GabaSpec(beta=0.5, floor=floor, floor_mode=floor_mode)
         if abs(rho - 1.0) < 1e-3:
             return
-        found = equilibria(spec, LogRatio(rho), d)
+        found = equilibria(spec, LogRatio(rho), disturbance=d)
         for point in found.points:
             assert point.log_ratio - d + rho * point.log_weights == pytest.approx(0, abs=1e-7)
             if 1e-9 < point.ema < 1 - 1e-9 and floor_mode != "clamp_state" and floor > 0:
@@ -134,15 +134,15 @@ class TestEquilibria:
     @pytest.mark.parametrize("rho", [0.5, -2.0])
     def test_the_simulation_ends_at_the_balance_point(self, floor_mode, d, rho):
         spec = GabaSpec(beta=0.9, floor_mode=floor_mode)
-        (point,) = equilibria(spec, LogRatio(rho, a=0.3), d).points
+        (point,) = equilibria(spec, LogRatio(rho, a=0.3), disturbance=d).points
         y = _simulate(spec, LogRatio(rho, a=0.3), d, 0.5, 600)
         assert y == pytest.approx(point.log_ratio, abs=1e-6)
 
     @pytest.mark.parametrize("rho", [0.5, -1.0])
     def test_authority_is_where_contributions_stop_being_equal(self, rho):
         limit = closed_loop_authority(GabaSpec(), rho)
-        inside = equilibria(GabaSpec(), LogRatio(rho), 0.99 * limit).points[0]
-        outside = equilibria(GabaSpec(), LogRatio(rho), 1.05 * limit).points[0]
+        inside = equilibria(GabaSpec(), LogRatio(rho), disturbance=0.99 * limit).points[0]
+        outside = equilibria(GabaSpec(), LogRatio(rho), disturbance=1.05 * limit).points[0]
         assert inside.contributions == pytest.approx(0.0, abs=1e-9)
         assert outside.contributions > 0.01
 
@@ -277,7 +277,7 @@ class TestDescribingFunction:
     )
     def test_predicted_oscillations_are_the_simulated_ones(self, rho, a, delay, d, beta):
         spec, plant = GabaSpec(beta=beta), LogRatio(rho, a, delay)
-        (cycle,) = limit_cycles(spec, plant, d).cycles
+        (cycle,) = limit_cycles(spec, plant, disturbance=d).limit_cycles
         assert cycle.trusted
         n_steps = 12_000 if delay > 10 else 6_000
         ema, y = simulate_log_ratio(spec, plant, d, [0.45], n_steps)
@@ -292,12 +292,12 @@ class TestDescribingFunction:
         assert w == pytest.approx(cycle.frequency_rad_per_step, rel=0.02)
 
     def test_a_distorted_oscillation_is_not_trusted(self):
-        (cycle,) = limit_cycles(GabaSpec(beta=0.9), LogRatio(-40.0, 0.9, 3)).cycles
+        (cycle,) = limit_cycles(GabaSpec(beta=0.9), LogRatio(-40.0, 0.9, 3)).limit_cycles
         assert not cycle.trusted
         assert "harmonics" in cycle.reason
 
     def test_none_where_the_loop_is_stable(self):
-        assert limit_cycles(GabaSpec(), LogRatio(-10.0)).cycles == ()
+        assert limit_cycles(GabaSpec(), LogRatio(-10.0)).limit_cycles == ()
         assert "come to rest" in str(limit_cycles(GabaSpec(), LogRatio(-10.0)))
 
     def test_refuses_what_it_does_not_model(self):

@@ -47,7 +47,7 @@ def test_closed_loop_maps_are_the_simulation(interval, sensor_delay):
         GabaSpec(beta=0.9, interval=interval), LogRatio(-1.5, 0.6, 1), sensor_delay=sensor_delay
     )
     d = np.full(60 * interval, 1.0)
-    run = linear_response(loop, d)
+    run = linear_response(loop, disturbance=d)
     maps = loop.closed_loop()
     t = np.arange(60) * interval
     # What the sensor sees of the disturbance is late as well.

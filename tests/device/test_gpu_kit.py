@@ -14,7 +14,7 @@ pytest.importorskip("torch")
 from gpu.store import FIGURES, TRACES, add_trace, finished, read_traces
 
 from gabactl.traces import load_bundled, read_trace, write_parquet
-from gabactl.validation.check import validate
+from gabactl.validation.check import check
 
 #: What a rehearsal cannot run, and why.
 LEFT_OUT = {
@@ -86,11 +86,11 @@ def test_the_traces_come_back_as_they_were_recorded(rehearsal) -> None:
         trace = traces[name]
         assert trace.precision == "float32"
         if "gaba" in name:
-            assert validate(trace).ok is True, name
+            assert check(trace).ok is True, name
         else:
             assert trace.excitation is not None
     assert traces["check-float64"].precision == "float64"
-    found = validate(traces["check-float64"])
+    found = check(traces["check-float64"])
     assert found.ok is True
     assert found.tolerance == 1e-12
     item = figures_in(out)["parts"]["recordings"]["items"]["fd001-gaba"]
@@ -164,7 +164,7 @@ recordings.rates = lambda bench: {1: 1.0}
     trace = read_traces(out / TRACES)["fd001-gaba"]
     assert trace.truncated
     assert len(trace) == items["fd001-gaba"]["steps"] > 12
-    assert validate(trace).ok is True
+    assert check(trace).ok is True
 
 
 def test_without_cuda_it_says_so(rehearse) -> None:

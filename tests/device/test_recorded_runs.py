@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gabactl.traces import bundled, load_bundled
-from gabactl.validation.check import validate
+from gabactl.validation.check import check
 from gabactl.validation.prediction import Prediction, predict
 
 RUNS = [name for name in bundled() if name.endswith("-gaba")]
@@ -21,7 +21,7 @@ def run(request: pytest.FixtureRequest) -> tuple[str, Prediction]:
 
 
 def test_it_follows_from_its_own_norms(run) -> None:
-    found = validate(load_bundled(run[0]))
+    found = check(load_bundled(run[0]))
     assert found.precision == "float32"
     assert found.tolerance == 5e-6
     assert found.ok is True

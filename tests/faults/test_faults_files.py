@@ -91,7 +91,7 @@ class _Page:
             fault()
             return None
 
-        monkeypatch.setattr(gabactl.reports, "build_report", build)
+        monkeypatch.setattr(gabactl.reports, "report", build)
         monkeypatch.setattr(page, "render_html", lambda report: "x" * 100_000)
         monkeypatch.setattr("gabactl.cli.report.show", lambda *_: None)
 

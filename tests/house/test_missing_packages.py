@@ -13,13 +13,13 @@ from gabactl.loops.sweeps import load_sweep, run_sweep
 #: What is done, the package that is not there, and the extra that brings it.
 CASES = [
     ("from gabactl.nn import GABALoss", "torch", "torch"),
-    ("import gabactl.nn.training", "torch", "torch"),
-    ("import gabactl.nn.models", "torch", "torch"),
+    ("import gabactl.nn.training.loop", "torch", "torch"),
+    ("import gabactl.nn.training.models", "torch", "torch"),
     ("import gabactl.nn.integrations.accelerate", "torch", "torch"),
     ("import gabactl.nn.integrations.logging", "torch", "torch"),
     ("import gabactl.nn.integrations.transformers", "torch", "torch"),
     ("import gabactl.nn.integrations.lightning", "lightning", "integrations"),
-    ("from gabactl.balancers import make; make('pcgrad', 2)", "torchjd", "peers"),
+    ("from gabactl.balancers import make_balancer; make_balancer('pcgrad', 2)", "torchjd", "peers"),
     ("from gabactl.app import dashboard", "panel", "app"),
     (
         "import pathlib; from gabactl.traces.tensorboard import _read_file;"

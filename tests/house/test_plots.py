@@ -46,7 +46,7 @@ def make(name):
     trace = load_bundled("fd001-gaba")
     loop = linear.open_loop(spec, LogRatio(rho=-20.0, delay=5))
     low = GabaSpec(floor=0.01, beta=0.9, warmup=0)
-    bistable = nonlinear.equilibria(low, LogRatio(rho=1.1), 0.0)
+    bistable = nonlinear.equilibria(low, LogRatio(rho=1.1))
     if name == "table":
         return nonlinear.small_gain(spec, LogRatio(rho=-0.2))
     if name in ("saturation",):
@@ -56,11 +56,11 @@ def make(name):
     if name == "units":
         from gabactl.runs.units import unit_advice
 
-        return unit_advice(trace.grad_norms, spec, trace.tasks)
+        return unit_advice(trace, spec)
     if name == "validate":
-        from gabactl.validation.check import validate
+        from gabactl.validation.check import check
 
-        return validate(trace)
+        return check(trace)
     if name == "info":
         from gabactl.traces.info import trace_info
 
@@ -87,7 +87,9 @@ def make(name):
     if name == "rlocus":
         from gabactl.control.frequency import root_locus
 
-        return root_locus(spec, LogRatio(rho=-2.0, delay=2), "rho", np.linspace(-6, 0.9, 20))
+        return root_locus(
+            spec, LogRatio(rho=-2.0, delay=2), parameter="rho", values=np.linspace(-6, 0.9, 20)
+        )
     if name == "response":
         from gabactl.control.responses import step_response
 
@@ -100,9 +102,11 @@ def make(name):
         "loop": lambda: loop,
         "margins": lambda: margins.margins(loop),
         "margins-unstable": lambda: margins.margins(linear.open_loop(spec, LogRatio(rho=1.1))),
-        "noise": lambda: noise.noise_report(linear.open_loop(spec, LogRatio(rho=-0.2)), 0.5),
+        "noise": lambda: noise.noise_report(
+            linear.open_loop(spec, LogRatio(rho=-0.2)), noise_std=0.5
+        ),
         "equilibria": lambda: bistable,
-        "attraction": lambda: nonlinear.region_of_attraction(low, LogRatio(rho=1.1), 0.0),
+        "attraction": lambda: nonlinear.region_of_attraction(low, LogRatio(rho=1.1)),
         "sampling": lambda: sampling.sampling_trade(spec),
     }[name]()
 

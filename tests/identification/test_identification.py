@@ -34,7 +34,7 @@ def test_the_sign_is_told(rho: float, sign: str) -> None:
 def test_strict_json_with_the_documented_keys() -> None:
     found = identify(run(-0.6), draws=199)
     record = json.loads(found.to_json())
-    documented = found.to_dict.__doc__.split("Keys:")[1]
+    documented = found.facts.__doc__.split("Keys:")[1]
     keys = [k.strip(" .\n") for k in documented.split(",")]
     assert list(record) == keys
     assert record["verdict"].startswith("negative feedback")

@@ -14,9 +14,10 @@ torch = pytest.importorskip("torch")
 from gabactl import Controller, GabaSpec  # noqa: E402
 from gabactl.law.spec import CHOICES  # noqa: E402
 from gabactl.nn import GABALoss, TraceRecorder  # noqa: E402
-from gabactl.runs.replay import replay, replay_trace  # noqa: E402
+from gabactl.runs.replay import replay  # noqa: E402
+from gabactl.runs.run import Run  # noqa: E402
 from gabactl.traces import read_trace  # noqa: E402
-from gabactl.validation.check import validate  # noqa: E402
+from gabactl.validation.check import check  # noqa: E402
 
 FLOORS = CHOICES["floor_mode"]
 BOUND = {torch.float64: 1e-12, torch.float32: 5e-6}
@@ -58,7 +59,7 @@ def record(path, spec, norms, dtype, without=()):
     return read_trace(path)
 
 
-def check(tmp_path, spec, steps, dtype):
+def compared(tmp_path, spec, steps, dtype):
     # Steps called without shared parameters, at which a reading was due (or in the warm-up).
     third = spec.warmup + spec.interval * (steps // 3 // spec.interval)
     without = {3, third, third + spec.interval}
@@ -73,7 +74,7 @@ def check(tmp_path, spec, steps, dtype):
     for reading, seen in zip(trace.grad_norms, trace.measured, strict=True):
         numpy_weights.append(controller.observe(reading if seen else None))
         numpy_ema.append(controller.ema_weights)
-    replayed = replay_trace(trace, spec)
+    replayed = Run(trace, spec).replay
 
     np.testing.assert_allclose(replayed.ema, numpy_ema, rtol=0, atol=1e-12)
     np.testing.assert_allclose(replayed.weights, numpy_weights, rtol=0, atol=1e-12)
@@ -87,7 +88,7 @@ def check(tmp_path, spec, steps, dtype):
     np.testing.assert_array_equal(rows, seen)
     np.testing.assert_allclose(trace.grad_norms[rows], norms[rows], rtol=1e-7)
 
-    found = validate(trace)
+    found = check(trace)
     assert found.tolerance == bound
     assert found.ok is True
     return found
@@ -104,7 +105,7 @@ def test_5000_steps(tmp_path, k, floor_mode):
         law=CHOICES["law"][(i + j) % 2],
         guard=("hold", "none")[(i + j // 2) % 2],
     )
-    check(tmp_path, spec, 5000, (torch.float64, torch.float32)[j % 2 if k == 3 else i % 2])
+    compared(tmp_path, spec, 5000, (torch.float64, torch.float32)[j % 2 if k == 3 else i % 2])
 
 
 @pytest.mark.slow
@@ -115,13 +116,13 @@ def test_5000_steps(tmp_path, k, floor_mode):
 @pytest.mark.parametrize("k", [2, 3, 5])
 def test_5000_steps_of_every_law_floor_and_guard(tmp_path, k, floor_mode, law, guard, dtype):
     spec = GabaSpec(n_tasks=k, floor_mode=floor_mode, law=law, guard=guard)
-    check(tmp_path, spec, 5000, dtype)
+    compared(tmp_path, spec, 5000, dtype)
 
 
 @pytest.mark.parametrize("interval", [3, 10])
 def test_sampled_sensor(tmp_path, interval):
     spec = GabaSpec(warmup=20, interval=interval)
-    found = check(tmp_path, spec, 400, torch.float64)
+    found = compared(tmp_path, spec, 400, torch.float64)
     assert found.readings == -(-380 // interval) - 2
 
 
@@ -130,15 +131,15 @@ def test_other_poles_stay_within_their_tolerance(tmp_path, beta):
     spec = GabaSpec(beta=beta, warmup=5)
     norms = norms_with_trouble(1, 2000, 2, "hold")
     trace = record(tmp_path / "run.parquet", spec, norms, torch.float32)
-    assert validate(trace).ok is True
+    assert check(trace).ok is True
 
 
 def test_a_beta_beyond_0_99_needs_the_wider_tolerance(tmp_path):
     # Not an excuse: the pole alone costs more than 5e-6 here.
     spec = GabaSpec(beta=0.9999, warmup=5)
     trace = record(tmp_path / "run.parquet", spec, np.tile([1e4, 1.0], (5000, 1)), torch.float32)
-    assert validate(trace, tolerance=5e-6).ok is False
-    assert validate(trace).ok is True
+    assert check(trace, tolerance=5e-6).ok is False
+    assert check(trace).ok is True
 
 
 def test_with_real_gradients(tmp_path):
@@ -158,16 +159,16 @@ def test_with_real_gradients(tmp_path):
             optimiser.step()
             recorder.log(losses)
     trace = read_trace(tmp_path / "run.parquet")
-    assert validate(trace).ok is True
+    assert check(trace).ok is True
     spec = trace.spec
     # Another setting is seen at once, and so is a norm that was tampered with.
     for other in (spec.replace(beta=0.91), spec.replace(floor=0.2), spec.replace(warmup=11)):
-        found = validate(trace, other)
+        found = check(trace, other)
         assert found.ok is False
         assert found.first_difference >= 11
     norms = trace.grad_norms.copy()
     norms[70, 0] *= 1.01
-    found = validate(trace.replace(grad_norms=norms))
+    found = check(trace.replace(grad_norms=norms))
     assert found.ok is False
     assert found.first_difference == 71
     assert replay(spec, norms, trace.measured).readings == 140

@@ -21,7 +21,7 @@ from gabactl.nn.sensors import (  # noqa: E402
     SubsetSensor,
 )
 from gabactl.traces import finish, read_trace  # noqa: E402
-from gabactl.validation.check import validate  # noqa: E402
+from gabactl.validation.check import check  # noqa: E402
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_weights_are_recorded_before_normalise_to(tmp_path, w):
     trace = read_trace(tmp_path / "run.parquet")
     assert trace.metadata["normalise_to"] == "n_tasks"
     np.testing.assert_allclose(trace.weights.sum(axis=1), 1.0, atol=1e-6)
-    assert validate(trace).ok is True
+    assert check(trace).ok is True
 
 
 def test_other_balancers(tmp_path, w):
@@ -96,7 +96,7 @@ def test_other_balancers(tmp_path, w):
         assert trace.spec is None
         assert trace.ema is None
         assert trace.raw is None
-        found = validate(trace, GabaSpec(warmup=1))
+        found = check(trace, GabaSpec(warmup=1))
         assert found.ok is None
         assert found.max_abs_error_weights is None
         assert name in found.reason
@@ -126,7 +126,7 @@ def test_a_reading_that_is_not_finite_is_recorded_as_such(tmp_path, w):
     trace = read_trace(tmp_path / "run.parquet")
     assert trace.measured.all()
     assert np.isnan(trace.grad_norms[1, 0])
-    assert validate(trace).ok is True
+    assert check(trace).ok is True
 
 
 def test_an_exception_in_the_loop_still_flushes(tmp_path, w):
@@ -163,7 +163,7 @@ def test_resume_drops_what_came_after_the_checkpoint(tmp_path, w):
     trace = read_trace(path)
     assert trace.step.tolist() == list(range(1, 13))
     assert (np.diff(trace.wall_time) >= 0).all()
-    assert validate(trace).ok is True
+    assert check(trace).ok is True
 
 
 def test_resume_refuses_what_does_not_fit(tmp_path, w):
@@ -279,7 +279,7 @@ def test_nothing_waits_for_the_device_between_flushes(tmp_path, w, monkeypatch):
 
 def test_excitation_is_recorded_and_replayed(tmp_path, w):
     from gabactl.nn.excitation import Excitation
-    from gabactl.nn.excited import ExcitedLoss
+    from gabactl.nn.losses.excited import ExcitedLoss
 
     loss_fn = ExcitedLoss(GABALoss(warmup_steps=3), Excitation(amplitude=0.5, period=4, seed=1))
     with TraceRecorder(tmp_path / "run.parquet", loss_fn, excitation=True) as recorder:
@@ -288,8 +288,8 @@ def test_excitation_is_recorded_and_replayed(tmp_path, w):
     assert set(np.abs(trace.excitation)) == {0.5}
     assert trace.balancer == "gaba"
     assert trace.spec.warmup == 3
-    assert validate(trace).ok is True
-    assert validate(trace.replace(excitation=None)).ok is False
+    assert check(trace).ok is True
+    assert check(trace.replace(excitation=None)).ok is False
 
 
 class TestSensor:
@@ -359,20 +359,20 @@ class TestSensor:
                 recorder.log(losses)
         trace = read_trace(tmp_path / "run.parquet")
         assert 10 < trace.measured.sum() < 60
-        found = validate(trace)
+        found = check(trace)
         assert found.ok is True
         assert found.readings == trace.measured.sum()
         assert found.max_abs_error_ema < (1e-12 if double else 5e-6)
         # What happens without the sensor's name: the average would stand still in between.
         nameless = trace.replace(metadata={**trace.metadata, "sensor": None})
-        assert validate(nameless).ok is False
+        assert check(nameless).ok is False
 
     def test_an_interval_run_is_replayed(self, tmp_path):
         loss_fn = GABALoss(warmup_steps=3, interval=5).double()
         v = torch.ones(2, dtype=torch.float64, requires_grad=True)
         with TraceRecorder(tmp_path / "run.parquet", loss_fn) as recorder:
             run(recorder, loss_fn, v, 60)
-        found = validate(read_trace(tmp_path / "run.parquet"))
+        found = check(read_trace(tmp_path / "run.parquet"))
         assert found.ok is True
         assert found.readings == 12
 
@@ -424,7 +424,7 @@ def test_a_program_that_ends_without_closing_loses_nothing(tmp_path):
         trace = read_trace(tmp_path / f"{name}.arrows")
         assert trace.step.tolist() == list(range(1, 26))
         assert trace.truncated  # nobody said that this was the end
-        assert validate(trace).ok is True
+        assert check(trace).ok is True
 
 
 def test_rows_that_cannot_be_written_at_the_end_are_counted(tmp_path, w, capsys, monkeypatch):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gabactl.base.errors import InputError
-from gabactl.proving import Outcome, load, run, theorem
+from gabactl.proving import Outcome, load, prove, theorem
 from gabactl.proving.engine import ProofResult
 
 HEAD = "from gabactl.proving import Outcome, smt, theorem\n"
@@ -32,9 +32,9 @@ def test_a_check_that_runs_too_long_is_unknown_and_the_rest_goes_on(tmp_path: Pa
         tmp_path,
         one("SLOW", "while True: pass") + one("FAST", "return Outcome('proved', ('x',))"),
     )
-    warm = run(["FAST"], [file], workers=1, time_limit=120)
+    warm = prove(["FAST"], [file], workers=1, time_limit=120)
     assert warm.verdict("FAST") == "proved"
-    table = run(files=[file], workers=1, time_limit=8)
+    table = prove(files=[file], workers=1, time_limit=8)
     assert table.verdict("SLOW") == "unknown"
     assert "no answer within" in table.outcome("SLOW").reason
     assert table.verdict("FAST") == "proved"
@@ -48,7 +48,7 @@ def test_a_process_that_dies_is_unknown_and_the_rest_goes_on(tmp_path: Path) -> 
         + one("DIES", "os._exit(3)")
         + one("LIVES", "return Outcome('proved', ('x',))"),
     )
-    table = run(files=[file], workers=1, time_limit=120)
+    table = prove(files=[file], workers=1, time_limit=120)
     assert table.verdict("DIES") == "unknown"
     assert table.verdict("LIVES") == "proved"
 
@@ -57,7 +57,7 @@ def test_an_error_in_a_check_is_unknown_with_its_reason(tmp_path: Path) -> None:
     file = write(
         tmp_path, one("ERR", "raise ZeroDivisionError('by zero')") + one("NONE", "return 1")
     )
-    table = run(files=[file], workers=1)
+    table = prove(files=[file], workers=1)
     assert table.outcome("ERR").reason == "ZeroDivisionError: by zero"
     assert "returned int" in table.outcome("NONE").reason
 
@@ -66,7 +66,7 @@ def test_what_a_check_prints_does_not_disturb_the_answers(tmp_path: Path) -> Non
     file = write(
         tmp_path, "print('hello')\n" + one("LOUD", "print('{}'); return Outcome('proved', ('x',))")
     )
-    assert run(files=[file], workers=1).verdict("LOUD") == "proved"
+    assert prove(files=[file], workers=1).verdict("LOUD") == "proved"
 
 
 def test_a_solver_that_is_late_is_stopped_however_soon_the_signal_comes() -> None:
@@ -119,7 +119,7 @@ def test_an_irrational_counterexample_is_no_counterexample() -> None:
 
 def test_a_mutant_that_does_not_turn_is_not_as_expected(tmp_path: Path) -> None:
     file = write(tmp_path, one("VAIN", "return Outcome('proved', (str(x),))"))
-    table = run(files=[file], mutants=True, workers=1)
+    table = prove(files=[file], mutants=True, workers=1)
     assert [(r.mutant, r.ok) for r in table.results] == [(None, True), ("other", False)]
 
 
@@ -138,7 +138,7 @@ def test_selection_by_id_prefix_family_and_file(tmp_path: Path) -> None:
             "'B1', 'a", "'A1-more', 'a"
         ),
     )
-    ids = lambda *names: [r.theorem.id for r in run(names, [file], workers=1).results]  # noqa: E731
+    ids = lambda *names: [r.theorem.id for r in prove(names, [file], workers=1).results]  # noqa: E731
     assert ids("a1") == ["A1", "A1-more"]
     assert ids("A1-more") == ["A1-more"]
     assert ids("mine") == ["A1", "A1-more"]
@@ -165,13 +165,13 @@ def test_a_file_that_is_no_good_is_refused(tmp_path: Path, body: str, message: s
 
 def test_bad_arguments_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no theorem 'nope'"):
-        run(["NOPE"])
+        prove(["NOPE"])
     with pytest.raises(InputError, match="no such file"):
-        run(files=[tmp_path / "none.py"])
+        prove(files=[tmp_path / "none.py"])
     with pytest.raises(InputError, match="time = 0"):
-        run(["C05"], time_limit=0)
+        prove(["C05"], time_limit=0)
     with pytest.raises(InputError, match="workers = 0"):
-        run(["C05"], workers=0)
+        prove(["C05"], workers=0)
 
 
 def test_an_outcome_survives_the_way_between_processes() -> None:

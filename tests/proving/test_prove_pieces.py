@@ -20,9 +20,9 @@ from gabactl.proving import (
     engine,
     library,
     load,
+    prove,
     replay,
     rounding,
-    run,
     select,
     smt,
     symbolic,
@@ -66,7 +66,7 @@ def test_a_run_whose_only_process_dies_ends_and_tells_its_progress(tmp_path: Pat
     file = tmp_path / "dies.py"
     file.write_text(FILE.replace("print(", "import os; os._exit(3); print("))
     seen = []
-    table = run(files=[file], workers=1, progress=lambda *done: seen.append(done))
+    table = prove(files=[file], workers=1, progress=lambda *done: seen.append(done))
     assert table.outcome("YES").reason == "the proving process ended"
     assert [(n, of, result.theorem.id) for n, of, result in seen] == [(1, 1, "YES")]
 

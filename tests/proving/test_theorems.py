@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from gabactl.law.stages import raw_weights, saturate, smooth
-from gabactl.proving import ProofTable, proof_files, run, theorems
+from gabactl.proving import ProofTable, proof_files, prove, theorems
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -93,7 +93,7 @@ def report(table: ProofTable) -> str:
 
 @pytest.fixture(scope="module")
 def everything() -> ProofTable:
-    return run(mutants=True, time_limit=300)
+    return prove(mutants=True, time_limit=300)
 
 
 @pytest.fixture(scope="module")
@@ -238,6 +238,6 @@ def test_the_documented_rule_is_proved_in_15_lines(tmp_path: Path) -> None:
     assert len([line for line in code.splitlines() if line.strip()]) <= 15
     file = tmp_path / "pull.py"
     file.write_text(code, encoding="utf-8")
-    table = run(files=[file], mutants=True)
+    table = prove(files=[file], mutants=True)
     assert [r.outcome.verdict for r in table.results] == ["proved", "refuted"]
     assert not table.surprises

@@ -9,7 +9,7 @@ import pytest
 from gabactl.base.errors import InputError
 from gabactl.cli import main
 from gabactl.law.spec import GabaSpec
-from gabactl.reports import build_report, write_html, write_pdf
+from gabactl.reports import report, write_html, write_pdf
 from gabactl.reports.pdf import find_browser
 from gabactl.runs.replay import replay
 from gabactl.traces import Trace, bundled, load_bundled, write_parquet
@@ -35,12 +35,12 @@ def recorded(ratio=500.0, steps=900, names=("rul", "health"), spec=None, **metad
 
 
 @pytest.fixture(scope="module")
-def report():
-    return build_report(recorded(), fuzz_steps=STEPS)
+def found():
+    return report(recorded(), fuzz_steps=STEPS)
 
 
-def test_every_section_agrees_with_the_theory(report):
-    data = json.loads(report.to_json())
+def test_every_section_agrees_with_the_theory(found):
+    data = json.loads(found.to_json())
     assert data["bounds"]["bounds"] == pytest.approx([1 / 21, 20 / 21])
     assert data["bounds"]["stated_lower_holds"] is False
     assert data["filter"]["time_constant_steps"] == pytest.approx(99.499, abs=5e-4)
@@ -63,27 +63,27 @@ def test_every_section_agrees_with_the_theory(report):
     }
 
 
-def test_the_page_stands_alone(report, tmp_path):
-    page = write_html(report, tmp_path / "report.html").read_text(encoding="utf-8")
+def test_the_page_stands_alone(found, tmp_path):
+    page = write_html(found, tmp_path / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"(?:src|srcset|href)=\"(?!data:|#)", page)
     assert "@import" not in page
     assert page.count("data:image/svg+xml;base64,") == 8  # four pictures, wide and narrow
     assert len(page) < 2_000_000
     block = re.search(r'<script type="application/json" id="gabactl-data">(.*?)</script>', page)
-    assert json.loads(block.group(1)) == json.loads(report.to_json())
+    assert json.loads(block.group(1)) == json.loads(found.to_json())
 
 
 def test_names_from_a_file_cannot_break_out_of_the_page(tmp_path):
     evil = "</script><script>alert(1)</script>"
     trace = recorded(names=("<b>x</b>", "health"), command=evil).replace(source=evil)
-    page = write_html(build_report(trace, fuzz_steps=STEPS), tmp_path / "r.html").read_text(
+    page = write_html(report(trace, fuzz_steps=STEPS), tmp_path / "r.html").read_text(
         encoding="utf-8"
     )
     assert "<script>alert" not in page
     assert "<b>x</b>" not in page
 
 
-def test_nothing_half_written_is_left_behind(report, tmp_path, monkeypatch):
+def test_nothing_half_written_is_left_behind(found, tmp_path, monkeypatch):
     import os
 
     (tmp_path / "report.html").write_text("the old one")
@@ -93,7 +93,7 @@ def test_nothing_half_written_is_left_behind(report, tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(InputError, match="No space left"):
-        write_html(report, tmp_path / "report.html")
+        write_html(found, tmp_path / "report.html")
     assert [f.name for f in tmp_path.iterdir()] == ["report.html"]
     assert (tmp_path / "report.html").read_text() == "the old one"
 
@@ -106,19 +106,19 @@ def test_a_run_of_another_balancer_is_not_called_an_error():
         weights=np.full_like(trace.grad_norms, 0.5),
         metadata={"balancer": "fixed"},
     )
-    report = build_report(trace, fuzz_steps=STEPS)
-    assert report.replay.ok is None
-    assert "not compared" in str(report)
+    found = report(trace, fuzz_steps=STEPS)
+    assert found.replay.ok is None
+    assert "not compared" in str(found)
 
 
 def test_too_few_fuzz_steps_are_refused():
     with pytest.raises(InputError, match="below 100,000"):
-        build_report(recorded(), fuzz_steps=10)
+        report(recorded(), fuzz_steps=10)
 
 
 def test_no_reading_is_refused():
     with pytest.raises(InputError, match="no gradient norm"):
-        build_report(Trace.from_arrays(np.full((50, 2), np.nan)), fuzz_steps=STEPS)
+        report(Trace.from_arrays(np.full((50, 2), np.nan)), fuzz_steps=STEPS)
 
 
 class TestCommand:
@@ -158,9 +158,9 @@ class TestCommand:
 
 @pytest.mark.parametrize("name", bundled())
 def test_every_bundled_run_replays(name):
-    report = build_report(load_bundled(name), fuzz_steps=STEPS)
-    assert report.replay.ok is not False
-    assert report.fuzz.violations == 0
+    found = report(load_bundled(name), fuzz_steps=STEPS)
+    assert found.replay.ok is not False
+    assert found.fuzz.violations == 0
 
 
 class TestPdf:
@@ -170,19 +170,19 @@ class TestPdf:
         assert main(["report", "--pdf", str(tmp_path / "r.pdf")]) == 2
         assert "no browser of the Chromium family" in capsys.readouterr().err
 
-    def test_a_browser_that_prints_nothing_is_said(self, report, tmp_path, monkeypatch):
+    def test_a_browser_that_prints_nothing_is_said(self, found, tmp_path, monkeypatch):
         monkeypatch.setenv("GABACTL_BROWSER", "true")
-        page = write_html(report, tmp_path / "report.html")
+        page = write_html(found, tmp_path / "report.html")
         with pytest.raises(InputError, match="wrote no PDF"):
             write_pdf(page, tmp_path / "report.pdf")
         assert not (tmp_path / "report.pdf").exists()
 
-    def test_printed(self, report, tmp_path):
+    def test_printed(self, found, tmp_path):
         try:
             find_browser()
         except InputError:
             pytest.skip("no Chromium browser is installed")
-        page = write_html(report, tmp_path / "report.html")
+        page = write_html(found, tmp_path / "report.html")
         data = write_pdf(page, tmp_path / "report.pdf").read_bytes()
         assert data.startswith(b"%PDF")
         assert 50_000 < len(data) < 2_000_000

@@ -17,7 +17,7 @@ from gabactl.plants import LogRatio
 from gabactl.runs.replay import replay
 from gabactl.traces import Trace, load_bundled, write_parquet
 from gabactl.validation import _average
-from gabactl.validation.check import validate
+from gabactl.validation.check import check
 from gabactl.validation.forecast import RunSignals, block_bootstrap, score_forecasts
 from gabactl.validation.prediction import predict
 
@@ -251,7 +251,7 @@ RECORDED = sorted(
 
 @pytest.mark.parametrize("name", ["fd001-gaba", "fd002-gaba"])
 def test_bundled_float32_runs_replay_within_their_tolerance(name):
-    found = validate(load_bundled(name))
+    found = check(load_bundled(name))
     assert found.precision == "float32"
     assert found.ok is True
     assert max(found.max_abs_error_ema, found.max_abs_error_weights) <= 5e-6
@@ -263,7 +263,7 @@ def test_campaign_runs_replay_within_their_tolerance():
 
     compared = 0
     for path in RECORDED:
-        found = validate(read_trace(path))
+        found = check(read_trace(path))
         if found.balancer != "gaba":
             assert found.ok is None
             continue

@@ -130,7 +130,7 @@ class SweepResult(Result):
             ) from None
         return table
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Manifest and a summary of every column."""
         return {
             "folder": str(self.folder),

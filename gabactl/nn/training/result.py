@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gabactl.base.results import Result
-from gabactl.nn.settings import TrainingSettings
+from gabactl.nn.training.settings import TrainingSettings
 
 __all__ = ["Progress", "Score", "TrainingResult"]
 
@@ -147,7 +147,7 @@ class TrainingResult(Result):
         ]
         return rows
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Keys as the attributes; ``validation_rmse`` is null before the first full epoch."""
         return {
             "settings": self.settings.to_dict(),

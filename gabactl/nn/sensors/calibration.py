@@ -80,7 +80,7 @@ class Calibration(Result):
             ("verdict", advice[self.verdict]),
         ]
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Keys as the attributes; a correlation that does not exist is null."""
         return {
             "sensor": self.sensor,
