@@ -174,6 +174,9 @@ class Identification(Result):
         """Table rows."""
         noise, arx, loop, level = self.noise, self.arx, self.loop, f"{100 * self.level:g} %"
         coin, placebo = self.randomisation, self.placebo
+        drawn = f"p = {coin.p_value:.3g} of 0, {coin.blocks} blocks"
+        passed = "passed" if placebo.passed else "FAILED"
+        shortest, longest = map(_lag, self.a_interval)
         delays = ", ".join(map(str, self.delays))
         rows: list[tuple[str, ...]] = [
             ("verdict", self.verdict),
@@ -183,22 +186,13 @@ class Identification(Result):
                 f"{loop.radius_high:.4f})",
             ),
             ("rho", f"{self.rho:.3f}, {level} {_pair(self.rho_interval)}"),
-            (
-                "  by randomisation",
-                f"{level} {_pair((coin.low, coin.high))}, p = {coin.p_value:.3g} of 0, "
-                f"{coin.blocks} blocks",
-            ),
+            ("  by randomisation", f"{level} {_pair((coin.low, coin.high))}, {drawn}"),
             ("  p of no feedback", f"{self.p_value:.3g}"),
             (
                 "  placebo, future weights",
-                f"{placebo.rho:.3f}, {level} {_pair((placebo.low, placebo.high))}: "
-                + ("passed" if placebo.passed else "FAILED"),
+                f"{placebo.rho:.3f}, {level} {_pair((placebo.low, placebo.high))}: {passed}",
             ),
-            (
-                "lag, steps",
-                f"{self.lag_steps:.1f}, {level} "
-                f"[{_lag(self.a_interval[0]):.1f}, {_lag(self.a_interval[1]):.1f}]",
-            ),
+            ("lag, steps", f"{self.lag_steps:.1f}, {level} [{shortest:.1f}, {longest:.1f}]"),
             ("extra delay, steps", f"{self.delay}, not rejected: {delays}"),
             (
                 "noise per reading",

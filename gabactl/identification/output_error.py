@@ -182,8 +182,7 @@ class _Problem:
         for lag in (*_INSTRUMENT_LAGS, self.max_lag):
             a = np.exp(-1.0 / lag) if lag > 0 else 0.0
             delays = range(late + 1) if lag == 0 else sorted({0, late})
-            response = lag_response(instrument, a)
-            copies += [_shifted(response, delay)[self.rows] for delay in delays]
+            copies += [lag_response(instrument, a, delay)[self.rows] for delay in delays]
         rows = noise.whiten_without_trend(np.stack(copies))
         rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
         values, vectors = np.linalg.eigh(rows @ rows.T)
@@ -215,10 +214,6 @@ def _controller(signals: ExcitedRun) -> tuple[float, float]:
     design = np.stack([v[rows - 1], signals.log_ratio[rows], np.ones(rows.size)], axis=1)
     pole, gain, _ = np.linalg.lstsq(design, v[rows], rcond=None)[0]
     return float(np.clip(pole, 0.0, 1.0)), float(gain)
-
-
-def _shifted(values: Array, delay: int) -> Array:
-    return np.concatenate([np.zeros(delay), values[: values.size - delay]])
 
 
 def _least_squares(nodes: Array, regressors: Array, response: Array) -> tuple[float, float, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -90,12 +91,8 @@ def judge_loop(
     >>> judge_loop(GabaSpec(), (0.8, 1.2), (0.9, 0.9), (0,)).verdict
     'not settled'
     """
-    radii = [
-        loop_radius(spec, rho, a, delay)
-        for rho in rho_interval
-        for a in a_interval
-        for delay in delays
-    ]
+    corners = itertools.product(rho_interval, a_interval, delays)
+    radii = [loop_radius(spec, *corner) for corner in corners]
     low, high = min(radii), max(radii)
     return LoopVerdict(
         "stable" if high < 1 else "unstable" if low >= 1 else "not settled", low, high

@@ -66,12 +66,9 @@ class Run:
 
     def __init__(self, trace: Trace, spec: GabaSpec | None = None) -> None:
         own = trace.spec
-        if spec is None:
-            self.spec_from: SpecFrom = "assumed" if own is None else "recorded"
-        elif own is None:
-            self.spec_from = "given"
-        else:
-            self.spec_from = "recorded" if spec == own else "what-if"
+        self.spec_from: SpecFrom = "recorded" if spec in (None, own) else "what-if"
+        if own is None:
+            self.spec_from = "assumed" if spec is None else "given"
         self.trace = trace
         self.spec = spec or own or GabaSpec(n_tasks=len(trace.tasks))
         if len(trace.tasks) != self.spec.n_tasks:

@@ -173,8 +173,8 @@ def unit_advice(run: Run | Trace | str | Path, spec: GabaSpec | None = None) -> 
 
 
 def _percentiles(values: NDArray[np.float64]) -> tuple[float, float]:
-    low, high = np.percentile(values, [5, 95])
-    return float(low), float(high)
+    low, high = np.percentile(values, [5, 95]).tolist()
+    return low, high
 
 
 def _span(span: tuple[float, float]) -> str:

@@ -239,9 +239,7 @@ class Watcher:
                 return self._look()
             except FileNotFoundError:
                 # Between a clean end's last two moments, or before the first.
-                if self.parquet.exists():
-                    return self._finished()
-                return None
+                return self._finished() if self.parquet.exists() else None
             except OSError as error:
                 raise InputError(
                     f"{short_name(self.stream)}: cannot be read ({error.strerror}): check the path"
@@ -254,7 +252,8 @@ class Watcher:
         raise AssertionError("unreachable")
 
     def _look(self) -> WatchState | None:
-        with open(self.stream, "rb") as file, one_line(short_name(self.stream)):
+        name = short_name(self.stream)
+        with open(self.stream, "rb") as file, one_line(name):
             seen = os.fstat(file.fileno())
             identity = (seen.st_dev, seen.st_ino)
             if self._source is not None and (
@@ -262,7 +261,7 @@ class Watcher:
             ):
                 self._source = None
             if self._source is None:
-                self._source = StreamSource(file, seen.st_size, short_name(self.stream), False)
+                self._source = StreamSource(file, seen.st_size, name, False)
                 self._file_id, self._sums = identity, _Sums()
             else:
                 self._source.reader.grow(file, seen.st_size)
@@ -271,7 +270,7 @@ class Watcher:
                     piece = trace_from_columns(
                         columns,
                         self._source.metadata,
-                        source=short_name(self.stream),
+                        source=name,
                         precision=self._source.precision,
                         after_step=self._sums.step,
                     )
@@ -280,9 +279,7 @@ class Watcher:
         if self._source.reader.closed and self.parquet.exists():
             return self._finished()
         age = max(0.0, time.time() - seen.st_mtime)
-        return self._sums.state(
-            short_name(self.stream), not self._source.reader.closed, age, self._limit
-        )
+        return self._sums.state(name, not self._source.reader.closed, age, self._limit)
 
     def _finished(self) -> WatchState | None:
         sums = _Sums()

@@ -58,6 +58,12 @@ class Alternative:
     residual_ratio: float
     stable: bool
 
+    def to_dict(self) -> dict[str, Any]:
+        """The attributes, those of ``errors`` among them."""
+        facts = vars(self) | {"spec": self.spec.to_dict()} | asdict(self.errors)
+        del facts["errors"]
+        return facts
+
 
 @dataclass(frozen=True)
 class Tuning(Result):
@@ -102,13 +108,7 @@ class Tuning(Result):
         Keys: spec, advice, binding, reasons, noise_target, max_overhead, workload, alternatives
         (name, spec, jitter, lag_error, total, ramp_lag_steps, overhead, residual_ratio, stable).
         """
-        listed = [
-            {**vars(item), "spec": item.spec.to_dict(), **asdict(item.errors)}
-            for item in self.alternatives
-        ]
-        for item in listed:
-            del item["errors"]
-        return super().facts() | {"alternatives": listed}
+        return super().facts() | {"alternatives": [item.to_dict() for item in self.alternatives]}
 
     def rows(self) -> list[tuple[str, ...]]:
         """The advice, the settings and the table of alternatives."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -178,14 +177,7 @@ def workload_of(
     # Per reading to per step: a random walk's variance grows with time, a correlation decays.
     memory = spacing * noise.correlation_time
     correlation = math.exp(-1.0 / memory) if memory > 0 else 0.0
-    fields: dict[str, Any] = {}
-    if identified is not None:
-        fields = {
-            "rho": (identified.rho_interval[0], min(identified.rho_interval[1], 0.99)),
-            "lag_steps": identified.lag_steps,
-            "delay": identified.delay,
-        }
-    return Workload(
+    found = Workload(
         ratio_low=float(low),
         ratio_high=float(high),
         noise_std=noise.step_std,
@@ -195,8 +187,11 @@ def workload_of(
         sensor_cost=COST_PER_TASK * n_tasks,
         settled_after=_settled(y, run.trace.step[run.positive], spacing, noise.step_std),
         source=source,
-        **fields,
     )
+    if identified is None:
+        return found
+    rho = identified.rho_interval[0], min(identified.rho_interval[1], 0.99)
+    return replace(found, rho=rho, lag_steps=identified.lag_steps, delay=identified.delay)
 
 
 def _settled(y: Array, steps: NDArray[np.int64], spacing: float, noise_std: float) -> int | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -138,13 +140,12 @@ class Validation(Result):
             ("tolerance", f"{self.tolerance:.3g} ({self.precision})"),
             ("saturated fraction", _number(self.saturated_fraction)),
         ]
-        if self.assumed:
-            lines.append(("note", "the trace names no settings: those above are the defaults"))
-        if self.truncated:
-            lines.append(("note", "the recording was not closed: killed, or still running"))
-        if self.reason:
-            lines.append(("note", self.reason))
-        return lines
+        notes = (
+            (self.assumed, "the trace names no settings: those above are the defaults"),
+            (self.truncated, "the recording was not closed: killed, or still running"),
+            (self.reason, self.reason or ""),
+        )
+        return lines + [("note", words) for holds, words in notes if holds]
 
     def __str__(self) -> str:
         text = super().__str__()
@@ -235,80 +236,59 @@ def check(
     """
     if tolerance is not None and not (math.isfinite(tolerance) and tolerance >= 0):
         raise InputError(f"tolerance = {tolerance} is not a number >= 0: try 5e-6")
-    compared = _Comparison(tolerance, None if isinstance(run, (Run, Trace)) else _KEPT)
-    for piece in Run.pieces(run, spec):
-        compared.add(piece)
-    return compared.result()
+    pieces = Run.pieces(run, spec)
+    start = next(pieces)  # there is one, or an error says why not
+    first, trace = start.head, start.head.trace
+    limit = default_tolerance(trace.precision, first.spec) if tolerance is None else tolerance
+    series = _Extremes(float(limit), None if isinstance(run, (Run, Trace)) else _KEPT)
+    largest: dict[str, float | None] = {"raw": None, "ema": None, "weights": None}
+    counts: Counter[str] = Counter()
+    for piece in itertools.chain([start], pieces):
+        done = piece.replay
+        low = (done.ema[done.active] < first.spec.floor).any(axis=1)
+        counts.update(steps=len(piece.trace), active=int(done.active.sum()), low=int(low.sum()))
+        counts.update(readings=done.readings, unrecorded=done.unrecorded_readings)
+        series.add(piece.trace.step, _largest_difference(piece, largest))
+    reason = _why_not(first, counts["unrecorded"])
+    missing = [name for name, value in largest.items() if value is None]
+    if reason is not None:
+        largest = dict.fromkeys(largest)
+    elif missing:
+        reason = f"the trace has no {' and no '.join(missing)} to compare with"
+    step, error = series.arrays()
+    if largest["ema"] is None and largest["weights"] is None:
+        error = np.full(len(step), np.nan)
+    return Validation(
+        source=trace.source,
+        balancer=trace.balancer,
+        spec=first.spec,
+        steps=counts["steps"],
+        active_steps=counts["active"],
+        readings=counts["readings"],
+        max_abs_error_raw=largest["raw"],
+        max_abs_error_ema=largest["ema"],
+        max_abs_error_weights=largest["weights"],
+        saturated_fraction=counts["low"] / counts["active"] if counts["active"] else math.nan,
+        tolerance=float(limit),
+        precision=trace.precision,
+        truncated=piece.trace.truncated,
+        assumed=first.spec_from == "assumed",
+        reason=reason,
+        step=step,
+        error=error,
+    )
 
 
-class _Comparison:
-    """The comparison, and what is kept of it from piece to piece."""
-
-    def __init__(self, tolerance: float | None, kept: int | None) -> None:
-        self._first: Run | None = None
-        self._tolerance, self._kept = tolerance, kept
-        self._largest: dict[str, float | None] = {"raw": None, "ema": None, "weights": None}
-        self._rows = self._active = self._low = self._readings = self._unrecorded = 0
-
-    def add(self, run: Run) -> None:
-        piece, done, spec = run.trace, run.replay, run.spec
-        if self._first is None:
-            self._first = run.head
-            if self._tolerance is None:
-                self._tolerance = default_tolerance(piece.precision, spec)
-            self._series = _Extremes(float(self._tolerance), self._kept)
-        self._rows += len(piece)
-        self._active += int(done.active.sum())
-        self._low += int((done.ema[done.active] < spec.floor).any(axis=1).sum())
-        self._readings += done.readings
-        self._unrecorded += done.unrecorded_readings
-        self._truncated = piece.truncated
-        weights = _excited(piece, done.weights)
-        replayed = {"raw": done.raw, "ema": done.ema, "weights": weights}
-        error = np.zeros(len(piece))
-        for name, values in replayed.items():
-            differences = _differences(piece, name, values)
-            if differences is None:
-                continue
-            most = float(differences.max(initial=0.0))
-            self._largest[name] = max(self._largest[name] or 0.0, most)
-            if name != "raw":
-                error = np.maximum(error, differences)
-        self._series.add(piece.step, error)
-
-    def result(self) -> Validation:
-        run, tolerance = self._first, self._tolerance
-        assert run is not None and tolerance is not None  # noqa: PT018
-        first = run.trace
-        reason = _why_not(run, self._unrecorded)
-        largest = self._largest
-        missing = [name for name, value in largest.items() if value is None]
-        if reason is not None:
-            largest = dict.fromkeys(largest)
-        elif missing:
-            reason = f"the trace has no {' and no '.join(missing)} to compare with"
-        step, error = self._series.arrays()
-        if largest["ema"] is None and largest["weights"] is None:
-            error = np.full(len(step), np.nan)
-        return Validation(
-            source=first.source,
-            balancer=first.balancer,
-            spec=run.spec,
-            steps=self._rows,
-            active_steps=self._active,
-            readings=self._readings,
-            max_abs_error_raw=largest["raw"],
-            max_abs_error_ema=largest["ema"],
-            max_abs_error_weights=largest["weights"],
-            saturated_fraction=self._low / self._active if self._active else math.nan,
-            tolerance=float(tolerance),
-            precision=first.precision,
-            truncated=self._truncated,
-            assumed=run.spec_from == "assumed",
-            reason=reason,
-            step=step,
-            error=error,
-        )
+def _largest_difference(run: Run, largest: dict[str, float | None]) -> Array:
+    """Per step, that of ema and weights; the largest of each stage so far is put into ``largest``."""
+    done, error = run.replay, np.zeros(len(run.trace))
+    weights = _excited(run.trace, done.weights)
+    for name, values in (("raw", done.raw), ("ema", done.ema), ("weights", weights)):
+        differences = _differences(run.trace, name, values)
+        if differences is not None:
+            largest[name] = max(largest[name] or 0.0, float(differences.max(initial=0.0)))
+            error = error if name == "raw" else np.maximum(error, differences)
+    return error
 
 
 class _Extremes:

@@ -292,8 +292,7 @@ class _Loop:
     ) -> None:
         self.run, self.plant, self.first = run, plant, first
         # A constant weight moves the level, which the noise model carries; only changes matter.
-        self.rest = float(run.actuation[0]) if run.ema is None else 0.0
-        self.u = run.actuation - self.rest
+        self.u = run.actuation - (run.actuation[0] if run.ema is None else 0.0)
         self.x = lag_response(self.u, plant.a, plant.delay)
         self.d = run.log_ratio - plant.rho * self.x
         self.constant = constant

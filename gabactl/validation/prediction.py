@@ -91,12 +91,10 @@ class Comparison:
         if self.measured is None or self.predicted is None:
             return self.what, self.reason or _CONSTANT
         mark = {True: "as foretold", False: "not as foretold", None: "not judged"}[self.agrees]
-        return (
-            self.what,
-            f"measured {_figure(self.measured, self.measured_interval)}{unit}, predicted "
-            f"{_figure(self.predicted, self.predicted_interval)}{unit}: {mark}"
-            + (f" ({self.reason})" if self.reason else ""),
-        )
+        measured = _figure(self.measured, self.measured_interval)
+        predicted = _figure(self.predicted, self.predicted_interval)
+        why = f" ({self.reason})" if self.reason else ""
+        return self.what, f"measured {measured}{unit}, predicted {predicted}{unit}: {mark}{why}"
 
 
 @dataclass(frozen=True)
@@ -521,6 +519,5 @@ def _noise(ema: Array, x: Array, spec: GabaSpec, seed: int) -> Comparison:
 
 
 def _figure(value: float, interval: Range | None) -> str:
-    if interval is None:
-        return f"{value:.5g}"
-    return f"{value:.5g} [{interval[0]:.5g}, {interval[1]:.5g}]"
+    ends = "" if interval is None else f" [{interval[0]:.5g}, {interval[1]:.5g}]"
+    return f"{value:.5g}{ends}"
