@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import panel as pn
 
-from gabactl.app.figures import COLOURS, MUTED, Board, plain_powers
-from gabactl.app.session import Session
-from gabactl.app.text import number, pane, paragraph, table
+from gabactl.app.figures import COLOURS, MUTED
+from gabactl.app.tab import Tab
+from gabactl.app.text import number, paragraph, table
 from gabactl.law.authority import saturation_ratio, weight_bounds
 from gabactl.loops.simulate import spread
 
@@ -19,39 +18,30 @@ __all__ = ["LiveTab"]
 _MOST_TASKS = len(COLOURS)
 
 
-class LiveTab:
-    """Four panels of a recorded run replayed under the settings.
-
-    Parameters
-    ----------
-    session : Session
-        What is looked at.
-    """
+class LiveTab(Tab):
+    """Four panels of a recorded run replayed under the settings."""
 
     controls = ("step",)
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        tasks = session.trace.tasks[:_MOST_TASKS]
-        self.norms = Board("Gradient norms", "", "norm", y_axis_type="log", height=200)
-        shared = self.norms.figure.x_range
-        self.ratio = Board(
+    def build(self) -> None:
+        """Norms, ratio, weights and loss over the steps."""
+        self.norms = self.board("Gradient norms", "", "norm", log="y", height=200)
+        self.ratio = self.board(
             "Ratio, loudest to quietest",
             "",
             "ratio",
-            x_range=shared,
-            y_axis_type="log",
+            x_range=self.norms,
             y_range=(0.1, 1e4),
+            log="y",
             height=180,
         )
-        self.weights = Board(
-            "Weights", "", "weight", x_range=shared, y_range=(-0.02, 1.02), height=230
+        self.weights = self.board(
+            "Weights", "", "weight", x_range=self.norms, y_range=(-0.02, 1.02), height=230
         )
-        self.loss = Board("Combined loss Σ wᵢ Lᵢ", "step", "loss", x_range=shared, height=200)
-        self.boards = [self.norms, self.ratio, self.weights, self.loss]
-        for board in self.boards[:2]:
-            board.figure.yaxis.formatter = plain_powers()
-        pairs = list(zip(tasks, COLOURS, strict=False))
+        self.loss = self.board(
+            "Combined loss Σ wᵢ Lᵢ", "step", "loss", x_range=self.norms, height=200
+        )
+        pairs = list(zip(self.session.trace.tasks, COLOURS, strict=False))
         self._norms = [self.norms.line(name, c, line_width=1) for name, c in pairs]
         self._ratio = self.ratio.line("", COLOURS[2], line_width=1)
         self._knees = [self.ratio.level(colour=COLOURS[1]) for _ in range(2)]
@@ -67,10 +57,6 @@ class LiveTab:
         self._marks = [board.upright() for board in self.boards]
         for board in self.boards:
             board.hover("step")
-        self.readout = pane()
-        self.note = pane()
-        self.figures = [board.view for board in self.boards]
-        self.view = pn.Column(self.note, *self.figures, self.readout, sizing_mode="stretch_width")
 
     def update(self) -> None:
         """Draw the run under the present settings."""
