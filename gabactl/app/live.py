@@ -49,8 +49,7 @@ class LiveTab(Tab):
         self._ema = [
             self.weights.line(f"{name}, average", c, "dotted", line_width=1.5) for name, c in pairs
         ]
-        self._low = self.weights.level(colour=COLOURS[3])
-        self._high = self.weights.level(colour=COLOURS[3])
+        self._low, self._high = (self.weights.level(colour=COLOURS[3]) for _ in range(2))
         self._floor = self.weights.level("dotdash", colour=MUTED)
         self._loss = self.loss.line("", COLOURS[4], line_width=1)
         self._bands = [board.band() for board in self.boards]
@@ -65,11 +64,11 @@ class LiveTab(Tab):
         for i, line in enumerate(self._norms):
             line.set(trace.step, _positive(trace.grad_norms[:, i]))
         norms = _positive(trace.grad_norms)
+        logs = spread(norms)
         if session.n_tasks == 2:
-            self._ratio.set(trace.step, norms[:, 0] / norms[:, 1])
+            logs = np.log(norms[:, 0] / norms[:, 1])
             self.ratio.figure.title.text = f"Ratio {trace.tasks[0]} / {trace.tasks[1]}"
-        else:
-            self._ratio.set(trace.step, np.exp(spread(norms)))
+        self._ratio.set(trace.step, np.exp(logs))
         for i in range(len(self._applied)):
             self._applied[i].set(trace.step, run.weights[:, i])
             self._ema[i].set(trace.step, run.ema[:, i])
@@ -88,29 +87,23 @@ class LiveTab(Tab):
         for line, place in zip(self._knees, (knee, 1.0 / knee), strict=True):
             line.location = place if np.isfinite(knee) else 1.0
             line.visible = bool(np.isfinite(knee)) and (place == knee or session.n_tasks == 2)
-        self._frame(norms, knee)
+        self._frame(logs, knee)
         first = int(trace.step[0])
         self.norms.frame("x", first, int(trace.step[-1]))
         self.norms.frame_data("y", norms[:, : len(self._norms)], log=True)
         for band in self._bands:
             band.left, band.right = first, max(first, spec.warmup)
             band.visible = spec.warmup >= first
-        self.move()
+        for mark in self._marks:
+            mark.location = int(trace.step[session.row])
         self._write()
 
-    def _frame(self, norms: Any, knee: float) -> None:
+    def _frame(self, logs: Any, knee: float) -> None:
         """A range of the ratio panel that shows the run, and the imbalance that the floor allows."""
-        logs = spread(norms) if self.session.n_tasks > 2 else np.log(norms[:, 0] / norms[:, 1])
         seen = logs[np.isfinite(logs)]
         reach = float(np.log(knee)) if np.isfinite(knee) else 0.0
         low, high = seen.min(initial=0.0), seen.max(initial=reach)
         self.ratio.frame("y", float(np.exp(low - 0.3)), float(np.exp(high + 0.3)))
-
-    def move(self) -> None:
-        """Mark the step looked at."""
-        here = int(self.session.trace.step[self.session.row])
-        for mark in self._marks:
-            mark.location = here
 
     def _write(self) -> None:
         session = self.session

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gabactl.cli._fields import Argument, Row
 from gabactl.cli._help import family
@@ -92,17 +92,9 @@ def _progress(quiet: bool) -> Iterator[Callable[[Activity], None] | None]:
     if quiet:
         yield None
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with bars(*columns) as progress:
+    with bars("{task.description}", "{task.fields[note]}") as progress:
         whole = progress.add_task("runs", total=None, note="")
-        shown: dict[str, TaskID] = {}
+        shown: dict[str, Any] = {}
 
         def on_activity(now: Activity) -> None:
             progress.update(whole, completed=now.done, total=now.total)

@@ -24,13 +24,12 @@ def fetch(
     as_json: bool = False,
 ) -> None:
     """Download C-MAPSS from NASA (12 MB) and check every file's SHA-256."""
-    from rich.progress import BarColumn, DownloadColumn, TextColumn
+    from rich.progress import DownloadColumn
 
     from gabactl.cmapss.fetch import NASA_URL
     from gabactl.cmapss.fetch import fetch as fetch_files
 
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
-    with bars(*columns) as progress:
+    with bars("{task.description}", counts=[DownloadColumn]) as progress:
         bar = progress.add_task("C-MAPSS", total=None)
         files = fetch_files(
             output,

@@ -176,16 +176,10 @@ def _progress(quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
     if quiet:
         yield None
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
-    columns = (
-        TextColumn("epoch {task.fields[epoch]}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[quality]}"),
-    )
-    with bars(*columns) as progress:
+    texts = "epoch {task.fields[epoch]}", "{task.fields[quality]}"
+    with bars(*texts, counts=[MofNCompleteColumn, TimeRemainingColumn]) as progress:
         bar = progress.add_task("", total=None, epoch="1", quality="")
 
         def on_step(now: Any) -> None:
