@@ -10,7 +10,7 @@ from gabactl.app.figures import COLOURS, MUTED
 from gabactl.app.tab import Tab
 from gabactl.app.text import number, paragraph, table
 from gabactl.law.authority import saturation_ratio, weight_bounds
-from gabactl.loops.simulate import spread
+from gabactl.loops.result import spread
 
 __all__ = ["LiveTab"]
 
