@@ -126,15 +126,9 @@ class LiveTab(Tab):
         )
         norms = trace.grad_norms[row]
         contributions = run.weights[row] * norms
+        stages = (run.raw[row], run.ema[row], run.weights[row])
         rows = [
-            (
-                name,
-                number(norms[i]),
-                number(run.raw[row, i], 6),
-                number(run.ema[row, i], 6),
-                number(run.weights[row, i], 6),
-                number(contributions[i]),
-            )
+            (name, number(norms[i]), *(number(s[i], 6) for s in stages), number(contributions[i]))
             for i, name in enumerate(trace.tasks[:_MOST_TASKS])
         ]
         self.readout.object = table(
