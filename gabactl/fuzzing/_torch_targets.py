@@ -226,7 +226,7 @@ def gaba(spec: GabaSpec) -> Target:
     >>> gaba(GabaSpec()).name
     'gaba-torch'
     """
-    from gabactl.nn.gaba import GABALoss
+    from gabactl.nn.losses.gaba import GABALoss
 
     def make(n_tasks: int) -> nn.Module:
         return GABALoss.from_spec(spec.replace(n_tasks=n_tasks))
@@ -242,7 +242,7 @@ def gradnorm(n_tasks: int) -> Target:
     >>> gradnorm(2).uses_losses
     True
     """
-    from gabactl.nn.gradnorm import GradNormLoss
+    from gabactl.nn.losses.gradnorm import GradNormLoss
 
     def make(n_tasks: int) -> nn.Module:
         return GradNormLoss(n_tasks=n_tasks)
