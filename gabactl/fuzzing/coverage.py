@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gabactl.fuzzing.cases import Case
+from gabactl.fuzzing.properties import Outcome
 from gabactl.fuzzing.target import Target, Trajectory
 from gabactl.law.stages import usable
-
-if TYPE_CHECKING:
-    from gabactl.fuzzing.lanes import Programs
-    from gabactl.fuzzing.properties import Outcome
 
 __all__ = ["Coverage", "Found"]
 
@@ -191,7 +188,7 @@ class Found:
         The worst case that breaks the property.
     outcome : Outcome or None
         Its verdict.
-    worst : Programs or None
+    worst : lanes.Programs or None
         In the vectorised searcher: the lane with the largest violation.
     score : float
         Its violation (positive), or how close the closest lane came (negative).
@@ -207,7 +204,7 @@ class Found:
     coverage: Coverage = field(default_factory=Coverage)
     case: Case | None = None
     outcome: Outcome | None = None
-    worst: Programs | None = None
+    worst: Any = None
     score: float = -math.inf
 
     def note(self, case: Case, outcome: Outcome) -> None:
