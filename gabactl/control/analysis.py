@@ -276,7 +276,7 @@ def analyze(
         small_gain=small_gain(spec, plant),
         limit_cycles=(
             limit_cycles(spec, plant, disturbance=disturbance)
-            if result.stability.verdict == "unstable"
+            if result.verdict == "unstable"
             and spec.interval == 1
             and not FLOORS[spec.floor_mode].replaces_state
             and sensor_delay == 0

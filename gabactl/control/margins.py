@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import cmath
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gabactl.base import plots
 from gabactl.base.errors import InputError
-from gabactl.base.results import Result
 from gabactl.control._delay_margin import delay_margin
 from gabactl.control._disk_margin import (
     complementary_peak,
@@ -27,9 +26,12 @@ from gabactl.control._disk_margin import (
     sensitivity_peak,
 )
 from gabactl.control._rational import Rational, Stability, stability_of
-from gabactl.control.linear import Loop, as_loop, format_roots
+from gabactl.control.linear import ClosedLoop, Loop, as_loop, format_roots
 
 __all__ = ["Margins", "Witness", "confirm_witnesses", "margins", "stabilising_gains"]
+
+#: Told in decibels too.
+_FACTORS = ("gain_margin_up", "gain_margin_down", "disk_gain_up", "disk_gain_down", "ms", "mt")
 
 
 @dataclass(frozen=True)
@@ -62,14 +64,14 @@ class Witness:
 
 
 @dataclass(frozen=True)
-class Margins(Result):
+class Margins(ClosedLoop):
     """Margins of a negative-feedback loop L, or the verdict where it has none.
 
     Infinite values mean that no such perturbation takes stability away; ``reasons`` says why.
 
     Attributes
     ----------
-    stability : Stability
+    closed : Stability
         Closed-loop poles and verdict.
     interval : int
         Steps per sample of L; 1 for a python-control system.
@@ -97,44 +99,30 @@ class Margins(Result):
         Why a value is null or infinite.
     """
 
-    stability: Stability
+    closed: Stability
     interval: int
     disk_skew: float
-    gain_margin_up: float | None
-    gain_margin_down: float | None
-    phase_margin_deg: float | None
-    delay_margin_steps: float | None
-    disk_margin: float | None
-    disk_gain_down: float | None
-    disk_gain_up: float | None
-    disk_phase_deg: float | None
-    ms: float | None
-    mt: float | None
-    witnesses: dict[str, Witness]
-    stabilising_gains: tuple[tuple[float, float], ...]
-    reasons: dict[str, str]
+    gain_margin_up: float | None = None
+    gain_margin_down: float | None = None
+    phase_margin_deg: float | None = None
+    delay_margin_steps: float | None = None
+    disk_margin: float | None = None
+    disk_gain_down: float | None = None
+    disk_gain_up: float | None = None
+    disk_phase_deg: float | None = None
+    ms: float | None = None
+    mt: float | None = None
+    witnesses: dict[str, Witness] = field(default_factory=dict)
+    stabilising_gains: tuple[tuple[float, float], ...] = ()
+    reasons: dict[str, str] = field(default_factory=dict)
 
     title = "Margins"
-
-    @property
-    def stable(self) -> bool:
-        """Whether the loop is strictly stable, so that it has margins."""
-        return self.stability.stable
-
-    @property
-    def verdict(self) -> str:
-        """``stable``, ``neutral`` or ``unstable``."""
-        return self.stability.verdict
-
-    @property
-    def poles(self) -> NDArray[np.complex128]:
-        """Closed-loop poles, largest first."""
-        return self.stability.poles
-
-    @property
-    def spectral_radius(self) -> float:
-        """Modulus of the largest pole."""
-        return self.stability.radius
+    told = (
+        *("stable", "verdict", "poles", "spectral_radius"),
+        *("gain_margin_up", "gain_margin_down", "disk_gain_up", "disk_gain_down"),
+        *("phase_margin_deg", "delay_margin_steps", "disk_margin", "disk_phase_deg"),
+        *("disk_skew", "ms", "mt", "witnesses", "stabilising_gains", "reasons"),
+    )
 
     def headline(self) -> str:
         """The verdict; of a stable loop, the margins too."""
@@ -145,67 +133,46 @@ class Margins(Result):
             f"phase margin {_degrees(self.phase_margin_deg)}, delay margin {self._delay_text()}"
         )
 
-    def plot(self, ax: Any | None = None) -> Any:
-        """Gain and phase errors that the loop stands at once, and each alone; returns the axes."""
-        from gabactl.base import plots
-
+    def _draw(self, ax: Any) -> None:
+        """Gain and phase errors that the loop stands at once, and each alone."""
         if not self.stable or self.disk_margin is None:
-            return plots.unit_circle(
-                self.stability.poles, f"no margins: the loop is {self.stability.verdict}", ax
-            )
-        with plots.style():
-            ax = plots.axes(ax)
-            turn = np.exp(1j * np.linspace(0, 2 * np.pi, 721)[:-1])
-            radius = min(self.disk_margin, 0.999 * 2 / (1 + abs(self.disk_skew)))
-            edge = (1 + (1 - self.disk_skew) / 2 * radius * turn) / (
-                1 - (1 + self.disk_skew) / 2 * radius * turn
-            )
-            gain, phase = 20 * np.log10(np.abs(edge)), np.degrees(np.angle(edge))
-            ax.fill(gain, phase, alpha=0.25, color=plots.PALETTE[0], label="disk margin")
-            for value in (self.gain_margin_down, self.gain_margin_up):
-                if value is not None and 0 < value < math.inf:
-                    ax.plot(20 * np.log10(value), 0, "o", color=plots.PALETTE[1])
-            turns = self.phase_margin_deg
-            if turns is not None and math.isfinite(turns):
-                ax.plot([0, 0], [turns, -turns], "s", color=plots.PALETTE[2])
-            ax.plot([], [], "o", color=plots.PALETTE[1], label="gain margins")
-            ax.plot([], [], "s", color=plots.PALETTE[2], label="phase margin")
-            ax.set(xlabel="gain error, dB", ylabel="phase error, degrees", title=self.title)
-            ax.legend()
-        return ax
+            plots.unit_circle(self.poles, f"no margins: the loop is {self.verdict}", ax)
+            return
+        turn = np.exp(1j * np.linspace(0, 2 * np.pi, 721)[:-1])
+        radius = min(self.disk_margin, 0.999 * 2 / (1 + abs(self.disk_skew)))
+        edge = np.array([disk_factor(radius * z, self.disk_skew) for z in turn])
+        gain, phase = 20 * np.log10(np.abs(edge)), np.degrees(np.angle(edge))
+        ax.fill(gain, phase, alpha=0.25, color=plots.PALETTE[0], label="disk margin")
+        for value in (self.gain_margin_down, self.gain_margin_up):
+            if value is not None and 0 < value < math.inf:
+                ax.plot(20 * np.log10(value), 0, "o", color=plots.PALETTE[1])
+        turns = self.phase_margin_deg
+        if turns is not None and math.isfinite(turns):
+            ax.plot([0, 0], [turns, -turns], "s", color=plots.PALETTE[2])
+        ax.plot([], [], "o", color=plots.PALETTE[1], label="gain margins")
+        ax.plot([], [], "s", color=plots.PALETTE[2], label="phase margin")
+        ax.set(xlabel="gain error, dB", ylabel="phase error, degrees", title=self.title)
+        ax.legend()
 
     def facts(self) -> dict[str, Any]:
-        """Keys as the attributes, each gain also in dB (``_db``), ``reasons`` beside nulls."""
-        result: dict[str, Any] = {
-            "stable": self.stable,
-            "verdict": self.verdict,
-            "poles": self.poles,
-            "spectral_radius": self.spectral_radius,
-        }
-        for name in ("gain_margin_up", "gain_margin_down", "disk_gain_up", "disk_gain_down"):
-            result[name] = getattr(self, name)
-            result[name + "_db"] = _db(getattr(self, name))
-        for name in ("phase_margin_deg", "delay_margin_steps", "disk_margin", "disk_phase_deg"):
-            result[name] = getattr(self, name)
-        result["disk_skew"] = self.disk_skew
-        for name in ("ms", "mt"):
-            result[name] = getattr(self, name)
-            result[name + "_db"] = _db(getattr(self, name))
-        result["witnesses"] = {name: w.to_dict() for name, w in self.witnesses.items()}
-        result["stabilising_gains"] = [
-            [lo, hi if math.isfinite(hi) else None] for lo, hi in self.stabilising_gains
-        ]
-        result["reasons"] = self.reasons
-        return result
+        """The attributes, each gain also in dB (``_db``), ``reasons`` beside nulls."""
+        told: dict[str, Any] = {}
+        for name, value in super().facts().items():
+            told[name] = value
+            if name in _FACTORS:
+                told[name + "_db"] = _db(value)
+        ranges = [[lo, hi if hi < math.inf else None] for lo, hi in self.stabilising_gains]
+        witnesses = {name: w.to_dict() for name, w in self.witnesses.items()}
+        return told | {"witnesses": witnesses, "stabilising_gains": ranges}
 
     def rows(self) -> list[tuple[str, ...]]:
         """Verdict, then every margin with its witness; or what would stabilise the loop."""
         rows: list[tuple[str, ...]] = [
-            ("closed loop", self.stability.verdict, f"largest pole {self.stability.radius:.6g}")
+            ("closed loop", self.verdict, f"largest pole {self.spectral_radius:.6g}")
         ]
         if not self.stable:
             rows.append(("margins", "none", self.reasons["margins"]))
-            if self.stability.verdict == "unstable":
+            if self.verdict == "unstable":
                 ranges = " or ".join(_range(lo, hi) for lo, hi in self.stabilising_gains)
                 rows.append(("stable with the gain times", ranges or "nothing (no factor does)"))
             return rows
@@ -289,9 +256,9 @@ def margins(
         raise InputError(
             "1 + L vanishes at infinity (an algebraic loop): add a delay of one step to the loop"
         )
-    stability = rational.closed()
-    if not stability.stable:
-        return _without_margins(rational, stability, interval, skew)
+    closed = rational.closed()
+    if not closed.stable:
+        return _without_margins(rational, closed, interval, skew)
     witnesses: dict[str, Witness] = {}
     reasons: dict[str, str] = {}
     up, down = _gain_margins(rational, interval, witnesses, reasons)
@@ -302,11 +269,11 @@ def margins(
     else:
         n = int(delay)
         witnesses["delay_margin_steps"] = Witness(stable_steps=n, unstable_steps=n + 1)
-    ms, at = sensitivity_peak(rational, stability)
+    ms, at = sensitivity_peak(rational, closed)
     witnesses["ms"] = Witness(frequency_rad_per_step=at / interval)
-    mt, at = complementary_peak(rational, stability)
+    mt, at = complementary_peak(rational, closed)
     witnesses["mt"] = Witness(frequency_rad_per_step=at / interval)
-    alpha, factor, at = disk_margin(rational, stability, skew)
+    alpha, factor, at = disk_margin(rational, closed, skew)
     if math.isinf(alpha):
         what = "constant: no factor in a disk of this skew" if rational.gain else "open: nothing"
         reasons["disk_margin"] = f"the loop is {what} can destabilise it"
@@ -316,7 +283,7 @@ def margins(
     if math.isinf(gain_up):
         reasons["disk_gain_up"] = "the disk holds every larger gain"
     return Margins(
-        stability=stability,
+        closed=closed,
         interval=interval,
         disk_skew=skew,
         gain_margin_up=up,
@@ -330,7 +297,6 @@ def margins(
         ms=ms,
         mt=mt,
         witnesses=witnesses,
-        stabilising_gains=(),
         reasons=reasons,
     )
 
@@ -440,35 +406,17 @@ def _delayed(loop: Loop, steps: int) -> Rational:
     return loop.delayed(steps).rational
 
 
-def _without_margins(
-    rational: Rational, stability: Stability, interval: int, skew: float
-) -> Margins:
+def _without_margins(rational: Rational, closed: Stability, interval: int, skew: float) -> Margins:
     ranges: tuple[tuple[float, float], ...] = ()
-    if stability.verdict == "neutral":
+    if closed.verdict == "neutral":
         reason = "the closed loop has a pole on the unit circle: any push moves it for good"
     else:
-        outside = stability.poles[np.abs(stability.poles) > 1.0]
+        outside = closed.poles[np.abs(closed.poles) > 1.0]
         reason = f"the closed loop is unstable (poles {format_roots(outside, 3)})"
         ranges = stabilising_gains(rational)
         ranges = ranges or tuple((-hi, -lo) for lo, hi in stabilising_gains(rational * -1.0))
-    return Margins(
-        stability=stability,
-        interval=interval,
-        disk_skew=skew,
-        gain_margin_up=None,
-        gain_margin_down=None,
-        phase_margin_deg=None,
-        delay_margin_steps=None,
-        disk_margin=None,
-        disk_gain_down=None,
-        disk_gain_up=None,
-        disk_phase_deg=None,
-        ms=None,
-        mt=None,
-        witnesses={},
-        stabilising_gains=ranges,
-        reasons={"margins": reason},
-    )
+    reasons = {"margins": reason}
+    return Margins(closed, interval, skew, stabilising_gains=ranges, reasons=reasons)
 
 
 def _critical_gains(rational: Rational) -> list[tuple[float, float]]:

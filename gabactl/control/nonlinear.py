@@ -108,54 +108,39 @@ class Equilibria(Result):
     remark: str = ""
 
     title = "Where the loop rests"
+    told = ("disturbance", "verdict", "stable", "remark", "continuum", "points")
 
     @property
     def stable(self) -> bool:
         """One point, stable."""
         return self.verdict == "stable"
 
-    def plot(self, ax: Any | None = None) -> Any:
-        """Resting points: weight of task 1 over the imbalance there; returns the axes."""
-        from gabactl.base import plots
-
+    def _draw(self, ax: Any) -> None:
+        """Resting points: weight of task 1 over the imbalance there."""
         marks = {"stable": "o", "neutral": "D", "unstable": "x"}
-        with plots.style():
-            ax = plots.axes(ax)
-            ratios = np.linspace(-8.0, 8.0, 400)
-            weights = settled_weights(self.spec, np.exp(ratios))[:, 0]
-            ax.plot(ratios, weights, color="0.5", lw=0.8, label="what the controller settles at")
-            for verdict, mark in marks.items():
-                points = [p for p in self.points if p.verdict == verdict]
-                if points:
-                    ax.plot(
-                        [p.log_ratio for p in points],
-                        [p.weight for p in points],
-                        mark,
-                        ms=9,
-                        mew=2,
-                        label=verdict,
-                    )
-            if self.continuum is not None:
-                low, high = (float(np.clip(end, -8.0, 8.0)) for end in self.continuum)
-                ax.axvspan(low, high, alpha=0.15, lw=0, label="a continuum, neutral")
-            ax.set(
-                xlabel="log ratio of the gradient norms, nats",
-                ylabel="applied weight of task 1",
-                title=f"{self.title}: {self.verdict}",
-            )
-            ax.legend()
-        return ax
-
-    def facts(self) -> dict[str, Any]:
-        """Keys: disturbance, verdict, remark, continuum, points."""
-        return {
-            "disturbance": self.disturbance,
-            "verdict": self.verdict,
-            "stable": self.stable,
-            "remark": self.remark,
-            "continuum": self.continuum,
-            "points": [vars(point) for point in self.points],
-        }
+        ratios = np.linspace(-8.0, 8.0, 400)
+        weights = settled_weights(self.spec, np.exp(ratios))[:, 0]
+        ax.plot(ratios, weights, color="0.5", lw=0.8, label="what the controller settles at")
+        for verdict, mark in marks.items():
+            points = [p for p in self.points if p.verdict == verdict]
+            if points:
+                ax.plot(
+                    [p.log_ratio for p in points],
+                    [p.weight for p in points],
+                    mark,
+                    ms=9,
+                    mew=2,
+                    label=verdict,
+                )
+        if self.continuum is not None:
+            low, high = (float(np.clip(end, -8.0, 8.0)) for end in self.continuum)
+            ax.axvspan(low, high, alpha=0.15, lw=0, label="a continuum, neutral")
+        ax.set(
+            xlabel="log ratio of the gradient norms, nats",
+            ylabel="applied weight of task 1",
+            title=f"{self.title}: {self.verdict}",
+        )
+        ax.legend()
 
     def rows(self) -> list[tuple[str, ...]]:
         """One row per point."""
@@ -378,33 +363,28 @@ class RegionOfAttraction(Result):
         """How many starts were simulated."""
         return int(self.starts.size)
 
-    def plot(self, ax: Any | None = None) -> Any:
-        """Which stored average leads to which resting point; returns the axes."""
-        from gabactl.base import plots
-
-        with plots.style():
-            ax = plots.axes(ax)
-            for end in sorted(set(self.ends.tolist())):
-                at = self.ends == end
-                if end < 0:
-                    continue
-                point = self.equilibria.points[end]
-                name = f"weight {point.weight:.3g} ({point.verdict})"
-                ax.plot(self.starts[at], np.full(at.sum(), point.weight), ".", label=name)
-            lost: str | None = f"none reached in {self.steps} steps"
-            for low, high, end in self.intervals:
-                if end < 0:
-                    ax.axvspan(low, high, color="0.5", alpha=0.15, lw=0, label=lost)
-                    lost = None
-            ax.set(
-                xlabel="stored average of task 1 at the start",
-                ylabel="applied weight of task 1 at the end",
-                title=self.title,
-                xlim=(0, 1),
-                ylim=(-0.02, 1.02),
-            )
-            ax.legend()
-        return ax
+    def _draw(self, ax: Any) -> None:
+        """Which stored average leads to which resting point."""
+        for end in sorted(set(self.ends.tolist())):
+            at = self.ends == end
+            if end < 0:
+                continue
+            point = self.equilibria.points[end]
+            name = f"weight {point.weight:.3g} ({point.verdict})"
+            ax.plot(self.starts[at], np.full(at.sum(), point.weight), ".", label=name)
+        lost: str | None = f"none reached in {self.steps} steps"
+        for low, high, end in self.intervals:
+            if end < 0:
+                ax.axvspan(low, high, color="0.5", alpha=0.15, lw=0, label=lost)
+                lost = None
+        ax.set(
+            xlabel="stored average of task 1 at the start",
+            ylabel="applied weight of task 1 at the end",
+            title=self.title,
+            xlim=(0, 1),
+            ylim=(-0.02, 1.02),
+        )
+        ax.legend()
 
     def facts(self) -> dict[str, Any]:
         """Keys: steps, n_starts, intervals, and the equilibria."""

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import signal
 
 from gabactl.base.errors import InputError
-from gabactl.base.results import Result
-from gabactl.control.linear import Loop, as_loop
+from gabactl.control._rational import Stability
+from gabactl.control.linear import ClosedLoop, Loop, as_loop
 
 __all__ = [
     "LinearResponse",
@@ -25,15 +25,6 @@ __all__ = [
 Array = NDArray[np.float64]
 
 _LONGEST = 2_000_000
-#: What is told of a step, in the order it is printed.
-_STEP_INFO = (
-    "rise_time_steps",
-    "settling_steps",
-    "overshoot_percent",
-    "share_error",
-    "contribution_log_ratio",
-    "contribution_ratio",
-)
 
 
 def horizon(loop: Loop, tolerance: float = 1e-4) -> int:
@@ -72,7 +63,7 @@ def horizon(loop: Loop, tolerance: float = 1e-4) -> int:
 
 
 @dataclass(frozen=True)
-class LinearResponse(Result):
+class LinearResponse(ClosedLoop):
     """Signals of the linear loop after a disturbance of the log ratio.
 
     Attributes
@@ -115,16 +106,16 @@ class LinearResponse(Result):
     reason: str | None = None
 
     title = "Response of the linear loop"
+    told = (
+        *("kind", "stable", "verdict", "steps", "rise_time_steps", "settling_steps"),
+        *("overshoot_percent", "share_error", "contribution_log_ratio", "contribution_ratio"),
+        *("reason", "final_log_ratio", "final_log_weights", "final_contributions"),
+    )
 
     @property
-    def stable(self) -> bool:
-        """Of the closed loop."""
-        return self.loop.stable
-
-    @property
-    def verdict(self) -> str:
-        """Of the closed loop."""
-        return self.loop.verdict
+    def closed(self) -> Stability:  # type: ignore[override]
+        """Of the loop."""
+        return self.loop.closed
 
     @property
     def steps(self) -> int:
@@ -145,12 +136,6 @@ class LinearResponse(Result):
     def final_contributions(self) -> float:
         """q of the last step."""
         return float(self.contributions[-1])
-
-    def facts(self) -> dict[str, Any]:
-        """Keys: kind, stable, steps (number), the step info, and the final values."""
-        names = ["kind", "stable", "verdict", "steps", *_STEP_INFO, "reason"]
-        names += ["final_log_ratio", "final_log_weights", "final_contributions"]
-        return {name: getattr(self, name) for name in names}
 
     def headline(self) -> str:
         """The verdict, and how long a step takes."""
@@ -178,20 +163,14 @@ class LinearResponse(Result):
             ),
         ]
 
-    def plot(self, ax: Any | None = None) -> Any:
+    def _draw(self, ax: Any) -> None:
         """d, y, u and q over the steps."""
-        from gabactl.base import plots
-
-        with plots.style():
-            ax = plots.axes(ax)
-            ax.plot(self.step, self.disturbance, color="0.6", linestyle=":", label="disturbance d")
-            ax.plot(self.step, self.log_ratio, label="imbalance y = log g₁/g₂")
-            ax.plot(self.step, self.log_weights, label="weights u = log w₁/w₂")
-            ax.plot(self.step, self.contributions, label="contributions q = y + u")
-            ax.set_xlabel("steps")
-            ax.set_ylabel("nats")
-            ax.legend(loc="best")
-        return ax
+        ax.plot(self.step, self.disturbance, color="0.6", linestyle=":", label="disturbance d")
+        ax.plot(self.step, self.log_ratio, label="imbalance y = log g₁/g₂")
+        ax.plot(self.step, self.log_weights, label="weights u = log w₁/w₂")
+        ax.plot(self.step, self.contributions, label="contributions q = y + u")
+        ax.set(xlabel="steps", ylabel="nats")
+        ax.legend(loc="best")
 
 
 def linear_response(

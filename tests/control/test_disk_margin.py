@@ -67,7 +67,7 @@ def test_the_open_loop():
         "disk_margin": "the loop is open: nothing can destabilise it",
         "disk_gain_up": "the disk holds every larger gain",
     }
-    open_ = _disk_margin.disk_margin(Rational.of([], [0.5], 0.0), result.stability, 0.0)
+    open_ = _disk_margin.disk_margin(Rational.of([], [0.5], 0.0), result.closed, 0.0)
     assert open_ == (math.inf, complex(math.inf), 0.0)
 
 
