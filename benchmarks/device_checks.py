@@ -22,9 +22,9 @@ from torch import nn
 from gabactl.loops.batch import run_batch
 from gabactl.loops.profiles import constant
 from gabactl.nn import GABALoss, GradNormLoss, get_shared_params
-from gabactl.nn.models import CnnBiLstmAttention
 from gabactl.nn.sensors import EventSensor, LastLayerSensor, RepresentationSensor
 from gabactl.nn.sensors.norms import fused_norm_of, norm_of
+from gabactl.nn.training.models import CnnBiLstmAttention
 
 
 def problem(device, batch=256, seed=0):

@@ -40,14 +40,14 @@ DRAWS = 399
 
 def batch(plant: tuple[float, float, int], steps: int, runs: int, seed: int) -> list[list[float]]:
     """Estimates and intervals of a batch of runs: rho, low, high, a covered, delay covered, p."""
-    from gabactl.identification import Profile, fit_output_error, simulate_excited
+    from gabactl.identification import ProfileLikelihood, fit_output_error, simulate_excited
 
     rho, a, delay = plant
     records = simulate_excited(rho, a, delay, steps=steps, runs=runs, seed=seed)
     found = []
     for i in range(runs):
         fit = fit_output_error(records.run(i), 50.0, 5)
-        profile = Profile(fit, draws=DRAWS, seed=seed + i)
+        profile = ProfileLikelihood(fit, draws=DRAWS, seed=seed + i)
         low, high = profile.rho_interval()
         a_low, a_high = profile.a_interval()
         covered = [float(a_low <= a <= a_high), float(delay in profile.delays())]

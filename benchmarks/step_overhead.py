@@ -29,9 +29,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gabactl.base.files import write_text
 from gabactl.nn import FixedLoss, GABALoss, GradNormLoss, get_shared_params
-from gabactl.nn.models import CnnBiLstmAttention
-from gabactl.nn.peers import peer_loss
+from gabactl.nn.losses.peers import peer_loss
 from gabactl.nn.sensors import EventSensor, LastLayerSensor, RepresentationSensor
+from gabactl.nn.training.models import CnnBiLstmAttention
 
 RESULT = Path(__file__).resolve().parent.parent / "simulations" / "results" / "step_overhead.json"
 PACKAGES = ("torch", "torchjd", "gradnorm-pytorch", "LibMTL")

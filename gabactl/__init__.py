@@ -53,10 +53,12 @@ _HOMES = {
     "gabactl.control.describing": ("limit_cycles",),
     "gabactl.loops.profiles": ("Profile", "published_disturbance"),
     "gabactl.loops.simulate": ("simulate",),
-    "gabactl.loops.compare": ("compare", "compare_on_norms"),
+    "gabactl.loops.compare": ("compare",),
     "gabactl.loops.batch": ("run_batch",),
     "gabactl.loops.scenarios": ("bundled_scenarios", "load_scenario"),
     "gabactl.loops.sweeps": ("load_sweep", "open_sweep", "run_sweep"),
+    "gabactl.runs.run": ("Run",),
+    "gabactl.runs.comparison": ("compare_on_run",),
     "gabactl.runs.saturation": ("saturation",),
     "gabactl.runs.units": ("unit_advice",),
     "gabactl.runs.watch": ("Watcher",),
@@ -119,7 +121,6 @@ if TYPE_CHECKING:
     from gabactl.law.spec import GabaSpec as GabaSpec
     from gabactl.loops.batch import run_batch as run_batch
     from gabactl.loops.compare import compare as compare
-    from gabactl.loops.compare import compare_on_norms as compare_on_norms
     from gabactl.loops.profiles import Profile as Profile
     from gabactl.loops.profiles import published_disturbance as published_disturbance
     from gabactl.loops.scenarios import bundled_scenarios as bundled_scenarios
@@ -138,6 +139,8 @@ if TYPE_CHECKING:
     from gabactl.proving.theorem import theorem as theorem
     from gabactl.reports import report as report
     from gabactl.reports import write_html as write_html
+    from gabactl.runs.comparison import compare_on_run as compare_on_run
+    from gabactl.runs.run import Run as Run
     from gabactl.runs.saturation import saturation as saturation
     from gabactl.runs.units import unit_advice as unit_advice
     from gabactl.runs.watch import Watcher as Watcher

@@ -32,8 +32,7 @@ from run_statistics import (
 )
 
 from gabactl.base.errors import InputError
-from gabactl.law.spec import GabaSpec
-from gabactl.runs.replay import replay_trace
+from gabactl.runs.run import Run
 from gabactl.runs.saturation import saturation
 from gabactl.traces import Trace, read_trace
 
@@ -394,7 +393,7 @@ def applied_weights(trace: Trace) -> Array:
     if known is not None and np.isfinite(known).all():
         return np.asarray(known)
     if trace.balancer == "gaba" and trace.spec is not None:
-        return replay_trace(trace, trace.spec).weights
+        return Run(trace).replay.weights
     if known is None:
         raise InputError(f"{trace.source}: no weights, and no settings to replay them with")
     rows = np.where(np.isfinite(known).all(axis=1), np.arange(len(known)), -1)
@@ -446,7 +445,7 @@ def run_figures(trace: Trace, *, run: str, subset: str, method: str, seed: int) 
     quarter = max(len(trace) // 4, 1)
     gaba = trace.balancer == "gaba" and trace.spec is not None
     judged = saturation(trace) if gaba else None
-    ema = replay_trace(trace, trace.spec or GabaSpec()).ema if gaba else None
+    ema = Run(trace).replay.ema if gaba else None
     return RunFigures(
         run=run,
         subset=subset,

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from gabactl.base import plots
 from gabactl.law.spec import GabaSpec
-from gabactl.runs.replay import replay_trace
+from gabactl.runs.run import Run
 from gabactl.runs.saturation import saturation
 from gabactl.traces import load_bundled
 
@@ -21,7 +21,8 @@ def main() -> None:
     """Draw it."""
     trace = load_bundled("fd001-gaba")
     spec = trace.spec or GabaSpec()
-    run, judged = replay_trace(trace, spec), saturation(trace, spec)
+    seen = Run(trace, spec)
+    judged, run = saturation(seen), seen.replay
     positive = (trace.grad_norms > 0).all(axis=1)
     with plots.style():
         figure = Figure(figsize=(9.0, 3.2), layout="constrained")

@@ -24,7 +24,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gabactl.nn import GABALoss, GradNormLoss, get_shared_params
-from gabactl.nn.models import build_model
+from gabactl.nn.training.models import build_model
 
 
 class Job:

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from gabactl.cmapss import load
 from gabactl.nn import GABALoss, TraceRecorder, get_shared_params
-from gabactl.nn.models import build_model
+from gabactl.nn.training.models import build_model
 from gabactl.traces import read_trace, write_parquet
 
 NAME = "fd001-parameters"

@@ -28,8 +28,8 @@ from torch import nn
 from gabactl.base.files import write_text
 from gabactl.cmapss import load
 from gabactl.nn import GABALoss, calibrate, get_shared_params
-from gabactl.nn.models import build_model
 from gabactl.nn.sensors import EventSensor, LastLayerSensor, RepresentationSensor, Sensor
+from gabactl.nn.training.models import build_model
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "simulations" / "results" / "sensors_cmapss.json"

@@ -71,9 +71,9 @@ def tiny_cmapss(make_cmapss: Callable[..., Path]) -> Path:
     return make_cmapss()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def one_torch_thread() -> Iterator[None]:
-    """One thread for PyTorch, so that sums are the same every time."""
+    """One thread for PyTorch, so that sums are the same every time: those of a module's fixtures too."""
     torch = pytest.importorskip("torch")
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -62,7 +62,7 @@ show(trace_info("fd001-gaba"), saturation(trace))
 
 # %%
 
-show(unit_advice(trace.grad_norms, spec, trace.tasks), check(trace))
+show(unit_advice(trace, spec), check(trace))
 
 # %%
 # The controller alone

@@ -47,7 +47,7 @@ print(f"floor {rescaled.spec.floor:g}")
 # A trace gives the range, the noise, the drift and the length of the start-up transient:
 
 trace = load_bundled("fd001-gaba")
-measured = tune(workload_of(trace.grad_norms, first_step=int(trace.step[0]), source="fd001-gaba"))
+measured = tune(workload_of(trace))
 print(measured)
 
 # %%

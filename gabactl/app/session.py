@@ -16,7 +16,8 @@ from gabactl.law.floors import FLOORS
 from gabactl.law.spec import GabaSpec
 from gabactl.law.stages import error, raw_weights, share
 from gabactl.loops.profiles import constant
-from gabactl.runs.replay import Replay, replay_trace
+from gabactl.runs.replay import Replay
+from gabactl.runs.run import Run
 from gabactl.traces import Trace, load_bundled
 
 __all__ = ["Session", "Stages"]
@@ -97,7 +98,7 @@ class Session:
         self.base = self.view = first
         self.message = ""
         self._watchers: list[Callable[[], None]] = []
-        self._replayed: tuple[Any, Replay] | None = None
+        self._run: Run | None = None
 
     def watch(self, callback: Callable[[], None]) -> None:
         """Have a function called after each change.
@@ -218,7 +219,6 @@ class Session:
             self.tell(str(refused))
             return False
         self.trace, self.view = trace, view
-        self._replayed = None
         self.tell()
         return True
 
@@ -245,12 +245,16 @@ class Session:
         return self.view.spec(2)
 
     @property
+    def run(self) -> Run:
+        """The run looked at, under these settings."""
+        if self._run is None or self._run.trace is not self.trace or self._run.spec != self.spec:
+            self._run = Run(self.trace, self.spec)
+        return self._run
+
+    @property
     def replayed(self) -> Replay:
         """The run's norms through a controller with these settings."""
-        key = (id(self.trace), self.spec)
-        if self._replayed is None or self._replayed[0] != key:
-            self._replayed = (key, replay_trace(self.trace, self.spec))
-        return self._replayed[1]
+        return self.run.replay
 
     @property
     def row(self) -> int:

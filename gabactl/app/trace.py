@@ -173,7 +173,7 @@ class TraceTab:
     def update(self) -> None:
         """Replay the run and judge it under the present settings."""
         session = self.session
-        trace, spec = session.trace, session.spec
+        trace = session.trace
         if trace is not self._of:
             if self._of is None or self._of.tasks != trace.tasks:
                 self._draw_lines(trace)
@@ -200,8 +200,8 @@ class TraceTab:
         ]
         self.findings.object = (
             table(about, caption="The run")
-            + _or_why(lambda: saturation(trace, spec))
-            + _or_why(lambda: unit_advice(trace.grad_norms, spec, trace.tasks))
+            + _or_why(lambda: saturation(session.run))
+            + _or_why(lambda: unit_advice(session.run))
         )
 
     def _draw_lines(self, trace: Trace) -> None:
@@ -273,7 +273,7 @@ class TraceTab:
         """Identify the plant behind the run."""
         from gabactl.identification import identify
 
-        self._found = identify(self.session.trace, spec=self.session.spec, draws=_DRAWS)
+        self._found = identify(self.session.run, spec=self.session.spec, draws=_DRAWS)
         result: Result = self._found
         return result
 
@@ -281,12 +281,11 @@ class TraceTab:
         """Recommend settings for the run; its plant counts if it was identified."""
         from gabactl.synthesis import tune, workload_of
 
-        trace = self.session.trace
+        run = self.session.run
         work = workload_of(
-            trace.grad_norms,
-            first_step=int(trace.step[0]),
+            run,
             identified=self._found,
-            source=f"{trace.source}, {'identified' if self._found else 'plant not identified'}",
+            source=f"{run.source}, {'identified' if self._found else 'plant not identified'}",
         )
         advice = tune(work)
         self._advice = advice.spec

@@ -10,7 +10,7 @@ import secrets
 import stat
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 from gabactl.base.errors import InputError
 from gabactl.base.lock import lives
 
-__all__ = ["left_behind", "read_json", "read_toml", "whole_file", "write_text"]
+__all__ = ["check_keys", "left_behind", "read_json", "read_toml", "whole_file", "write_text"]
 
 #: Largest whole number in a file of settings: what TOML promises, and every machine has.
 _LARGEST = 2**63
@@ -177,6 +177,41 @@ def read_toml(path: str | Path, most_bytes: int = 1 << 20) -> dict[str, Any]:
         raise InputError(f"{path}: not valid TOML ({error}): mend the file") from None
     _refuse_large(path, table)
     return table
+
+
+def check_keys(
+    path: str | Path, place: str, table: Mapping[str, Any], allowed: Sequence[str]
+) -> None:
+    """Refuse what no table of that place has.
+
+    Parameters
+    ----------
+    path : path
+        Where the table was read, for the message.
+    place : str
+        Of the table in it.
+    table : mapping
+        What was read.
+    allowed : sequence of str
+        Its keys.
+
+    Raises
+    ------
+    InputError
+        Another key.
+
+    Examples
+    --------
+    >>> check_keys("run.toml", "[run]", {"seed": 1}, ("seeds", "noise"))
+    Traceback (most recent call last):
+        ...
+    gabactl.base.errors.InputError: run.toml: unknown key 'seed' in [run]: choose from seeds, noise
+    """
+    for key in table:
+        if key not in allowed:
+            raise InputError(
+                f"{path}: unknown key {key!r} in {place}: choose from {', '.join(allowed)}"
+            )
 
 
 def read_json(path: str | Path, most_bytes: int = 1 << 20) -> Any:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gabactl.claims.evidence import Evidence, Finding, judged
 from gabactl.law.spec import GabaSpec
-from gabactl.runs.replay import replay_trace
+from gabactl.runs.run import Run
 
 __all__ = ["CHECKS"]
 
@@ -52,7 +52,7 @@ def settled_average() -> Evidence:
     spec = GabaSpec.published()
     findings = []
     for name, trace in runs.items():
-        done = replay_trace(trace, spec)
+        done = Run(trace, spec).replay
         stored = float(np.median(_last_quarter(done.ema[:, 1])))
         applied = float(done.weights[:, 1].max())
         findings.append(
@@ -71,7 +71,7 @@ def residual_contributions() -> Evidence:
     runs = _traces()
     findings = []
     for name, trace in runs.items():
-        done = replay_trace(trace, GabaSpec.published())
+        done = Run(trace, GabaSpec.published()).replay
         norms = np.asarray(trace.grad_norms, dtype=float)
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = norms[:, 0] / norms[:, 1]
@@ -102,7 +102,7 @@ def same_equilibrium() -> Evidence:
     spec = GabaSpec.published()
     settled, findings = [], []
     for name, trace in runs.items():
-        done = replay_trace(trace, spec)
+        done = Run(trace, spec).replay
         settled.append(float(np.median(_last_quarter(done.weights[:, 0]))))
         low = done.ema[:, 0] < spec.floor
         first = int(done.step[np.argmax(low)]) if low.any() else None
@@ -180,7 +180,7 @@ def without_warm_up() -> Evidence:
     for name, trace in runs.items():
         if not trace.measured[:100].all():
             continue
-        weights = replay_trace(trace, GabaSpec.published(warmup=0)).weights[:100, 0]
+        weights = Run(trace, GabaSpec.published(warmup=0)).replay.weights[:100, 0]
         lowest = np.minimum.accumulate(weights)
         back = float((weights - lowest).max())
         findings.append(
@@ -201,7 +201,7 @@ def over_subsets() -> Evidence:
     by_subset: dict[str, list[float]] = {}
     for trace in _traces().values():
         subset = str((trace.metadata.get("data") or {}).get("subset", "unknown"))
-        done = replay_trace(trace, GabaSpec.published())
+        done = Run(trace, GabaSpec.published()).replay
         settled = float(np.median(_last_quarter(done.weights[:, 0])))
         by_subset.setdefault(subset, []).append(settled)
     if len(by_subset) < 2:

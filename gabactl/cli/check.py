@@ -62,22 +62,25 @@ def check(
     """
     from dataclasses import replace
 
-    from gabactl.traces import MOST_STEPS, load_trace
-    from gabactl.validation.check import check as run
+    from gabactl.runs.run import Run
+    from gabactl.traces import MOST_STEPS
+    from gabactl.validation.check import check as compare
 
     system, origin = (None, "given") if not plant else _plant(plant)
     results = []
     for path in traces:
         settings = spec.resolve_for(path)
         if replay_only:
-            held = path if last is None else load_trace(path, last=last, most_steps=MOST_STEPS)
-            results.append(run(held, settings, tolerance=tolerance))
+            held = (
+                path if last is None else Run.of(path, settings, last=last, most_steps=MOST_STEPS)
+            )
+            results.append(compare(held, settings, tolerance=tolerance))
             continue
         from gabactl.validation.prediction import predict
 
-        trace = load_trace(path, last=last, most_steps=MOST_STEPS)
-        result = run(trace, settings, tolerance=tolerance)
-        made = predict(trace, settings, plant=system, plant_from=origin, seed=seed)
+        run = Run.of(path, settings, last=last, most_steps=MOST_STEPS)
+        result = compare(run, tolerance=tolerance)
+        made = predict(run, plant=system, plant_from=origin, seed=seed)
         result = replace(result, prediction=made)
         results.append(result)
     if plot is not None:

@@ -76,15 +76,16 @@ def report(
 
     from gabactl.reports import report, write_html, write_pdf
     from gabactl.reports.pdf import find_browser
-    from gabactl.traces import MOST_STEPS, load_trace
+    from gabactl.runs.run import Run
+    from gabactl.traces import MOST_STEPS
 
     if pdf is not None:
         find_browser()  # before the work, not after it
     with Status("reading", console=Console(file=sys.stderr)) as status:
-        run = load_trace(trace or DEFAULT_TRACE, last=last, most_steps=MOST_STEPS)
+        source = Path(trace or DEFAULT_TRACE)
+        run = Run.of(source, spec.resolve_for(source), last=last, most_steps=MOST_STEPS)
         result = report(
             run,
-            spec.resolve(run.spec),
             seed=seed,
             fuzz_steps=fuzz_steps,
             progress=lambda what: status.update(what + " ..."),
@@ -102,11 +103,13 @@ def report(
 def _judge(
     trace: str, spec: SpecOptions, last: int | None, plot: Path | None, as_json: bool
 ) -> None:
+    from gabactl.runs.run import Run
     from gabactl.runs.saturation import saturation
-    from gabactl.traces import MOST_STEPS, load_trace
+    from gabactl.traces import MOST_STEPS
 
-    run = trace if last is None else load_trace(trace, last=last, most_steps=MOST_STEPS)
-    result = saturation(run, spec.resolve_for(Path(trace)))
+    settings = spec.resolve_for(Path(trace))
+    run = trace if last is None else Run.of(trace, settings, last=last, most_steps=MOST_STEPS)
+    result = saturation(run, settings)
     if plot is not None:
         from gabactl.base import plots
 

@@ -152,19 +152,18 @@ def tune(
 
 def _measured(path: Path, rho_given: bool, seed: int) -> Any:
     from gabactl.identification import identify
+    from gabactl.runs.run import Run
     from gabactl.synthesis import workload_of
-    from gabactl.traces import load_trace
 
-    trace = load_trace(path)
+    run = Run.of(path)
     found = None
-    excited = trace.excitation is not None and len(trace.tasks) == 2
+    excited = run.trace.excitation is not None and len(run.tasks) == 2
     if excited and not rho_given:
-        found = identify(trace, draws=399, seed=seed)
+        found = identify(run, draws=399, seed=seed)
     return workload_of(
-        trace.grad_norms,
-        first_step=int(trace.step[0]) if len(trace.step) else 1,
+        run,
         identified=found,
-        source=f"{trace.source}, {'identified' if found else 'rho not identified'}",
+        source=f"{run.source}, {'identified' if found else 'rho not identified'}",
     )
 
 

@@ -219,7 +219,7 @@ def gaba(spec: GabaSpec) -> Target:
     >>> gaba(GabaSpec()).name
     'gaba-torch'
     """
-    from gabactl.nn.gaba import GABALoss
+    from gabactl.nn.losses.gaba import GABALoss
 
     return _target(
         "gaba-torch",
@@ -237,7 +237,7 @@ def gradnorm(n_tasks: int) -> Target:
     >>> gradnorm(2).uses_losses
     True
     """
-    from gabactl.nn.gradnorm import GradNormLoss
+    from gabactl.nn.losses.gradnorm import GradNormLoss
 
     return _target(
         "gradnorm-torch",

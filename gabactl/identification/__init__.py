@@ -14,25 +14,25 @@ from __future__ import annotations
 
 from gabactl.identification.arx import ArxOrders, select_arx
 from gabactl.identification.estimate import Identification, identify, identify_paired
+from gabactl.identification.likelihood import ProfileLikelihood
 from gabactl.identification.noise import NoiseModel, fit_noise
 from gabactl.identification.output_error import OutputErrorFit, fit_output_error
-from gabactl.identification.profile import Profile
 from gabactl.identification.randomisation import Placebo, Randomisation
-from gabactl.identification.signals import Signals
+from gabactl.identification.signals import ExcitedRun
 from gabactl.identification.synthetic import ExcitedRuns, simulate_excited
 from gabactl.identification.verdict import LoopVerdict, judge_loop, loop_radius
 
 __all__ = [
     "ArxOrders",
+    "ExcitedRun",
     "ExcitedRuns",
     "Identification",
     "LoopVerdict",
     "NoiseModel",
     "OutputErrorFit",
     "Placebo",
-    "Profile",
+    "ProfileLikelihood",
     "Randomisation",
-    "Signals",
     "fit_noise",
     "fit_output_error",
     "identify",

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gabactl.identification.noise import NoiseModel
-from gabactl.identification.signals import Signals
+from gabactl.identification.signals import ExcitedRun
 
 __all__ = ["ArxOrders", "select_arx"]
 
@@ -55,7 +55,7 @@ class ArxOrders:
 
 
 def select_arx(
-    signals: Signals,
+    signals: ExcitedRun,
     *,
     drift: float = 0.0,
     max_ar: int = 8,
@@ -66,7 +66,7 @@ def select_arx(
 
     Parameters
     ----------
-    signals : Signals
+    signals : ExcitedRun
         One run; between sparse readings, u is averaged.
     drift : float in [0, 1)
         ``drift_pole_gap`` of a noise model. Drift is no part of an ARX model: in closed loop the
@@ -112,7 +112,7 @@ def select_arx(
     )
 
 
-def _input_per_reading(signals: Signals, rows: NDArray[np.intp]) -> Array:
+def _input_per_reading(signals: ExcitedRun, rows: NDArray[np.intp]) -> Array:
     """Mean of u from one reading to just before the next, shape (readings,)."""
     total = np.concatenate(([0.0], np.cumsum(signals.actuation)))
     ends = np.append(rows[1:], rows[-1] + 1)

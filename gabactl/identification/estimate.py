@@ -11,13 +11,14 @@ import numpy as np
 from gabactl.base.errors import InputError
 from gabactl.base.results import Result
 from gabactl.identification.arx import ArxOrders, select_arx
+from gabactl.identification.likelihood import ProfileLikelihood
 from gabactl.identification.noise import NoiseModel, fit_noise
 from gabactl.identification.output_error import OutputErrorFit, fit_output_error, lag_response
-from gabactl.identification.profile import Profile
 from gabactl.identification.randomisation import Placebo, Randomisation, placebo, randomise
-from gabactl.identification.signals import Signals, difference, from_trace
+from gabactl.identification.signals import ExcitedRun, difference, from_run
 from gabactl.identification.verdict import LoopVerdict, Sign, judge_loop, judge_sign
 from gabactl.law.spec import GabaSpec
+from gabactl.runs.run import Run
 
 __all__ = ["Identification", "identify", "identify_paired"]
 
@@ -81,7 +82,7 @@ class Identification(Result):
         Of the simulated critical values and the re-randomisation.
     notes : tuple of str
         What a reader must know.
-    signals : Signals
+    signals : ExcitedRun
         What was identified from.
     fit : OutputErrorFit
         The fit behind the estimates.
@@ -113,7 +114,7 @@ class Identification(Result):
     max_lag_steps: float
     seed: int
     notes: tuple[str, ...]
-    signals: Signals
+    signals: ExcitedRun
     fit: OutputErrorFit
 
     @property
@@ -278,8 +279,8 @@ def identify(
 
     Parameters
     ----------
-    run : Trace or Signals
-        A recorded trace of two tasks with an excitation, or signals made by hand.
+    run : Run, Trace, path or ExcitedRun
+        A recorded run of two tasks with an excitation, or signals made by hand.
     spec : GabaSpec, optional
         The controller whose loop is judged; default: the recorded one.
     max_lag : float, optional
@@ -336,7 +337,7 @@ def identify_paired(
 
     Parameters
     ----------
-    run, twin : Trace or Signals
+    run, twin : Run, Trace, path or ExcitedRun
         The two runs.
     spec, max_lag, max_delay, level, draws, criterion, seed
         As for :func:`identify`.
@@ -362,14 +363,14 @@ def identify_paired(
     return _identify(signals, True, spec, max_lag, max_delay, level, draws, criterion, seed)
 
 
-def _as_signals(run: Any, name: str | None) -> Signals:
-    if isinstance(run, Signals):
+def _as_signals(run: Any, name: str | None) -> ExcitedRun:
+    if isinstance(run, ExcitedRun):
         return run
-    return from_trace(run, name if name is not None else str(getattr(run, "source", "trace")))
+    return from_run(Run.of(run), name)
 
 
 def _identify(
-    signals: Signals,
+    signals: ExcitedRun,
     paired: bool,
     spec: GabaSpec | None,
     max_lag: float | None,
@@ -383,7 +384,7 @@ def _identify(
     _check_search(lag, max_delay, level, draws, criterion)
     lag = max(lag, 1.0)
     fit = fit_output_error(signals, lag, max_delay)
-    profile = Profile(fit, draws=draws, seed=seed, level=level)
+    profile = ProfileLikelihood(fit, draws=draws, seed=seed, level=level)
     rho_interval, a_interval, delays = (
         profile.rho_interval(),
         profile.a_interval(),
@@ -447,14 +448,14 @@ def _ljung_box(fit: OutputErrorFit) -> float:
     return float(table["lb_pvalue"].iloc[0])
 
 
-def _input_residual(fit: OutputErrorFit, profile: Profile) -> float:
+def _input_residual(fit: OutputErrorFit, profile: ProfileLikelihood) -> float:
     from scipy.stats import chi2
 
     left = float(fit.response @ fit.response) - profile.misfit_without_feedback()
     return float(chi2.sf(max(left, 0.0), max(fit.response.size - 2, 1)))
 
 
-def _saturated_fraction(signals: Signals) -> float:
+def _saturated_fraction(signals: ExcitedRun) -> float:
     floor = signals.spec.floor
     if floor <= 0:
         return 0.0
@@ -463,13 +464,13 @@ def _saturated_fraction(signals: Signals) -> float:
 
 
 def _held_out_fit(
-    signals: Signals, max_lag: float, max_delay: int
+    signals: ExcitedRun, max_lag: float, max_delay: int
 ) -> tuple[float | None, float | None]:
     rows = np.flatnonzero(signals.measured)
     held = int(_HELD_OUT * rows.size)
     end = int(rows[-held])
     try:
-        early = Signals(
+        early = ExcitedRun(
             signals.log_ratio[:end],
             signals.actuation[:end],
             signals.excitation[:end],
@@ -550,7 +551,7 @@ def _loop_words(found: Identification) -> str:
     return f"{loop.verdict} inside the floor ({radii})"
 
 
-def _switch_response(signals: Signals, fit: OutputErrorFit) -> tuple[Any, Any, Any, Any]:
+def _switch_response(signals: ExcitedRun, fit: OutputErrorFit) -> tuple[Any, Any, Any, Any]:
     """Mean of the noise-whitened-free data around switches: steps, mean, error, model."""
     jumps = np.flatnonzero(np.diff(signals.excitation)) + 1
     span = min(2 * signals.block, len(signals.excitation) // 4)

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gabactl.identification.noise import NoiseModel, fit_noise, slow_terms
-from gabactl.identification.signals import Signals
+from gabactl.identification.signals import ExcitedRun
 
 __all__ = ["LagGrid", "OutputErrorFit", "fit_output_error", "lag_response"]
 
@@ -129,12 +129,12 @@ class OutputErrorFit:
     instrument: Array
 
 
-def fit_output_error(signals: Signals, max_lag: float, max_delay: int) -> OutputErrorFit:
+def fit_output_error(signals: ExcitedRun, max_lag: float, max_delay: int) -> OutputErrorFit:
     """Estimate rho, a and the delay by refined instrumental variables.
 
     Parameters
     ----------
-    signals : Signals
+    signals : ExcitedRun
         One run (or a difference of twins).
     max_lag : float
         Longest lag looked for, in steps.
@@ -181,7 +181,7 @@ def fit_output_error(signals: Signals, max_lag: float, max_delay: int) -> Output
 class _Problem:
     """One run, with what does not change between the passes computed once."""
 
-    def __init__(self, signals: Signals, grid: LagGrid) -> None:
+    def __init__(self, signals: ExcitedRun, grid: LagGrid) -> None:
         self.signals, self.grid = signals, grid
         self.rows = np.flatnonzero(signals.measured)
         self.y = signals.log_ratio[self.rows]
@@ -244,7 +244,7 @@ class _Problem:
         return np.asarray(lfilter(forward, loop, self.signals.excitation))
 
 
-def _controller(signals: Signals) -> tuple[float, float]:
+def _controller(signals: ExcitedRun) -> tuple[float, float]:
     """Pole and gain of the controller as it acted: v = pole v_1 + gain y, by least squares.
 
     At the floor its gain is nearly 0 and away from balance it differs from 1 - beta, so the

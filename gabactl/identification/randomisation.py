@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gabactl.identification.noise import NoiseModel, slow_terms
 from gabactl.identification.output_error import OutputErrorFit, lag_response
-from gabactl.identification.signals import Signals
+from gabactl.identification.signals import ExcitedRun
 
 __all__ = ["Placebo", "Randomisation", "placebo", "randomise"]
 
@@ -78,7 +78,7 @@ class Placebo:
 
 
 def randomise(
-    signals: Signals,
+    signals: ExcitedRun,
     fit: OutputErrorFit,
     *,
     sequences: int = 1999,
@@ -130,7 +130,7 @@ def randomise(
 
 
 def _block_sums(
-    signals: Signals, fit: OutputErrorFit, rows: NDArray[np.intp], values: Array
+    signals: ExcitedRun, fit: OutputErrorFit, rows: NDArray[np.intp], values: Array
 ) -> Array:
     """Inner products of whitened values with each block's own whitened response."""
     spread = np.zeros(len(signals.excitation))
@@ -163,7 +163,7 @@ def _rejected_from(
     return float(inside)
 
 
-def placebo(signals: Signals, fit: OutputErrorFit, *, level: float = 0.95) -> Placebo:
+def placebo(signals: ExcitedRun, fit: OutputErrorFit, *, level: float = 0.95) -> Placebo:
     """Estimate the "effect" of weights that are still to come.
 
     Parameters

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gabactl.base.errors import InputError
 from gabactl.law.spec import GabaSpec
+from gabactl.runs.run import Run
 
-__all__ = ["HOW_TO_RECORD", "Signals", "difference", "from_trace"]
+__all__ = ["HOW_TO_RECORD", "ExcitedRun", "difference", "from_run"]
 
 Array = NDArray[np.float64]
 
@@ -27,7 +27,7 @@ _MOST_STEPS = 10_000_000
 
 
 @dataclass(frozen=True)
-class Signals:
+class ExcitedRun:
     """Imbalance, actuation and excitation of one run with two tasks.
 
     Parameters
@@ -55,7 +55,7 @@ class Signals:
     --------
     >>> rng = np.random.default_rng(0)
     >>> e = np.repeat(rng.choice([-0.5, 0.5], 40), 25)
-    >>> Signals(rng.standard_normal(1000), e, e).block
+    >>> ExcitedRun(rng.standard_normal(1000), e, e).block
     25
     """
 
@@ -109,7 +109,7 @@ class Signals:
         return int(np.flatnonzero(np.diff(self.excitation))[0]) + 1
 
 
-def _refusal(signals: Signals) -> str:
+def _refusal(signals: ExcitedRun) -> str:
     if np.ptp(signals.actuation) <= 0:
         reason = (
             "the weights never move, so nothing can be said of what a weight does to the gradients"
@@ -123,19 +123,19 @@ def _refusal(signals: Signals) -> str:
     return f"{signals.name}: no excitation: {reason}; {HOW_TO_RECORD}"
 
 
-def difference(first: Signals, second: Signals) -> Signals:
+def difference(first: ExcitedRun, second: ExcitedRun) -> ExcitedRun:
     """Twin runs (same seed and batches, inverted excitation), subtracted.
 
     What the twins share (drift, batches) cancels, the response doubles.
 
     Parameters
     ----------
-    first, second : Signals
+    first, second : ExcitedRun
         Twins of equal length; the excitations must be each other's negative.
 
     Returns
     -------
-    Signals
+    ExcitedRun
         ``first - second``, measured where both were.
 
     Raises
@@ -148,7 +148,7 @@ def difference(first: Signals, second: Signals) -> Signals:
     >>> rng = np.random.default_rng(0)
     >>> e = np.repeat(rng.choice([-0.5, 0.5], 20), 25)
     >>> drift = np.linspace(0, 3, 500)
-    >>> twins = Signals(drift, e, e), Signals(drift, -e, -e)
+    >>> twins = ExcitedRun(drift, e, e), ExcitedRun(drift, -e, -e)
     >>> float(abs(difference(*twins).log_ratio).max())
     0.0
     """
@@ -166,7 +166,7 @@ def difference(first: Signals, second: Signals) -> Signals:
         )
     if first.spec != second.spec:
         raise InputError(f"{names}: recorded with different settings: twins must share them")
-    return Signals(
+    return ExcitedRun(
         log_ratio=first.log_ratio - second.log_ratio,
         actuation=first.actuation - second.actuation,
         excitation=first.excitation - second.excitation,
@@ -176,15 +176,15 @@ def difference(first: Signals, second: Signals) -> Signals:
     )
 
 
-def from_trace(trace: Any, name: str = "trace") -> Signals:
-    """The signals of a recorded trace with two tasks.
+def from_run(run: Run, name: str | None = None) -> ExcitedRun:
+    """The signals of a recorded run with two tasks.
 
     Parameters
     ----------
-    trace : gabactl.traces.Trace
-        With ``grad_norms``, ``weights`` and the recorded ``excitation``.
-    name : str
-        What to call it in messages.
+    run : Run
+        With gradient norms, applied weights and the recorded excitation.
+    name : str, optional
+        What to call it in messages; default: its file.
 
     Raises
     ------
@@ -193,43 +193,41 @@ def from_trace(trace: Any, name: str = "trace") -> Signals:
 
     Examples
     --------
-    >>> from types import SimpleNamespace
-    >>> from_trace(SimpleNamespace(grad_norms=np.ones((400, 3))))
+    >>> from gabactl.traces import Trace
+    >>> from_run(Run(Trace.from_arrays(np.ones((400, 3)))), "trace")
     Traceback (most recent call last):
         ...
     gabactl.base.errors.InputError: trace: 3 tasks: identification is for two; ...
     """
-    norms = np.asarray(trace.grad_norms, dtype=np.float64)
-    if norms.ndim != 2 or norms.shape[1] != 2:
+    trace, name = run.trace, name or run.source
+    if len(run.tasks) != 2:
         raise InputError(
-            f"{name}: {norms.shape[-1]} tasks: identification is for two; record the pair of "
+            f"{name}: {len(run.tasks)} tasks: identification is for two; record the pair of "
             "tasks of interest"
         )
     if trace.weights is None:
         raise InputError(f"{name}: no applied weights in the trace: record them")
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        log_ratio = np.log(norms[:, 0]) - np.log(norms[:, 1])
-        weights = np.asarray(trace.weights, dtype=np.float64)
-        actuation = np.log(weights[:, 0]) - np.log(weights[:, 1])
-    log_ratio[~np.isfinite(log_ratio)] = np.nan
-    excitation = np.zeros(len(norms)) if trace.excitation is None else trace.excitation
-    at = np.asarray(trace.step) - trace.step[0]
+        actuation = np.log(trace.weights[:, 0]) - np.log(trace.weights[:, 1])
+    excitation = np.zeros(len(trace)) if trace.excitation is None else trace.excitation
+    at = trace.step - trace.step[0]
     if at[-1] >= _MOST_STEPS:
         raise InputError(
             f"{name}: steps {trace.step[0]} to {trace.step[-1]} are too many: cut the trace to at "
             f"most {_MOST_STEPS} steps"
         )
-    return Signals(
-        log_ratio=_on_every_step(log_ratio, at),
+    return ExcitedRun(
+        log_ratio=_on_every_step(run.log_ratio(), at),
         actuation=_held(_on_every_step(actuation, at)),
-        excitation=_held(_on_every_step(np.asarray(excitation, dtype=np.float64), at)),
-        spec=trace.spec if trace.spec is not None else GabaSpec(),
+        excitation=_held(_on_every_step(excitation, at)),
+        # What was in the loop, whatever is asked of the run.
+        spec=trace.spec or run.spec,
         name=name,
         period=_recorded_period(trace.metadata),
     )
 
 
-def _recorded_period(metadata: Mapping[str, Any]) -> int | None:
+def _recorded_period(metadata: Mapping[str, object]) -> int | None:
     said = re.search(r"period=(\d+)", str(metadata.get("excitation", "")))
     return int(said[1]) if said else None
 

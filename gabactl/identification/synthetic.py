@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gabactl.base.errors import InputError
-from gabactl.identification.signals import Signals
+from gabactl.identification.signals import ExcitedRun
 from gabactl.law.spec import GabaSpec
 from gabactl.law.stages import follow, raw_weights, saturate
 
@@ -24,7 +24,7 @@ class ExcitedRuns:
     Parameters
     ----------
     log_ratio, actuation, excitation : arrays, shape (runs, steps)
-        As in :class:`gabactl.identification.Signals`.
+        As in :class:`gabactl.identification.ExcitedRun`.
     spec : GabaSpec
         The controller.
     seed : int
@@ -42,7 +42,7 @@ class ExcitedRuns:
     spec: GabaSpec
     seed: int
 
-    def run(self, index: int) -> Signals:
+    def run(self, index: int) -> ExcitedRun:
         """One of the runs, to be identified.
 
         Parameters
@@ -50,7 +50,7 @@ class ExcitedRuns:
         index : int
             From 0 to runs - 1.
         """
-        return Signals(
+        return ExcitedRun(
             self.log_ratio[index],
             self.actuation[index],
             self.excitation[index],

@@ -10,20 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from gabactl.base.errors import InputError
 
-__all__ = ["filled", "level_name", "log_level", "per_task", "positive", "refuse_size"]
+__all__ = ["level_name", "log_level", "per_task", "positive", "refuse_size"]
 
 #: Steps times tasks: with the copies that building takes, some 2 GiB.
 _MAX_NUMBERS = 1 << 25
-
-
-def filled(name: str, values: ArrayLike) -> NDArray[np.float64]:
-    """Rows of numbers, those that are not whole filled from the one before (the first: after)."""
-    rows = np.array(values, dtype=np.float64, ndmin=2)
-    measured = ~np.isnan(rows).any(axis=1)
-    if rows.ndim != 2 or not measured.any():
-        raise InputError(f"{name} of shape {rows.shape} has no complete row: give (steps, tasks)")
-    last = np.maximum.accumulate(np.where(measured, np.arange(len(rows)), -1))
-    return rows[np.where(last < 0, int(np.argmax(measured)), last)]
 
 
 def log_level(level: float | Sequence[float], n_tasks: int, quiet: float) -> NDArray[np.float64]:

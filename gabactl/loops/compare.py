@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from gabactl.balancers import Balancer
 from gabactl.base.errors import InputError
 from gabactl.base.results import Result
-from gabactl.loops.profiles import Profile, from_norms
+from gabactl.loops.profiles import Profile
 from gabactl.loops.result import signal_figure
 from gabactl.loops.simulate import SimulationResult, as_balancer, simulate
 from gabactl.plants import Plant
 
-__all__ = ["METRICS", "CompareResult", "Estimate", "compare", "compare_on_norms", "figures"]
+__all__ = ["METRICS", "CompareResult", "Estimate", "compare", "compared", "figures"]
 
 #: What is compared: key, heading, and how to print it.
 METRICS: dict[str, tuple[str, str]] = {
@@ -85,7 +85,7 @@ class CompareResult(Result):
     disturbance : str
         Title of the disturbance.
     filled : int
-        Steps of a recorded trace without a reading, for which the last one before stood in.
+        Steps of a recorded run without a usable reading, for which another one stood in.
     """
 
     results: Mapping[str, SimulationResult]
@@ -132,7 +132,7 @@ class CompareResult(Result):
             for name in self.results
         ]
         notes = (
-            [(f"{self.filled} steps had no reading: the last one before stood in",)]
+            [(f"{self.filled} steps had no reading: the one before or after stood in",)]
             if self.filled
             else []
         )
@@ -172,7 +172,7 @@ class CompareResult(Result):
         with plots.style():
             ax = plots.axes(ax)
             for n, (name, result) in enumerate(self.results.items()):
-                steps = np.arange(1, result.steps + 1)
+                steps = result.step
                 if what == "contributions":
                     shown = result.contribution_ratios
                 elif what == "weights":
@@ -261,57 +261,62 @@ def compare(
     """
     if not seeds:
         raise InputError("seeds is empty: give at least one")
-    named = dict(balancers) if isinstance(balancers, Mapping) else {n: n for n in balancers}
-    if not named:
-        raise InputError("no balancers were given: name at least one, such as gaba")
     profiles = {seed: profile if isinstance(profile, Profile) else profile(seed) for seed in seeds}
     first = profiles[seeds[0]]
-    results: dict[str, SimulationResult] = {}
-    estimates: dict[str, dict[str, Estimate]] = {}
-    for name, given in named.items():
-        rule: Balancer = as_balancer(given, first.n_tasks)
-        per_seed = []
-        for seed in seeds:
-            run = simulate(rule, profiles[seed], plant, noise=noise, seed=seed, tolerance=tolerance)
-            results.setdefault(name, run)
-            per_seed.append(figures(run))
-        estimates[name] = {key: _estimate([f[key] for f in per_seed]) for key in METRICS}
-    return CompareResult(results, estimates, tuple(int(s) for s in seeds), first.title)
+
+    def run(rule: Balancer) -> list[SimulationResult]:
+        return [
+            simulate(rule, profiles[seed], plant, noise=noise, seed=seed, tolerance=tolerance)
+            for seed in seeds
+        ]
+
+    return compared(balancers, first.n_tasks, run, tuple(int(s) for s in seeds), first.title)
 
 
-def compare_on_norms(
+def compared(
     balancers: Mapping[str, Any] | Sequence[str],
-    grad_norms: ArrayLike,
-    losses: ArrayLike | None = None,
-    title: str = "recorded norms",
+    n_tasks: int,
+    run: Callable[[Balancer], Sequence[SimulationResult]],
+    seeds: tuple[int, ...],
+    title: str,
+    filled: int = 0,
 ) -> CompareResult:
-    """Drive balancers with recorded gradient norms and losses.
-
-    The norms are taken as they were: they do not answer to the weights of the balancers here, so
-    this shows what each method would have read and done, not how the training would have gone.
+    """Run several balancers, and set their figures side by side.
 
     Parameters
     ----------
     balancers
-        As in :func:`compare`.
-    grad_norms : array, shape (steps, K)
-        Norms; NaN where nothing was measured (the last reading before stands in; leading gaps
-        take the first).
-    losses : array, shape (steps, K), optional
-        Losses; without them every task counts as progressing alike.
-    title : str
-        For tables and pictures.
+        As for :func:`compare`.
+    n_tasks : int
+        Number of tasks.
+    run : function of a Balancer
+        Its run with each seed.
+    seeds, title, filled
+        As in the result: seeds, disturbance, steps for which another reading stood in.
+
+    Raises
+    ------
+    InputError
+        No balancers.
 
     Examples
     --------
-    >>> result = compare_on_norms(["gaba", "fixed"], [[250.0, 0.5]] * 900)
-    >>> [round(float(run.contribution_ratios[-1]), 2) for run in result.results.values()]
-    [25.05, 500.0]
+    >>> from gabactl.loops.profiles import constant
+    >>> run = lambda rule: [simulate(rule, constant(500.0, 9))]
+    >>> list(compared(["fixed"], 2, run, (0,), "500x").results)
+    ['fixed']
     """
-    norms = np.asarray(grad_norms, dtype=float)
-    result = compare(balancers, from_norms(norms, losses, title))
-    filled = int(np.isnan(norms).any(axis=-1).sum())
-    return CompareResult(result.results, result.estimates, result.seeds, title, filled)
+    named = dict(balancers) if isinstance(balancers, Mapping) else {n: n for n in balancers}
+    if not named:
+        raise InputError("no balancers were given: name at least one, such as gaba")
+    results: dict[str, SimulationResult] = {}
+    estimates: dict[str, dict[str, Estimate]] = {}
+    for name, given in named.items():
+        runs = run(as_balancer(given, n_tasks))
+        results[name] = runs[0]
+        found = [figures(one) for one in runs]
+        estimates[name] = {key: _estimate([f[key] for f in found]) for key in METRICS}
+    return CompareResult(results, estimates, seeds, title, filled)
 
 
 def figures(result: SimulationResult) -> dict[str, float | None]:

@@ -11,14 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gabactl.base.errors import InputError
 from gabactl.loops._profile_values import (
-    filled,
     level_name,
     log_level,
     per_task,
@@ -26,11 +25,13 @@ from gabactl.loops._profile_values import (
     refuse_size,
 )
 
+if TYPE_CHECKING:
+    from gabactl.traces import Trace
+
 __all__ = [
     "PUBLISHED_LEVELS",
     "Profile",
     "constant",
-    "from_norms",
     "from_trace",
     "levels",
     "non_negative",
@@ -544,56 +545,54 @@ def prbs(
     return Profile(logs, title=f"PRBS {low:g}x/{high:g}x, blocks of {block}")
 
 
-def from_norms(grad_norms: ArrayLike, losses: ArrayLike | None = None, title: str = "") -> Profile:
-    """Recorded gradient norms as a disturbance (their answer to the weights of then included).
+def from_trace(trace: Trace, title: str = "") -> Profile:
+    """A recorded training as a disturbance, with every step from its first to its last.
 
-    Steps without a reading (NaN) take the last one before them, leading ones the first.
+    A reading stands for the steps that the record leaves out before it. Where a row has no reading,
+    or one with a norm that is not finite, or subnormal, the last one before it stands in; for the
+    first ones, the one after.
 
     Parameters
     ----------
-    grad_norms : array, shape (steps, K)
-        Norms >= 0.
-    losses : array, shape (steps, K), optional
-        Losses; gaps are filled alike.
+    trace : Trace
+        As given by ``gabactl.traces.read_trace`` or ``load_bundled``. Losses that are not positive
+        say nothing of progress, and are left out: every task then progresses alike.
     title : str
         For tables and pictures.
 
     Raises
     ------
     InputError
-        A negative or infinite norm.
+        No reading has a finite norm for every task, or the steps are too many.
 
     Examples
     --------
-    >>> from_norms([[float("nan")] * 2, [4.0, 1.0], [float("nan")] * 2]).norms.round(6).tolist()
-    [[4.0, 1.0], [4.0, 1.0], [4.0, 1.0]]
+    >>> from gabactl.traces import Trace
+    >>> trace = Trace.from_arrays([[4.0, 1.0], [float("inf"), 1.0], [2.0, 1.0]], step=[1, 2, 4])
+    >>> from_trace(trace).norms[:, 0].round(6).tolist()
+    [4.0, 4.0, 2.0, 2.0]
     """
-    g = filled("grad_norms", grad_norms)
-    if (g < 0).any() or np.isinf(g).any():
-        raise InputError("grad_norms has a negative or infinite entry: norms are finite and >= 0")
+    norms = trace.grad_norms
+    normal = np.isfinite(norms) & ((norms == 0) | (norms >= np.finfo(float).tiny))
+    usable = np.asarray(normal.all(axis=1), dtype=bool)
+    if not usable.any():
+        raise InputError(f"{trace.source}: no reading has a finite norm for every task")
+    losses, norms = trace.losses, _filled(norms, usable)
+    if losses is not None:
+        known = np.asarray(~np.isnan(losses).any(axis=1), dtype=bool)
+        progress = known.any() and bool(((losses > 0) & (losses < np.inf))[known].all())
+        losses = _filled(losses, known) if progress else None
+    whole = trace.replace(grad_norms=norms, losses=losses).every_step()
+    refuse_size(len(whole), len(trace.tasks))
     with np.errstate(divide="ignore"):
-        logs = np.log(g)
-    return Profile(logs, None if losses is None else filled("losses", losses), title=title)
+        logs = np.log(whole.grad_norms)
+    return Profile(logs, whole.losses, title=title or "recorded trace")
 
 
-def from_trace(trace: Any, title: str = "") -> Profile:
-    """A recorded training as a disturbance.
-
-    Parameters
-    ----------
-    trace : gabactl.traces.Trace
-        As given by ``gabactl.traces.read_trace`` or ``load_bundled``.
-    title : str
-        For tables and pictures.
-
-    Examples
-    --------
-    >>> from types import SimpleNamespace
-    >>> trace = SimpleNamespace(grad_norms=np.ones((5, 2)), losses=None)
-    >>> from_trace(trace).steps
-    5
-    """
-    return from_norms(trace.grad_norms, trace.losses, title or "recorded trace")
+def _filled(rows: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Rows that are not known filled from the last one before them; the first ones, from after."""
+    last = np.maximum.accumulate(np.where(known, np.arange(len(rows)), -1))
+    return rows[np.where(last < 0, int(np.argmax(known)), last)]
 
 
 def non_negative(name: str, value: Any) -> float:

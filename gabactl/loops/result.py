@@ -98,7 +98,9 @@ class SimulationResult(Result):
     negative_fraction : float
         Share of steps with a negative weight.
     diverged_at : int or None
-        First step (from 1) with a weight that is not finite or beyond 10^6.
+        First step with a weight that is not finite or beyond 10^6.
+    first_step : int
+        Number of the first step.
     """
 
     balancer: str
@@ -121,6 +123,7 @@ class SimulationResult(Result):
     sign_changes: int
     negative_fraction: float
     diverged_at: int | None
+    first_step: int = 1
 
     @property
     def title(self) -> str:  # type: ignore[override]
@@ -131,6 +134,11 @@ class SimulationResult(Result):
     def steps(self) -> int:
         """Number of steps."""
         return len(self.weights)
+
+    @property
+    def step(self) -> NDArray[np.int64]:
+        """Step numbers, shape (steps,)."""
+        return np.arange(self.first_step, self.first_step + self.steps)
 
     @property
     def contributions(self) -> Array:
@@ -242,7 +250,7 @@ class SimulationResult(Result):
 
         with plots.style():
             ax = plots.axes(ax)
-            steps = np.arange(1, self.steps + 1)
+            steps = self.step
             if what == "weights":
                 for i, column in enumerate(self.weights.T):
                     ax.plot(*plots.thin(steps, column), label=f"task {i + 1}")
@@ -262,7 +270,7 @@ class SimulationResult(Result):
                     f"what = {what!r} cannot be drawn: choose weights, contributions or norms"
                 )
             for event in self.profile.events[1:]:
-                ax.axvline(event + 1, color="0.6", linewidth=0.8, linestyle=":")
+                ax.axvline(event + self.first_step, color="0.6", linewidth=0.8, linestyle=":")
             ax.set_xlabel("step")
             ax.legend()
         return ax

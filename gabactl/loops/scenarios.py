@@ -51,7 +51,7 @@ from typing import Any, Literal
 
 from gabactl.balancers import Balancer, make_balancer
 from gabactl.base.errors import InputError
-from gabactl.base.files import read_toml
+from gabactl.base.files import check_keys, read_toml
 from gabactl.loops import profiles
 from gabactl.loops.profiles import Profile
 from gabactl.plants import LogRatio, Plant, QuadraticBowls
@@ -243,12 +243,12 @@ def load_scenario(name: str | Path) -> Scenario:
     """
     file = find_description(name, "scenario")
     table = read_toml(file)
-    _known(file, "the top level", table, _TOP)
+    check_keys(file, "the top level", table, _TOP)
     tasks = _tasks(file, table)
     profile = build_profile(file, table, tasks)
     plant = _plant(file, table.get("plant"), tasks)
     run = _table(file, "run", table.get("run", {}))
-    _known(file, "[run]", run, ("noise", "seeds", "tolerance"))
+    check_keys(file, "[run]", run, ("noise", "seeds", "tolerance"))
     balancers = {
         str(key): _balancer(file, str(key), settings, tasks)
         for key, settings in _table(file, "balancers", table.get("balancers", {"gaba": {}})).items()
@@ -300,7 +300,7 @@ def build_profile(file: Path, table: Mapping[str, Any], tasks: int) -> Profile:
         raise InputError(
             f"{file}: disturbance.kind = {kind!r} is unknown: choose from {', '.join(_DISTURBANCES)}"
         )
-    _known(file, "[disturbance]", settings, _DISTURBANCES[kind])
+    check_keys(file, "[disturbance]", settings, _DISTURBANCES[kind])
     with where(file, "disturbance"):
         profile = _disturbance(file, kind, settings, tasks)
     for name, entries, allowed in (
@@ -310,13 +310,13 @@ def build_profile(file: Path, table: Mapping[str, Any], tasks: int) -> Profile:
         if not isinstance(entries, list):
             raise InputError(f"{file}: write each of them as a table [[disturbance.{name}]]")
         for entry in entries:
-            _known(file, f"[[disturbance.{name}]]", _table(file, name, entry), allowed)
+            check_keys(file, f"[[disturbance.{name}]]", _table(file, name, entry), allowed)
             with where(file, f"disturbance.{name}"):
                 call = profile.with_spike if name == "spikes" else profile.with_dropout
                 profile = call(**entry)
     if "losses" in table:
         losses = _table(file, "losses", table["losses"])
-        _known(file, "[losses]", losses, ("initial", "final", "time_constant"))
+        check_keys(file, "[losses]", losses, ("initial", "final", "time_constant"))
         with where(file, "losses"):
             profile = profile.with_losses(**losses)
     return profile
@@ -386,7 +386,7 @@ def _plant(file: Path, given: Any, tasks: int) -> Plant | None:
         raise InputError(
             f"{file}: plant.kind = {kind!r} is unknown: choose from {', '.join(_PLANTS)}"
         )
-    _known(file, "[plant]", settings, _PLANTS[kind])
+    check_keys(file, "[plant]", settings, _PLANTS[kind])
     with where(file, "plant"):
         if kind == "log-ratio":
             return LogRatio(n_tasks=tasks, **settings)
@@ -431,11 +431,3 @@ def _table(file: Path, key: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"{file}: {key} is missing or not a table: add [{key}]")
     return value
-
-
-def _known(file: Path, place: str, table: Mapping[str, Any], allowed: tuple[str, ...]) -> None:
-    for key in table:
-        if key not in allowed:
-            raise InputError(
-                f"{file}: unknown key {key!r} in {place}: choose from {', '.join(allowed)}"
-            )

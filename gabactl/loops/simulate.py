@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from gabactl.balancers import Balancer, Fixed, Gaba, GradNorm, UserBalancer, make_balancer
 from gabactl.base.errors import InputError
 from gabactl.law.spec import GabaSpec
+from gabactl.law.stages import raw_weights, saturate
 from gabactl.loops.compiled import CompiledLoop, Signals
 from gabactl.loops.profiles import Profile, non_negative
 from gabactl.loops.result import SegmentResponse, SimulationResult, spread
@@ -23,6 +25,7 @@ __all__ = [
     "Signals",
     "SimulationResult",
     "as_balancer",
+    "recorded",
     "simulate",
     "spread",
 ]
@@ -108,10 +111,72 @@ def simulate(
             if stages is not None:
                 raw, ema = stages
         settled = [_tail(weights[a:b], grad_norms[a:b]) for a, b in profile.segments]
+    return _result(
+        rule, profile, (grad_norms, readings, weights), raw, ema, settled,
+        plant="no feedback" if plant is None else describe_plant(plant),
+        noise=float(noise), seed=seed, tolerance=float(tolerance),
+    )  # fmt: skip
+
+
+def recorded(
+    balancer: Balancer | GabaSpec | str | Callable[..., Any],
+    profile: Profile,
+    *,
+    first_step: int = 1,
+    stages: tuple[Array, Array, Array] | None = None,
+    tolerance: float = 0.02,
+) -> SimulationResult:
+    """What a balancer does on a record, which does not answer it.
+
+    Parameters
+    ----------
+    balancer : Balancer, GabaSpec, name or callable
+        As for :func:`simulate`.
+    profile : Profile
+        The record.
+    first_step : int
+        Number of its first step.
+    stages : tuple of three arrays, shape (steps, K), optional
+        Raw weights, averages and weights, of GABA, where they are known: a record that begins in
+        the middle of a training has an average that began before.
+    tolerance : float in (0, 1)
+        As for :func:`simulate`.
+
+    Examples
+    --------
+    >>> from gabactl.loops.profiles import constant
+    >>> recorded("fixed", constant(500.0, 10), first_step=101).step.tolist()[:2]
+    [101, 102]
+    """
+    if stages is None:
+        return replace(simulate(balancer, profile, tolerance=tolerance), first_step=first_step)
+    rule = as_balancer(balancer, profile.n_tasks)
+    _check(rule, profile, None, 0.0, tolerance)
+    raw, ema, weights = stages
+    norms = np.exp(profile.log_norms)
+    return _result(
+        rule, profile, (norms, norms, weights), raw, ema, [_limit(rule.spec, norms[-1], ema[-1])],  # type: ignore[attr-defined]
+        plant="no feedback", noise=0.0, seed=0, tolerance=float(tolerance), first_step=first_step,
+    )  # fmt: skip
+
+
+def _result(
+    rule: Balancer,
+    profile: Profile,
+    signals: tuple[Array, Array, Array],
+    raw: Array | None,
+    ema: Array | None,
+    settled: list[_Settled],
+    *,
+    tolerance: float,
+    first_step: int = 1,
+    **facts: Any,
+) -> SimulationResult:
+    grad_norms, readings, weights = signals
     below: NDArray[np.bool_] | None = None
     active: NDArray[np.bool_] = np.ones(profile.steps, dtype=bool)
     if ema is not None and isinstance(rule, Gaba):
-        active = np.arange(1, profile.steps + 1) > rule.spec.warmup
+        active = np.arange(first_step, first_step + profile.steps) > rule.spec.warmup
         below = np.asarray((ema < rule.spec.floor).any(axis=1))
     responses = tuple(
         _response(profile, segment, weights, grad_norms, target, below, active, tolerance)
@@ -124,10 +189,7 @@ def simulate(
         balancer=getattr(rule, "title", rule.name) or rule.name,
         settings=rule.settings(),
         profile=profile,
-        plant="no feedback" if plant is None else describe_plant(plant),
-        noise=float(noise),
-        seed=seed,
-        tolerance=float(tolerance),
+        tolerance=tolerance,
         grad_norms=grad_norms,
         readings=readings,
         weights=weights,
@@ -140,7 +202,9 @@ def simulate(
         saturated_steps=None if below is None else int(below[active].sum()),
         sign_changes=int((signs[1:] * signs[:-1] < 0).sum()),
         negative_fraction=float((weights < 0).any(axis=1).mean()),
-        diverged_at=int(np.argmax(bad)) + 1 if bad.any() else None,
+        diverged_at=first_step + int(np.argmax(bad)) if bad.any() else None,
+        first_step=first_step,
+        **facts,
     )
 
 
@@ -215,6 +279,15 @@ def _hold(spec: GabaSpec, profile: Profile, stop: int, plant: LogRatio | None) -
     grad_norms, _, _, _, weights = _run_compiled(spec, held, plant, 0.0, 0)
     contributions = weights[-1] * grad_norms[-1]
     return weights[-1], _centred(contributions), float(spread(contributions))
+
+
+def _limit(spec: GabaSpec, norms: Array, ema: Array) -> _Settled:
+    """The same where nothing answers: the weights of the last reading, if it can be acted on."""
+    raw = raw_weights(norms, spec.law, spec.guard)
+    rest = raw if np.isfinite(raw).all() and np.isfinite(ema).all() else ema
+    weights = saturate(rest, spec.floor, spec.floor_mode)
+    contributions = weights * norms
+    return weights, _centred(contributions), float(spread(contributions))
 
 
 def _tail(weights: Array, grad_norms: Array) -> _Settled:

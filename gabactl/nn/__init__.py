@@ -10,23 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from gabactl.base.errors import packages_for
 
+#: Where a name is loaded from, on first use; the others are sensors.
 _LAZY = {
-    "BalancedLoss": "gabactl.nn.base",
-    "BoardMonitor": "gabactl.nn.monitor",
-    "Calibration": "gabactl.nn.calibration",
-    "EventSensor": "gabactl.nn.sensors",
-    "FixedLoss": "gabactl.nn.fixed",
-    "FullSensor": "gabactl.nn.sensors",
-    "GABALoss": "gabactl.nn.gaba",
-    "GradNormLoss": "gabactl.nn.gradnorm",
-    "LastLayerSensor": "gabactl.nn.sensors",
-    "RepresentationSensor": "gabactl.nn.sensors",
-    "SubsetSensor": "gabactl.nn.sensors",
-    "TraceRecorder": "gabactl.nn.recorder",
-    "calibrate": "gabactl.nn.calibration",
-    "compute_task_grad_norm": "gabactl.nn.sensors",
-    "get_shared_params": "gabactl.nn.sensors",
-    "peer_loss": "gabactl.nn.peers",
+    "BalancedLoss": "losses.base",
+    "BoardMonitor": "recording.monitor",
+    "Calibration": "sensors.calibration",
+    "FixedLoss": "losses.fixed",
+    "GABALoss": "losses.gaba",
+    "GradNormLoss": "losses.gradnorm",
+    "TraceRecorder": "recording.recorder",
+    "calibrate": "sensors.calibration",
+    "peer_loss": "losses.peers",
 }
 
 __all__ = [
@@ -49,14 +43,13 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from gabactl.nn.base import BalancedLoss
-    from gabactl.nn.calibration import Calibration, calibrate
-    from gabactl.nn.fixed import FixedLoss
-    from gabactl.nn.gaba import GABALoss
-    from gabactl.nn.gradnorm import GradNormLoss
-    from gabactl.nn.monitor import BoardMonitor
-    from gabactl.nn.peers import peer_loss
-    from gabactl.nn.recorder import TraceRecorder
+    from gabactl.nn.losses.base import BalancedLoss
+    from gabactl.nn.losses.fixed import FixedLoss
+    from gabactl.nn.losses.gaba import GABALoss
+    from gabactl.nn.losses.gradnorm import GradNormLoss
+    from gabactl.nn.losses.peers import peer_loss
+    from gabactl.nn.recording.monitor import BoardMonitor
+    from gabactl.nn.recording.recorder import TraceRecorder
     from gabactl.nn.sensors import (
         EventSensor,
         FullSensor,
@@ -66,12 +59,14 @@ if TYPE_CHECKING:
         compute_task_grad_norm,
         get_shared_params,
     )
+    from gabactl.nn.sensors.calibration import Calibration, calibrate
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
+    if name in __all__:
         with packages_for(f"gabactl.nn.{name}"):
-            return getattr(importlib.import_module(_LAZY[name]), name)
+            home = importlib.import_module(f"gabactl.nn.{_LAZY.get(name, 'sensors')}")
+            return getattr(home, name)
     raise AttributeError(f"module 'gabactl.nn' has no attribute {name!r}")
 
 

@@ -3,7 +3,7 @@
 From a run under its own controller one cannot tell how gradients answer to weights: the weights
 follow the gradients. A perturbation that nothing in the run knows of breaks the circle.
 
-:class:`Excitation` needs no torch; :class:`gabactl.nn.excited.ExcitedLoss` applies it.
+:class:`Excitation` needs no torch; :class:`gabactl.nn.losses.excited.ExcitedLoss` applies it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from gabactl.base.errors import InputError
 __all__ = ["Excitation"]
 
 _EXAMPLE = "prbs:amplitude=0.5,period=50,seed=1"
+_NUMBERS: dict[str, type] = {"amplitude": float, "period": int, "seed": int}
 
 
 @dataclass(frozen=True)
@@ -93,21 +94,17 @@ class Excitation:
             raise InputError(f"excitation {text!r}: the only kind is prbs, as in {_EXAMPLE}")
         given: dict[str, Any] = {}
         for item in filter(None, (part.strip() for part in rest.split(","))):
-            key, equals, value = item.partition("=")
+            key, _, value = item.partition("=")
+            if item == "inverted":
+                given["inverted"] = True
+                continue
+            if key not in _NUMBERS:
+                raise InputError(
+                    f"excitation {text!r}: unknown part {item!r}: write it as {_EXAMPLE}"
+                    " and, for the twin, ,inverted"
+                )
             try:
-                if key == "inverted" and not equals:
-                    given[key] = True
-                elif key == "amplitude":
-                    given[key] = float(value)
-                elif key in ("period", "seed"):
-                    given[key] = int(value)
-                else:
-                    raise InputError(
-                        f"excitation {text!r}: unknown part {item!r}: write it as {_EXAMPLE}"
-                        " and, for the twin, ,inverted"
-                    )
-            except InputError:
-                raise
+                given[key] = _NUMBERS[key](value)
             except ValueError:
                 raise InputError(
                     f"excitation {text!r}: {key} = {value!r} is no number: write it as {_EXAMPLE}"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,8 +13,6 @@ __all__ = [
     "Array",
     "Plant",
     "PlantState",
-    "check_int",
-    "check_real",
     "logits",
     "split_disturbance",
 ]
@@ -134,61 +131,3 @@ def logits(weights: ArrayLike, n_tasks: int) -> Array:
         raise InputError(f"weights of shape {w.shape} for n_tasks = {n_tasks}: give one per task")
     logs = np.log(np.maximum(w, _TINY))
     return np.asarray(logs - logs.mean(), dtype=np.float64)
-
-
-def check_real(name: str, value: Any, remedy: str) -> None:
-    """Refuse what is no finite number, saying what to give instead.
-
-    Parameters
-    ----------
-    name : str
-        For the message.
-    value
-        What was given.
-    remedy : str
-        What to give instead, as in "such as 0.5".
-
-    Raises
-    ------
-    InputError
-        No number, a bool, infinite or NaN.
-
-    Examples
-    --------
-    >>> check_real("rho", float("nan"), "such as 0.5")
-    Traceback (most recent call last):
-        ...
-    gabactl.base.errors.InputError: rho = nan is not a finite number: such as 0.5
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise InputError(f"{name} = {value!r} is not a finite number: {remedy}")
-
-
-def check_int(name: str, value: Any, least: int, remedy: str) -> None:
-    """Refuse what is no whole number of at least ``least``.
-
-    Parameters
-    ----------
-    name : str
-        For the message.
-    value
-        What was given.
-    least : int
-        The smallest that is allowed.
-    remedy : str
-        What to give instead, as in "such as 1".
-
-    Raises
-    ------
-    InputError
-        No whole number, a bool, or below ``least``.
-
-    Examples
-    --------
-    >>> check_int("delay", -1, 0, "such as 1")
-    Traceback (most recent call last):
-        ...
-    gabactl.base.errors.InputError: delay = -1 is not a whole number >= 0: such as 1
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise InputError(f"{name} = {value!r} is not a whole number >= {least}: {remedy}")

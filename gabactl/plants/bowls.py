@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gabactl.base.checks import check_real
 from gabactl.base.errors import InputError
-from gabactl.plants.base import Array, PlantState, check_real, split_disturbance
+from gabactl.plants.base import Array, PlantState, split_disturbance
 
 __all__ = ["QuadraticBowls"]
 

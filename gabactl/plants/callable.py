@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gabactl.base.checks import check_int
 from gabactl.base.errors import InputError
-from gabactl.plants.base import Array, PlantState, check_int, split_disturbance
+from gabactl.plants.base import Array, PlantState, split_disturbance
 
 __all__ = ["CallablePlant"]
 

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gabactl.base.checks import check_int, check_real
 from gabactl.base.errors import InputError, packages_for
 from gabactl.plants.base import (
     Array,
     PlantState,
-    check_int,
-    check_real,
     logits,
     split_disturbance,
 )

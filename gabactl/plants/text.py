@@ -9,7 +9,7 @@ import numpy as np
 from gabactl.base.errors import InputError
 from gabactl.plants.bowls import QuadraticBowls
 from gabactl.plants.log_ratio import LogRatio
-from gabactl.plants.replay import Replay
+from gabactl.plants.playback import Playback
 
 __all__ = ["describe_plant", "parse_plant"]
 
@@ -22,7 +22,7 @@ _INTEGERS = {"delay", "n_tasks"}
 _LISTS = {"curvatures", "minimisers", "start_at"}
 
 
-def parse_plant(text: str) -> LogRatio | QuadraticBowls | Replay:
+def parse_plant(text: str) -> LogRatio | QuadraticBowls | Playback:
     """A plant from its one-line description, as the command line takes it.
 
     Parameters
@@ -56,7 +56,7 @@ def parse_plant(text: str) -> LogRatio | QuadraticBowls | Replay:
         path = rest.removeprefix("path=").strip()
         if not path:
             raise InputError("plant replay: no file given: write replay:PATH")
-        return Replay.from_trace(path)
+        return Playback.from_trace(path)
     settings: dict[str, Any] = {}
     for item in filter(None, (part.strip() for part in rest.split(","))):
         key, equals, value = (part.strip() for part in item.partition("="))

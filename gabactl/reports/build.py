@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from gabactl.balancers import GradNorm
@@ -13,9 +14,11 @@ from gabactl.fuzzing import FuzzResult, fuzz_bounds
 from gabactl.law.authority import WeightBounds, weight_bounds
 from gabactl.law.filter import FilterFacts, filter_facts
 from gabactl.law.spec import GabaSpec
-from gabactl.loops.compare import CompareResult, compare_on_norms
+from gabactl.loops.compare import CompareResult
 from gabactl.loops.profiles import published_disturbance
 from gabactl.loops.simulate import SimulationResult, simulate
+from gabactl.runs.comparison import compare_on_run
+from gabactl.runs.run import Run
 from gabactl.runs.saturation import Saturation, saturation
 from gabactl.runs.units import UnitAdvice, unit_advice
 from gabactl.traces import Trace
@@ -33,16 +36,13 @@ class Report(Result):
 
     Attributes
     ----------
-    trace : Trace
-        The run.
-    spec : GabaSpec
-        The settings it is analysed under.
+    run : Run
+        The run, under the settings it is analysed with.
     units, saturation, bounds, filter, replay, step_response, fuzz, comparison
         One result object per question; the JSON has them under the same names.
     """
 
-    trace: Trace
-    spec: GabaSpec
+    run: Run
     units: UnitAdvice
     saturation: Saturation
     bounds: WeightBounds
@@ -55,7 +55,7 @@ class Report(Result):
     @property
     def title(self) -> str:  # type: ignore[override]
         """Which run."""
-        return f"Report on {self.trace.source}"
+        return f"Report on {self.run.source}"
 
     def plot(self, ax: Any | None = None) -> Any:
         """What the floor leaves of the run's imbalance; returns the axes."""
@@ -64,8 +64,8 @@ class Report(Result):
     def facts(self) -> dict[str, Any]:
         """One key per section."""
         return {
-            "trace": self.run,
-            "spec": self.spec.to_dict(),
+            "trace": self.recorded,
+            "spec": self.run.spec.to_dict(),
             "units": self.units,
             "saturation": self.saturation,
             "bounds": self.bounds,
@@ -77,21 +77,27 @@ class Report(Result):
         }
 
     @property
-    def run(self) -> dict[str, Any]:
+    def recorded(self) -> dict[str, Any]:
         """What the record says of itself."""
+        trace, replay = self.run.trace, self.run.replay
         kept = ("balancer", "model", "data", "optimizer", "seed", "device", "versions", "command")
         return {
-            "source": self.trace.source,
-            "tasks": list(self.trace.tasks),
-            "steps": len(self.trace),
-            "readings": int(self.trace.measured.sum()),
-            "truncated": self.trace.truncated,
-            "metadata": {key: self.trace.metadata.get(key) for key in kept},
+            "source": trace.source,
+            "tasks": list(trace.tasks),
+            "steps": len(trace),
+            "first_step": int(trace.step[0]),
+            "last_step": int(trace.step[-1]),
+            "readings": int(trace.measured.sum()),
+            "held_readings": replay.held_readings,
+            "unrecorded_readings": replay.unrecorded_readings,
+            "truncated": trace.truncated,
+            "spec_from": self.run.spec_from,
+            "metadata": {key: trace.metadata.get(key) for key in kept},
         }
 
     def rows(self) -> list[tuple[str, ...]]:
         """The answers, one line each: for the terminal."""
-        bounds, replay, fuzz = self.bounds, self.replay, self.fuzz
+        bounds, replay, fuzz, judged = self.bounds, self.replay, self.fuzz, self.saturation
         held = "as stated" if bounds.lower_holds and bounds.upper_holds else "NOT as stated"
         if replay.ok is None:
             checked = f"not compared: {replay.reason}"
@@ -103,10 +109,11 @@ class Report(Result):
                 f"(tolerance {replay.tolerance:.0e})"
             )
         return [
-            ("run", f"{self.run['steps']} steps, {self.run['readings']} readings"),
+            ("run", _described(self.recorded)),
             ("units", self.units.advice),
-            ("floor saturated?", self.saturation.verdict),
-            ("floor it would take", f"{self.saturation.floor_needed:.3g} (is {self.spec.floor:g})"),
+            *([("weights as trained", judged.trained)] if judged.trained else []),
+            ("floor saturated?", judged.verdict),
+            ("floor it would take", f"{judged.floor_needed:.3g} (is {judged.spec.floor:g})"),
             (
                 "weight bounds",
                 f"[{bounds.lower:.6f}, {bounds.upper:.6f}], {held}: "
@@ -145,7 +152,7 @@ class Report(Result):
 
 
 def report(
-    trace: Trace,
+    run: Run | Trace | str | Path,
     spec: GabaSpec | None = None,
     *,
     seed: int = 0,
@@ -156,10 +163,10 @@ def report(
 
     Parameters
     ----------
-    trace : Trace
+    run : Run, Trace or path
         The run; it must have gradient norms.
     spec : GabaSpec, optional
-        Settings; default: the trace's own, or the published ones with the default guard.
+        Settings; default: the run's own, or the published ones with the default guard.
     seed : int
         Seed of the fuzz.
     fuzz_steps : int, at least 100,000
@@ -175,7 +182,7 @@ def report(
     Raises
     ------
     InputError
-        The trace holds no reading to analyse, or its tasks do not fit the settings.
+        The run holds no reading to analyse, or its tasks do not fit the settings.
 
     Examples
     --------
@@ -186,38 +193,36 @@ def report(
     """
     if fuzz_steps < 100_000:
         raise InputError(f"fuzz_steps = {fuzz_steps} is below 100,000: fewer say nothing")
-    k = len(trace.tasks)
-    spec = spec or trace.spec or GabaSpec(n_tasks=k)
+    run = Run.of(run, spec)
+    spec, k = run.spec, len(run.tasks)
     tell = progress or (lambda _: None)
 
     tell("units and saturation")
-    if not trace.measured.any():
+    if not run.trace.measured.any():
         raise InputError(
-            f"{trace.source}: no gradient norm was recorded: record with shared_params given"
+            f"{run.source}: no gradient norm was recorded: record with shared_params given"
         )
-    judged = saturation(trace, spec)
-    advice = unit_advice(trace.grad_norms, spec, trace.tasks)
+    judged = saturation(run)
+    advice = unit_advice(run)
     tell("replay check")
-    checked = check(trace, spec)
+    # Of what was recorded: a what-if is another run, and no fault of the record.
+    checked = check(Run(run.trace) if run.spec_from == "what-if" else run)
     tell("step response")
     response = simulate(spec, published_disturbance(n_tasks=k))
     tell("GABA against GradNorm")
-    compared = compare_on_norms(
+    compared = compare_on_run(
         {
             "gaba": spec,
             "gradnorm (chen2018)": GradNorm("chen2018", n_tasks=k),
             "gradnorm (textbook)": GradNorm("textbook", n_tasks=k),
             "equal": "fixed",
         },
-        trace.grad_norms,
-        trace.losses,
-        title=f"norms of {trace.source}",
+        run,
     )
     tell("fuzzing the weight bounds")
     fuzzed = fuzz_bounds(spec, steps=fuzz_steps, seed=seed)
     return Report(
-        trace=trace,
-        spec=spec,
+        run=run,
         units=advice,
         saturation=judged,
         bounds=weight_bounds(spec),
@@ -227,6 +232,18 @@ def report(
         fuzz=fuzzed,
         comparison=compared,
     )
+
+
+def _described(recorded: dict[str, Any]) -> str:
+    text = f"{recorded['steps']} steps, {recorded['readings']} readings"
+    if recorded["held_readings"]:
+        text += f", {recorded['held_readings']} of them not usable (held)"
+    if recorded["unrecorded_readings"]:
+        text += (
+            f"; {recorded['unrecorded_readings']} more were not logged, so what a replay says is an "
+            "estimate"
+        )
+    return text
 
 
 def _steps(count: int | None) -> str:

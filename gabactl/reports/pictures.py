@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from gabactl.base import plots
 from gabactl.reports.build import Report
-from gabactl.runs.replay import replay_trace
 
 __all__ = ["data_uri", "pictures"]
 
@@ -88,7 +87,7 @@ def _figure(rows: int, height: float, narrow: bool) -> tuple[Any, Any]:
 
 
 def _norms(report: Report, narrow: bool) -> Any:
-    trace = report.trace
+    trace = report.run.trace
     figure, (top, bottom) = _figure(2, 5.0, narrow)
     positive = np.where(trace.grad_norms > 0, trace.grad_norms, np.nan)
     for i, name in enumerate(trace.tasks):
@@ -119,13 +118,14 @@ def _norms(report: Report, narrow: bool) -> Any:
 
 
 def _weights(report: Report, narrow: bool) -> Any:
-    trace, spec = report.trace, report.spec
-    run = replay_trace(trace, spec)
+    trace, spec, replay = report.run.trace, report.run.spec, report.run.replay
     figure, ax = _figure(1, 3.6, narrow)
     for i, name in enumerate(trace.tasks):
         color = plots.PALETTE[i % len(plots.PALETTE)]
-        _line(ax, trace.step, run.weights[:, i], color=color, label=f"{name}: applied")
-        _line(ax, trace.step, run.ema[:, i], color=color, linestyle=":", label=f"{name}: average")
+        _line(ax, trace.step, replay.weights[:, i], color=color, label=f"{name}: applied")
+        _line(
+            ax, trace.step, replay.ema[:, i], color=color, linestyle=":", label=f"{name}: average"
+        )
     for value in (report.bounds.lower, report.bounds.upper):
         ax.axhline(value, color="0.4", linewidth=0.8, linestyle="--")
     ax.axhline(np.nan, color="0.4", linewidth=0.8, linestyle="--", label="true bounds")
@@ -148,7 +148,7 @@ def _step_response(report: Report, narrow: bool) -> Any:
     report.step_response.plot(top, "weights")
     report.step_response.plot(bottom, "contributions")
     top.set_xlabel("")
-    for text, name in zip(top.get_legend().get_texts(), report.trace.tasks, strict=False):
+    for text, name in zip(top.get_legend().get_texts(), report.run.tasks, strict=False):
         text.set_text(name)
     bottom.get_legend().remove()
     return figure
@@ -156,7 +156,7 @@ def _step_response(report: Report, narrow: bool) -> Any:
 
 def _comparison(report: Report, narrow: bool) -> Any:
     figure, (top, bottom) = _figure(2, 6.0, narrow)
-    report.comparison.plot(top, "weights", task=report.trace.tasks.index(report.units.loud))
+    report.comparison.plot(top, "weights", task=report.run.tasks.index(report.units.loud))
     report.comparison.plot(bottom, "contributions")
     top.set(xlabel="", ylabel=f"share of {report.units.loud}")
     top.get_legend().remove()

@@ -11,8 +11,8 @@ goes on following the last raw weights at every step.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,10 +25,12 @@ from gabactl.law.stages import raw_weights, saturate, usable
 if TYPE_CHECKING:
     from gabactl.traces import Trace
 
-__all__ = ["Replay", "Replayer", "replay", "replay_trace"]
+__all__ = ["Replay", "Replayer", "Unread", "replay"]
 
 Array = NDArray[np.float64]
-Unmeasured = Literal["uniform", "hold"]
+#: What a recorded step without a reading means, where one was due: the controller had none and
+#: applied uniform weights; or nobody wrote it down, as at the steps that the record leaves out.
+Unread = Literal["uniform", "unrecorded"]
 
 #: Readings whose averages are held as Python's own numbers at once.
 _BLOCK = 1 << 16
@@ -54,9 +56,11 @@ class Replay:
         Steps past the warm-up.
     readings : int
         Readings replayed, those at which the guard held included.
+    held_readings : int
+        Those at which it held: a norm that is not finite, or no positive sum.
     unrecorded_readings : int
-        Readings that the settings call for at steps the record leaves out, from its first to its
-        last step. More than 0 makes the average an estimate.
+        Readings that the settings call for at steps the record leaves out, up to its last step.
+        More than 0 makes the average an estimate.
     untaken_readings : int
         Readings called for at recorded steps where nothing was measured. None are, where the
         average coasts.
@@ -69,6 +73,7 @@ class Replay:
     weights: Array
     active: NDArray[np.bool_]
     readings: int
+    held_readings: int
     unrecorded_readings: int
     untaken_readings: int
 
@@ -120,12 +125,10 @@ def replay(
     measured: ArrayLike | None = None,
     *,
     step: ArrayLike | None = None,
-    start_ema: ArrayLike | None = None,
-    start_raw: ArrayLike | None = None,
-    unmeasured: Literal["uniform", "hold"] = "uniform",
+    unread: Unread = "uniform",
     coast: bool = False,
 ) -> Replay:
-    """What a GABA controller would have done on these gradient norms.
+    """What a GABA controller does on these gradient norms; of a recording, ask its :class:`Run`.
 
     A log may hold every 50th step only. Readings that fell on steps it leaves out are then taken
     to be as the next one recorded, which keeps the average's pace; it is an estimate, and
@@ -142,13 +145,10 @@ def replay(
         gradient that was not finite, and goes through the guard.
     step : array of int, shape (steps,), optional
         Strictly increasing, counted from 1; default 1, 2, ...
-    start_ema : array, shape (K,), optional
-        Average before the first row; default 1/K.
-    start_raw : array, shape (K,), optional
-        With ``coast``: raw weights of the last reading before the first row; default 1/K.
-    unmeasured : {"uniform", "hold"}
-        Weights at a due reading that was not taken: uniform, as the controller does when it is
-        given no shared parameters, or those of the average. The average is kept either way.
+    unread : {"uniform", "unrecorded"}
+        A due reading that was not taken: the average is kept and the weights are uniform, as the
+        controller does when it is given no shared parameters; or the reading is one of those that
+        the next one recorded stands for, and until then the weights are those of the average.
     coast : bool
         The sensor chose its own times (those of ``measured``), and at the steps between them the
         average goes on following the last raw weights. Needs an interval of 1.
@@ -182,186 +182,168 @@ def replay(
     seen = ~np.isnan(norms).all(axis=1) if measured is None else np.asarray(measured, dtype=bool)
     if seen.shape != (n,):
         raise InputError(f"measured has shape {seen.shape}: give ({n},)")
-    state = _State(spec, unmeasured, coast)
-    if start_ema is not None:
-        state.ema = np.asarray(start_ema, dtype=float).tolist()
-    if len(state.ema) != k:
-        raise InputError(f"start_ema has {len(state.ema)} values: give n_tasks = {k}")
-    if start_raw is not None:
-        state.raw = np.asarray(start_raw, dtype=np.float64)
-    return state.run(norms, seen, steps)
-
-
-def replay_trace(
-    trace: Trace, spec: GabaSpec, *, unmeasured: Literal["uniform", "hold"] = "uniform"
-) -> Replay:
-    """:func:`replay` on a trace: its norms, step numbers and, where it starts late, its average.
-
-    A trace that starts after the first reading continues from the first average it recorded, if
-    it has one; else from 1/K. One whose sensor coasts continues from the first reading in it: what
-    the average followed before is not in the record. A sensor that coasts coasts in the replay too,
-    unless the settings name an interval.
-
-    Parameters
-    ----------
-    trace : Trace
-        The record.
-    spec : GabaSpec
-        Settings, the trace's own or others.
-    unmeasured : {"uniform", "hold"}
-        As for :func:`replay`.
-
-    Examples
-    --------
-    >>> from gabactl.traces import Trace
-    >>> replay_trace(Trace.from_arrays([[1.0, 3.0]]), GabaSpec(warmup=0, beta=0)).weights.tolist()
-    [[0.75, 0.25]]
-    """
-    return Replayer(spec, unmeasured=unmeasured).add(trace)
+    if (norms < 0).any():
+        row = int(np.argmax((norms < 0).any(axis=1)))
+        raise InputError(f"grad_norms in row {row} are {norms[row].tolist()}: norms are >= 0")
+    return Replayer(spec, unread=unread, coast=coast).rows(norms, seen, steps)
 
 
 class Replayer:
-    """:func:`replay_trace` a piece at a time: the same numbers, for runs too long to hold.
+    """A replay a piece at a time: the same numbers, for runs too long to hold.
 
     Parameters
     ----------
     spec : GabaSpec
         Settings.
-    unmeasured : {"uniform", "hold"}
+    unread : {"uniform", "unrecorded"}
         As for :func:`replay`.
+    coast : bool
+        As for :func:`replay`.
+
+    Attributes
+    ----------
+    ema : list of K float
+        Stored average so far; 1/K at first.
 
     Examples
     --------
-    >>> from gabactl.traces import Trace
-    >>> norms = [[1.0, 3.0], [2.0, 2.0], [9.0, 1.0]]
-    >>> pieces = [Trace.from_arrays(norms[:2]), Trace.from_arrays(norms[2:], step=[3])]
+    >>> norms, seen = np.array([[1.0, 3.0], [2.0, 2.0], [9.0, 1.0]]), np.ones(3, bool)
     >>> replayer = Replayer(GabaSpec(warmup=0))
-    >>> [replayer.add(piece).ema[-1].round(4).tolist() for piece in pieces]
+    >>> parts = [replayer.rows(norms[i:j], seen[i:j], np.arange(i, j) + 1) for i, j in ((0, 2), (2, 3))]
+    >>> [part.ema[-1].round(4).tolist() for part in parts]
     [[0.5025, 0.4975], [0.4985, 0.5015]]
     >>> replay(GabaSpec(warmup=0), norms).ema[-1].round(4).tolist()
     [0.4985, 0.5015]
     """
 
-    def __init__(self, spec: GabaSpec, *, unmeasured: Literal["uniform", "hold"] = "uniform"):
-        self._spec, self._unmeasured = spec, unmeasured
-        self._state: _State | None = None
-        self._copying = False
-
-    def add(self, piece: Trace) -> Replay:
-        """Replay the rows that follow those of the piece before.
-
-        Parameters
-        ----------
-        piece : Trace
-            Later rows of the same trace. Its readings, and those that are missing between it and
-            the piece before, are counted in the result.
-
-        Raises
-        ------
-        InputError
-            The number of tasks does not fit, or the steps do not go on.
-        """
-        spec = self._spec
-        if len(piece.tasks) != spec.n_tasks:
-            raise InputError(
-                f"{piece.source}: {len(piece.tasks)} tasks ({', '.join(piece.tasks[:6])}), but "
-                f"n_tasks = {spec.n_tasks}: pass --tasks {len(piece.tasks)}"
-            )
-        if self._state is None:
-            self._state = _State(spec, self._unmeasured, piece.coasts and spec.interval == 1)
-            if starts_late(piece, spec) and piece.ema is not None:
-                self._copying = not bool(np.isnan(piece.ema[0]).any())
-        copied = self._copy(piece, self._state) if self._copying else None
-        n = 0 if copied is None else len(copied.step)
-        rest = self._state.run(piece.grad_norms[n:], piece.measured[n:], piece.step[n:])
-        if copied is None:
-            return rest
-        return Replay(
-            spec,
-            piece.step,
-            np.vstack([copied.raw, rest.raw]),
-            np.vstack([copied.ema, rest.ema]),
-            np.vstack([copied.weights, rest.weights]),
-            np.concatenate([copied.active, rest.active]),
-            rest.readings,
-            copied.unrecorded_readings + rest.unrecorded_readings,
-            rest.untaken_readings,
-        )
-
-    def _copy(self, piece: Trace, state: _State) -> Replay:
-        """The first rows of a trace that starts late, whose averages hold their readings already.
-
-        One row; where the average coasts, those up to the first usable reading, from which on it
-        can be rebuilt.
-        """
-        assert piece.ema is not None
-        spec, n = self._spec, 1
-        self._copying = False
-        if state.coast:
-            known = piece.measured & usable(piece.grad_norms, spec.law)
-            known &= ~np.isnan(piece.ema).any(axis=1)
-            self._copying = not known.any()
-            n = len(piece) if self._copying else int(np.argmax(known)) + 1
-            state.raw = raw_weights(piece.grad_norms[n - 1], spec.law, spec.guard)
-        start = piece.ema[:n]
-        state.ema = start[-1].tolist()
-        missing = _unrecorded(spec, piece.step[:n], state.before)
-        state.before = int(piece.step[n - 1])
-        return Replay(
-            spec,
-            piece.step[:n],
-            np.full((n, spec.n_tasks), np.nan),
-            start,
-            saturate(start, spec.floor, spec.floor_mode),
-            np.ones(n, dtype=bool),
-            0,
-            missing,
-            0,
-        )
-
-
-class _State:
-    """What a replay carries from one row to the next."""
-
-    def __init__(self, spec: GabaSpec, unmeasured: Unmeasured, coast: bool) -> None:
+    def __init__(self, spec: GabaSpec, *, unread: Unread = "uniform", coast: bool = False) -> None:
         if coast and spec.interval != 1:
             raise InputError(
                 f"interval = {spec.interval} with a sensor that chooses its own times: replay with "
                 "interval = 1, or as a sampled sensor (coast=False)"
             )
-        self.spec, self.unmeasured, self.coast = spec, unmeasured, coast
+        self.spec, self._coast = spec, coast
+        # A sensor that coasts says itself when it read: what it left out is no gap.
+        self._skips = unread == "unrecorded" and not coast
         self.ema: list[float] = [1.0 / spec.n_tasks] * spec.n_tasks
         # With a coasting average: raw weights that it follows.
-        self.raw = np.array(self.ema)
-        # Last row's step; None before the first, whose own reading alone is counted.
-        self.before: int | None = None
+        self._raw = np.array(self.ema)
+        # The last row's step, and up to which step the readings due are in the average. A record
+        # that starts in the middle has left out those before: its first reading stands for them.
+        self._last = self._until = 0
+        self._continues = False
 
-    def run(self, norms: Array, seen: NDArray[np.bool_], steps: NDArray[np.int64]) -> Replay:
-        spec, coast, (n, k) = self.spec, self.coast, norms.shape
-        if (norms < 0).any():
-            row = int(np.argmax((norms < 0).any(axis=1)))
-            raise InputError(f"grad_norms in row {row} are {norms[row].tolist()}: norms are >= 0")
-        if (n and steps[0] <= (self.before or 0)) or (np.diff(steps) <= 0).any():
+    def start_from(self, trace: Trace) -> None:
+        """Have the averages of a trace's first rows copied: their readings are in them already.
+
+        One row; where the average coasts, those up to the first usable reading, from which on it
+        can be rebuilt.
+        """
+        self._continues = trace.ema is not None and not bool(np.isnan(trace.ema[0]).any())
+
+    def add(self, piece: Trace) -> Replay:
+        """Replay the rows of a trace that follow those of the piece before.
+
+        Parameters
+        ----------
+        piece : Trace
+            Its readings, and those that are missing between it and the piece before, are counted in
+            the result.
+
+        Raises
+        ------
+        InputError
+            The steps do not go on.
+        """
+        copied = self._copy(piece) if self._continues else None
+        n = 0 if copied is None else len(copied.step)
+        rest = self.rows(piece.grad_norms[n:], piece.measured[n:], piece.step[n:])
+        if copied is None:
+            return rest
+        joined: dict[str, Any] = {
+            name: np.concatenate([getattr(copied, name), getattr(rest, name)])
+            for name in ("step", "raw", "ema", "weights", "active")
+        }
+        return replace(
+            rest,
+            **joined,
+            unrecorded_readings=copied.unrecorded_readings + rest.unrecorded_readings,
+        )
+
+    def _copy(self, piece: Trace) -> Replay:
+        assert piece.ema is not None
+        spec, n = self.spec, 1
+        self._continues = False
+        if self._coast:
+            known = piece.measured & usable(piece.grad_norms, spec.law)
+            known &= ~np.isnan(piece.ema).any(axis=1)
+            self._continues = not known.any()
+            n = len(piece) if self._continues else int(np.argmax(known)) + 1
+            self._raw = raw_weights(piece.grad_norms[n - 1], spec.law, spec.guard)
+        start, steps = piece.ema[:n], piece.step[:n]
+        if self._last == 0:
+            self._until = int(steps[0]) - 1  # what was read before is in the first average
+        missing = int(_due_since(spec, steps, self._until).sum() - _is_due(spec, steps).sum())
+        self.ema = start[-1].tolist()
+        self._last = self._until = int(steps[-1])
+        return Replay(
+            spec,
+            steps,
+            np.full((n, spec.n_tasks), np.nan),
+            start,
+            saturate(start, spec.floor, spec.floor_mode),
+            np.ones(n, dtype=bool),
+            0,
+            0,
+            missing,
+            0,
+        )
+
+    def rows(self, norms: Array, seen: NDArray[np.bool_], steps: NDArray[np.int64]) -> Replay:
+        """Replay the next rows.
+
+        Parameters
+        ----------
+        norms : array, shape (steps, K)
+            Gradient norms.
+        seen : array of bool, shape (steps,)
+            Where a reading was taken.
+        steps : array of int, shape (steps,)
+            Step numbers.
+
+        Raises
+        ------
+        InputError
+            The steps do not go on.
+        """
+        spec, coast, (n, k) = self.spec, self._coast, norms.shape
+        if (n and steps[0] <= self._last) or (np.diff(steps) <= 0).any():
             raise InputError("step must be strictly increasing, counted from 1, one per row")
         active = np.asarray(steps > spec.warmup, dtype=bool)
         due = active & seen if coast else _is_due(spec, steps)
-        counts = _readings_up_to(spec, steps, self.before)
+        # The rows that account for the readings due since the one before them.
+        counted = seen if self._skips else np.ones(n, dtype=bool)
+        counts = np.zeros(n, dtype=np.int64)
+        counts[counted] = _due_since(spec, steps[counted], self._until)
+        missing = int(counts.sum() - (_is_due(spec, steps) & counted).sum())
         taken = (due if coast else counts > 0) & seen
         raw = np.full((n, k), np.nan)
         raw[taken] = raw_weights(norms[taken], spec.law, spec.guard)
         moves = taken if spec.guard == "none" else taken & usable(norms, spec.law)
+        held = int(taken.sum() - moves.sum())
         if coast:
-            followed, self.raw = _held(raw, moves, self.raw)
+            followed, self._raw = _held(raw, moves, self._raw)
             moves = moves | (active & ~taken)
         else:
             followed = raw
         ema = _averages(spec, followed[moves], counts[moves], self.ema)[np.cumsum(moves)]
         weights = saturate(ema, spec.floor, spec.floor_mode)
-        uniform = ~active if self.unmeasured == "hold" else ~active | (due & ~seen)
-        weights[uniform] = 1.0 / k
-        missing = _unrecorded(spec, steps, self.before)
+        untaken = due & ~seen & counted
+        weights[~active | untaken] = 1.0 / k
         if n:
-            self.ema, self.before = ema[-1].tolist(), int(steps[-1])
+            self.ema, self._last = ema[-1].tolist(), int(steps[-1])
+        if counted.any():
+            self._until = int(steps[counted][-1])
         return Replay(
             spec,
             steps.astype(np.int64, copy=False),
@@ -370,21 +352,10 @@ class _State:
             weights,
             active,
             int(taken.sum()),
+            held,
             missing,
-            int((due & ~seen).sum()),
+            int(untaken.sum()),
         )
-
-
-def starts_late(trace: Trace, spec: GabaSpec) -> bool:
-    """Whether readings went into the average before the first recorded step.
-
-    Examples
-    --------
-    >>> from gabactl.traces import Trace
-    >>> starts_late(Trace.from_arrays([[1.0, 3.0]], step=[102]), GabaSpec())
-    True
-    """
-    return len(trace) > 0 and int(trace.step[0]) > spec.warmup + 1
 
 
 def _held(raw: Array, moves: NDArray[np.bool_], before: Array) -> tuple[Array, Array]:
@@ -403,23 +374,10 @@ def _is_due(spec: GabaSpec, steps: NDArray[np.int64]) -> NDArray[np.bool_]:
     return np.asarray((since >= 0) & (since % spec.interval == 0), dtype=bool)
 
 
-def _readings_up_to(
-    spec: GabaSpec, steps: NDArray[np.int64], before: int | None
-) -> NDArray[np.int64]:
-    """For each row, the readings due since the row before; for the very first, its own alone."""
-    until = np.maximum(0, -(-(steps - spec.warmup) // spec.interval)).astype(np.int64)
-    earlier = until[:1]
-    if before is not None:
-        earlier = np.array([max(0, -(-(before - spec.warmup) // spec.interval))])
-    counts = np.diff(until, prepend=earlier[: len(until)])
-    if len(steps) and before is None:
-        counts[0] = int(_is_due(spec, steps[:1])[0])
-    return np.asarray(counts)
-
-
-def _unrecorded(spec: GabaSpec, steps: NDArray[np.int64], before: int | None) -> int:
-    """Steps with a reading due, from the row before on or between the rows, that have no row."""
-    return int(_readings_up_to(spec, steps, before).sum() - _is_due(spec, steps).sum())
+def _due_since(spec: GabaSpec, steps: NDArray[np.int64], before: int) -> NDArray[np.int64]:
+    """For each row, the readings due since the row before it, or since a step."""
+    until = np.maximum(0, -(-(np.append(before, steps) - spec.warmup) // spec.interval))
+    return np.asarray(np.diff(until), dtype=np.int64)
 
 
 def _averages(spec: GabaSpec, raw: Array, counts: NDArray[np.int64], start: list[float]) -> Array:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gabactl.base.errors import InputError
 from gabactl.base.results import Result
@@ -15,9 +17,9 @@ from gabactl.law.authority import required_floor, saturation_ratio
 from gabactl.law.floors import FLOORS
 from gabactl.law.spec import GabaSpec
 from gabactl.runs.quantiles import HELD, PassingQuantiles
-from gabactl.runs.replay import Replay, Replayer
-from gabactl.traces import Trace, trace_pieces
-from gabactl.traces.schema import short_name
+from gabactl.runs.replay import Replay
+from gabactl.runs.run import Run
+from gabactl.traces import Trace
 
 __all__ = ["Saturation", "saturation"]
 
@@ -55,6 +57,17 @@ class Saturation(Result):
     unrecorded_readings : int
         Readings at steps that the record leaves out. More than 0 makes the average an estimate:
         each is taken to be as the next one recorded.
+    undefined_from : int or None
+        Step from which on the average is NaN: a reading was not finite, and no guard held.
+    as_trained : bool
+        The replay is what happened. Else it is what would have, with GABA and these settings.
+    balancer : str or None
+        What made the recorded weights, where the record says.
+    trained_weights : dict of str to float, or None
+        Mean of the recorded weights at the readings, per task, where the replay is not what
+        happened; None where it is, or no weights were recorded.
+    trained_ratio_median : float or None
+        Median of the largest over the smallest contribution with them.
     """
 
     spec: GabaSpec
@@ -69,28 +82,65 @@ class Saturation(Result):
     residual_ratio_median: float
     floor_needed: float
     unrecorded_readings: int = 0
+    undefined_from: int | None = None
+    as_trained: bool = True
+    balancer: str | None = None
+    trained_weights: dict[str, float] | None = None
+    trained_ratio_median: float | None = None
 
     title = "Is the floor saturated?"
 
     @property
-    def verdict(self) -> str:
-        """The answer in one sentence."""
-        share = f"{self.pinned_fraction:.0%} of the active steps"
+    def answer(self) -> str:
+        """The answer in a word or two."""
+        if self.undefined_from is not None:
+            return "It has no weights"
         if self.pinned_fraction == 0:
-            return "No: the average never reached the floor."
-        if self.pinned_fraction < _OPEN:
-            return f"At times: {share}. While it is, the weights do not react."
-        return (
-            f"Yes: {share}. The weights are the floor's constants, the loop is open, and the "
-            f"contributions stay {self.residual_ratio_median:.3g} to 1 apart."
-        )
+            return "No"
+        return "At times" if self.pinned_fraction < _OPEN else "Yes"
+
+    @property
+    def verdict(self) -> str:
+        """The answer in one sentence; of a run that was weighted otherwise, what would have been."""
+        share = f"{self.pinned_fraction:.0%} of the active steps"
+        if self.undefined_from is not None:
+            return (
+                f"{self.answer} from step {self.undefined_from} on: a reading was not finite, and "
+                f"with guard {self.spec.guard} the average is NaN ever after (saturated before: "
+                f"{share}). Set guard hold."
+            )
+        if self.as_trained:
+            return {
+                "No": "No: the average never reached the floor.",
+                "At times": f"At times: {share}. While it is, the weights do not react.",
+                "Yes": f"Yes: {share}. The weights are the floor's constants, the loop is open, "
+                f"and the contributions stay {self.residual_ratio_median:.3g} to 1 apart.",
+            }[self.answer]
+        return {
+            "No": "No: with these settings the average would never have reached the floor.",
+            "At times": f"At times: {share}, had GABA set the weights with these settings.",
+            "Yes": f"Yes: {share}, had GABA set the weights with these settings. They would be the "
+            "floor's constants, and leave the contributions "
+            f"{self.residual_ratio_median:.3g} to 1 apart.",
+        }[self.answer]
+
+    @property
+    def trained(self) -> str | None:
+        """What the recorded weights were, where the replay is not what happened."""
+        if self.trained_weights is None:
+            return None
+        by = "" if self.balancer in (None, "gaba") else f" ({self.balancer})"
+        weights = ", ".join(f"{task} {weight:.4g}" for task, weight in self.trained_weights.items())
+        left = self.trained_ratio_median
+        apart = "" if left is None else f"; contributions {left:.3g} to 1 apart"
+        return f"{weights} in the mean{by}{apart}"
 
     def plot(self, ax: Any | None = None) -> Any:
         """What the floor leaves of an imbalance, and where this run is; returns the axes."""
         from gabactl.law.authority import authority
 
         ax = authority(self.spec, [self.ratio_median, self.ratio_high]).plot(ax)
-        ax.set_title(f"{self.title} {self.verdict.split(':')[0].split('.')[0]}", loc="left")
+        ax.set_title(f"{self.title} {self.answer}", loc="left")
         return ax
 
     def facts(self) -> dict[str, Any]:
@@ -101,6 +151,7 @@ class Saturation(Result):
         """As a table."""
         by_task = ", ".join(f"{k} {v:.1%}" for k, v in self.pinned_fraction_by_task.items())
         return [
+            *([("weights as trained", self.trained)] if self.trained else []),
             ("verdict", self.verdict),
             ("saturated steps", f"{self.pinned_fraction:.2%} of {self.active_steps} ({by_task})"),
             ("first at step", str(self.first_pinned_step or "never")),
@@ -116,20 +167,20 @@ class Saturation(Result):
         ]
 
 
-def saturation(trace: Trace | str | Path, spec: GabaSpec | None = None) -> Saturation:
+def saturation(run: Run | Trace | str | Path, spec: GabaSpec | None = None) -> Saturation:
     """Judge a recorded run's floor.
 
-    The weights are computed by replaying the recorded norms under ``spec``, so that any setting
-    can be judged on any run, whatever balanced it.
+    The weights are those of the run's replay under ``spec``, so that any setting can be judged on
+    any run, whatever balanced it.
 
     Parameters
     ----------
-    trace : Trace or path
+    run : Run, Trace or path
         A run with gradient norms. Of a path, or the name of a bundled trace, only a piece at a
         time is held, however long the run: beyond a million readings the file is read two or three
         times over, for the exact medians. The figures are the same to the last bit.
     spec : GabaSpec, optional
-        Default: the trace's own settings, or the published ones where it has none.
+        Default: the run's own settings, or the published ones where it has none.
 
     Returns
     -------
@@ -149,89 +200,115 @@ def saturation(trace: Trace | str | Path, spec: GabaSpec | None = None) -> Satur
     >>> saturation(trace).pinned_fraction_by_task
     {'rul': 0.74..., 'health': 0.0}
     """
-    if isinstance(trace, Trace):
-        return _judge(lambda: [trace], spec, None, trace.source)
-    path = trace
-    return _judge(lambda: trace_pieces(path), spec, HELD, short_name(path))
+    held = None if isinstance(run, (Run, Trace)) else HELD
+    return _judge(partial(Run.pieces, run, spec), held)
 
 
-def _judge(
-    pieces: Callable[[], Iterable[Trace]], spec: GabaSpec | None, held: int | None, source: str
-) -> Saturation:
-    ratios = PassingQuantiles([50.0, 95.0], held)
-    residuals = PassingQuantiles([50.0], held)
-    sums: _Sums | None = None
+def _judge(pieces: Callable[[], Iterable[Run]], held: int | None) -> Saturation:
+    seen = _Sums(held)
     again = True
     while again:
-        seen: _Sums | None = None
+        seen.start_pass()
         for piece in pieces():
-            if seen is None:
-                spec = spec or piece.spec or GabaSpec(n_tasks=len(piece.tasks))
-                seen = _Sums(spec, piece)
-            seen.add(piece, ratios, residuals)
-        if seen is None:
-            raise InputError(f"{source}: the trace has no rows yet: nothing was recorded")
-        if not ratios.count and not seen.positive:
+            seen.add(piece)
+        if not seen.ratios.count and not seen.positive:
+            first = seen.first
             raise InputError(
-                f"{source}: no reading after the warm-up of {seen.spec.warmup} steps has a "
+                f"{first.source}: no reading after the warm-up of {first.spec.warmup} steps has a "
                 "positive norm for every task: record a longer run, or lower --warmup"
             )
-        sums = sums or seen
-        # Both end their pass, whatever the first says.
-        again = any([ratios.end_pass(), residuals.end_pass()])
-    assert sums is not None
-    high = ratios.percentile(95.0)
+        # All end their pass, whatever the others say.
+        unfinished = [series.end_pass() for series in seen.series]
+        again = any(unfinished)
+    first, high = seen.first, seen.ratios.percentile(95.0)
+    described = not first.as_trained and seen.weighted > 0
     return Saturation(
-        spec=sums.spec,
-        active_steps=sums.active,
-        saturated_fraction=sums.below / sums.active,
-        pinned_fraction=sums.pinned / sums.active,
+        spec=first.spec,
+        active_steps=seen.active,
+        saturated_fraction=seen.below / seen.active,
+        pinned_fraction=seen.pinned / seen.active,
         pinned_fraction_by_task={
-            name: float(count / sums.active)
-            for name, count in zip(sums.tasks, sums.pinned_by_task, strict=True)
+            name: float(count / seen.active)
+            for name, count in zip(first.tasks, seen.pinned_by_task, strict=True)
         },
-        first_pinned_step=sums.first_pinned_step,
-        saturation_ratio=saturation_ratio(sums.spec),
-        ratio_median=ratios.median,
+        first_pinned_step=seen.first_pinned_step,
+        saturation_ratio=saturation_ratio(first.spec),
+        ratio_median=seen.ratios.median,
         ratio_high=high,
-        residual_ratio_median=residuals.median,
-        floor_needed=float(required_floor(high, sums.spec.n_tasks, sums.spec.law)),
-        unrecorded_readings=sums.unrecorded,
+        residual_ratio_median=seen.residuals.median,
+        floor_needed=float(required_floor(high, first.spec.n_tasks, first.spec.law)),
+        unrecorded_readings=seen.unrecorded,
+        undefined_from=seen.undefined_from,
+        as_trained=first.as_trained,
+        balancer=first.trace.balancer,
+        trained_weights=dict(
+            zip(first.tasks, (seen.trained_weights / seen.weighted).tolist(), strict=True)
+        )
+        if described
+        else None,
+        trained_ratio_median=seen.trained.median if described else None,
     )
 
 
 class _Sums:
-    """What is counted of the rows of one pass."""
+    """What is counted of the rows in one pass, and the series that may take several."""
 
-    def __init__(self, spec: GabaSpec, first: Trace) -> None:
-        self.spec, self.tasks = spec, first.tasks
-        self._replayer = Replayer(spec)
+    first: Run
+
+    def __init__(self, held: int | None) -> None:
+        self.ratios = PassingQuantiles([50.0, 95.0], held)
+        self.residuals = PassingQuantiles([50.0], held)
+        self.trained = PassingQuantiles([50.0], held)
+        self.series = (self.ratios, self.residuals, self.trained)
+
+    def start_pass(self) -> None:
         self.active = self.below = self.pinned = self.positive = self.unrecorded = 0
-        self.pinned_by_task = np.zeros(spec.n_tasks, dtype=np.int64)
+        self.weighted = 0
+        self.pinned_by_task: Any = 0
+        self.trained_weights: Any = 0.0
         self.first_pinned_step: int | None = None
+        self.undefined_from: int | None = None
+        self._begun = False
 
-    def add(self, piece: Trace, ratios: PassingQuantiles, residuals: PassingQuantiles) -> None:
-        run = self._replayer.add(piece)
-        self._count(run)
-        norms = piece.grad_norms
-        positive = np.isfinite(norms).all(axis=1) & (norms > 0).all(axis=1) & run.active
-        self.positive += int(positive.sum())
-        norms, weights = norms[positive], run.weights[positive]
-        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            contributions = norms * weights
-            ratios.add(norms.max(axis=1) / norms.min(axis=1))
-            residuals.add(contributions.max(axis=1) / contributions.min(axis=1))
-        self.unrecorded += run.unrecorded_readings
+    def add(self, piece: Run) -> None:
+        if not self._begun:
+            self.first, self._begun = piece.head, True
+        replay = piece.replay
+        self._count(replay, piece.spec)
+        rows = piece.positive & replay.active
+        self.positive += int(rows.sum())
+        norms = piece.trace.grad_norms[rows]
+        self.ratios.add(_apart(norms))
+        self.residuals.add(_apart(norms, replay.weights[rows]))
+        recorded = piece.trace.weights
+        if recorded is not None and not piece.as_trained:
+            known = np.isfinite(recorded[rows]).all(axis=1)
+            weights = recorded[rows][known]
+            self.weighted += len(weights)
+            self.trained_weights = self.trained_weights + weights.sum(axis=0)
+            self.trained.add(_apart(norms[known], np.abs(weights)))
+        self.unrecorded += replay.unrecorded_readings
 
-    def _count(self, run: Replay) -> None:
-        ema, floor = run.ema[run.active], self.spec.floor
+    def _count(self, replay: Replay, spec: GabaSpec) -> None:
+        ema, floor = replay.ema[replay.active], spec.floor
         below = ema < floor
         # Held at the floor up to rounding: the projection is exact to a few ulp of 1.
-        pinned = ema <= floor + 1e-12 if FLOORS[self.spec.floor_mode].replaces_state else below
+        pinned = ema <= floor + 1e-12 if FLOORS[spec.floor_mode].replaces_state else below
         rows = pinned.any(axis=1)
         self.active += len(ema)
         self.below += int(below.any(axis=1).sum())
         self.pinned += int(rows.sum())
-        self.pinned_by_task += pinned.sum(axis=0)
+        self.pinned_by_task = self.pinned_by_task + pinned.sum(axis=0)
+        steps = replay.step[replay.active]
         if self.first_pinned_step is None and rows.any():
-            self.first_pinned_step = int(run.step[run.active][rows][0])
+            self.first_pinned_step = int(steps[rows][0])
+        lost = np.isnan(ema).any(axis=1)
+        if self.undefined_from is None and lost.any():
+            self.undefined_from = int(steps[lost][0])
+
+
+def _apart(norms: NDArray[np.float64], weights: Any = 1.0) -> NDArray[np.float64]:
+    """Largest over smallest contribution, per row."""
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        sizes = norms * weights
+        return np.asarray(sizes.max(axis=1) / sizes.min(axis=1))

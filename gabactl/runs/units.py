@@ -8,15 +8,17 @@ on that loss removes the imbalance that a controller would otherwise spend its a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from gabactl.base.errors import InputError
 from gabactl.base.results import Result
 from gabactl.law.spec import GabaSpec
-from gabactl.runs.replay import replay
+from gabactl.runs.run import Run
+from gabactl.traces import Trace
 
 __all__ = ["DWARFED", "UnitAdvice", "unit_advice"]
 
@@ -124,10 +126,8 @@ class UnitAdvice(Result):
         ]
 
 
-def unit_advice(
-    grad_norms: ArrayLike, spec: GabaSpec | None = None, tasks: tuple[str, ...] | None = None
-) -> UnitAdvice:
-    """Advise on units from recorded gradient norms.
+def unit_advice(run: Run | Trace | str | Path, spec: GabaSpec | None = None) -> UnitAdvice:
+    """Advise on units from a recorded run.
 
     A factor on a loss multiplies its gradient norm by exactly that factor. (Dividing the *target*
     and the prediction by s instead changes the norm by a factor between 1/s and 1/s^2, depending
@@ -135,12 +135,11 @@ def unit_advice(
 
     Parameters
     ----------
-    grad_norms : array, shape (steps, K)
-        Recorded norms; rows with a NaN, or with a zero, are left out of the ratios.
+    run : Run, Trace or path
+        A run with gradient norms; rows with one that is not finite, or zero, are left out of the
+        ratios.
     spec : GabaSpec, optional
-        Settings whose saturation is computed.
-    tasks : tuple of K str, optional
-        Names.
+        Settings whose saturation is computed; default: the run's own.
 
     Returns
     -------
@@ -155,33 +154,33 @@ def unit_advice(
     Examples
     --------
     >>> import numpy as np
-    >>> advice = unit_advice(np.tile([600.0, 1.0], (500, 1)), tasks=("rul", "health"))
+    >>> trace = Trace.from_arrays(np.tile([600.0, 1.0], (500, 1)), tasks=("rul", "health"))
+    >>> advice = unit_advice(trace)
     >>> advice.dwarfed, round(advice.factor, 5)
     (True, 0.00167)
     """
-    norms = np.asarray(grad_norms, dtype=np.float64)
-    usable = np.isfinite(norms).all(axis=1) & (norms > 0).all(axis=1)
-    if not usable.any():
-        raise InputError("no step has a positive, finite norm for every task: nothing to compare")
-    k = norms.shape[1]
-    names = tasks or tuple(f"task_{i}" for i in range(k))
-    spec = spec or GabaSpec(n_tasks=k)
-    medians = np.median(norms[usable], axis=0)
+    run = Run.of(run, spec)
+    if not run.positive.any():
+        raise InputError(
+            f"{run.source}: no step has a positive, finite norm for every task: nothing to compare"
+        )
+    norms = run.trace.grad_norms[run.positive]
+    medians = np.median(norms, axis=0)
     loud, quiet = int(medians.argmax()), int(medians.argmin())
-    ratios = norms[usable, loud] / norms[usable, quiet]
+    ratios = norms[:, loud] / norms[:, quiet]
     median = float(np.median(ratios))
-    scaled = norms.copy()
-    scaled[:, loud] /= median
     return UnitAdvice(
-        loud=names[loud],
-        quiet=names[quiet],
+        loud=run.tasks[loud],
+        quiet=run.tasks[quiet],
         median_ratio=median,
         dwarfed=median > DWARFED,
         factor=1.0 / median,
         ratio_range=_percentiles(ratios),
         ratio_range_after=_percentiles(ratios / median),
-        saturated_fraction=replay(spec, norms).saturated_fraction,
-        saturated_fraction_after=replay(spec, scaled).saturated_fraction,
+        saturated_fraction=run.replay.saturated_fraction,
+        saturated_fraction_after=run.scaled(
+            {run.tasks[loud]: 1.0 / median}
+        ).replay.saturated_fraction,
     )
 
 

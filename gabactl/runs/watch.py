@@ -362,7 +362,8 @@ class _Sums:
 
     def __init__(self) -> None:
         self.step = self.rows = self.readings = self.active = self.saturated = 0
-        self.run_length = self.non_finite = 0
+        self.non_finite = 0
+        self.free: int | None = None
         self.last_non_finite: int | None = None
         self.last: Trace | None = None
         self.norms: NDArray[np.float64] | None = None
@@ -399,7 +400,11 @@ class _Sums:
         self.active += len(low)
         self.saturated += int(low.sum())
         free = np.flatnonzero(~low)
-        self.run_length = len(low) - 1 - int(free[-1]) if len(free) else self.run_length + len(low)
+        if len(free):
+            self.free = int(piece.step[active][free[-1]])
+        elif self.free is None:
+            # All so far: since the last step that was none of these.
+            self.free = max(spec.warmup, int(piece.step[0]) - 1)
 
     def state(self, source: str, running: bool, age: float, limit: int) -> WatchState | None:
         if self.last is None:
@@ -424,7 +429,7 @@ class _Sums:
             ratio=float(self.history[-1, 1]) if len(self.history) else math.nan,
             bounds=None if bounds is None else (bounds.lower, bounds.upper),
             saturation_ratio=math.nan if spec is None else saturation_ratio(spec),
-            saturated_for=self.run_length,
+            saturated_for=0 if self.free is None else self.step - self.free,
             saturated_fraction=self.saturated / self.active if self.knows else math.nan,
             non_finite=self.non_finite,
             last_non_finite=self.last_non_finite,

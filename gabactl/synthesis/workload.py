@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from gabactl.base.errors import InputError
 from gabactl.identification import Identification, fit_noise
+from gabactl.runs.run import Run
+from gabactl.traces import Trace
 
 __all__ = ["COST_PER_TASK", "Workload", "workload_of"]
 
@@ -117,29 +120,27 @@ class Workload:
 
 
 def workload_of(
-    grad_norms: ArrayLike,
+    run: Run | Trace | str | Path,
     *,
-    first_step: int = 1,
     identified: Identification | None = None,
-    source: str = "trace",
+    source: str | None = None,
 ) -> Workload:
-    """Measure a workload from recorded gradient norms.
+    """Measure a workload from a recorded run.
 
     Parameters
     ----------
-    grad_norms : array, shape (steps, K)
-        One row per step; NaN where nothing was measured.
-    first_step : int
-        Number of the first row.
+    run : Run, Trace or path
+        A run with gradient norms; of a log with gaps, drift and noise are counted in steps.
     identified : Identification, optional
         Plant from the same or a similar run; without one rho = 0 is assumed.
-    source : str
-        Name for the table.
+    source : str, optional
+        Name for the table; default: the run's.
 
     Returns
     -------
     Workload
-        Range: 1st to 99th percentile of the log ratio's moving median over 101 readings. For K > 2
+        Range: 1st to 99th percentile of the log ratio's moving median over 101 steps, or at least
+        21 readings. For K > 2
         the ratio is that of the largest to the smallest median norm.
 
     Raises
@@ -151,30 +152,32 @@ def workload_of(
     --------
     >>> rng = np.random.default_rng(0)
     >>> norms = np.exp(0.25 * rng.standard_normal((2000, 2)) + [5.0, 0.0])
-    >>> found = workload_of(norms)
+    >>> found = workload_of(Trace.from_arrays(norms))
     >>> round(found.noise_std, 1), round(found.centre)
     (0.4, 158)
     """
     from scipy.ndimage import median_filter
 
-    norms = np.asarray(grad_norms, dtype=np.float64)
-    good = np.isfinite(norms).all(axis=1) & (norms > 0).all(axis=1)
-    if good.sum() < 300:
+    run = Run.of(run)
+    source = source or run.source
+    usable = run.trace.grad_norms[run.positive]
+    if len(usable) < 300:
         raise InputError(
-            f"{source}: {int(good.sum())} usable readings are too few to tell noise from drift: "
+            f"{source}: {len(usable)} usable readings are too few to tell noise from drift: "
             "give at least 300"
         )
-    medians = np.median(norms[good], axis=0)
-    n_tasks = norms.shape[1]
+    n_tasks = len(run.tasks)
+    medians = np.median(usable, axis=0)
     loud, quiet = (0, 1) if n_tasks == 2 else (int(medians.argmax()), int(medians.argmin()))
-    rows = np.flatnonzero(good)
-    y = np.log(norms[good, loud] / norms[good, quiet])
-    spacing = max(1.0, float(np.median(np.diff(rows))))
-    smooth = median_filter(y, size=101, mode="nearest")
+    y = run.log_ratio(loud, quiet)[run.positive]
+    spacing = run.spacing
+    window = max(2 * round(50 / spacing) + 1, 21)
+    smooth = median_filter(y, size=window, mode="nearest")
     low, high = np.exp(np.percentile(smooth, [1.0, 99.0]))
     noise = fit_noise(y)
-    # Per reading to per step: a random walk's variance grows with time.
-    correlation = math.exp(-spacing / noise.correlation_time) if noise.correlation_time > 0 else 0.0
+    # Per reading to per step: a random walk's variance grows with time, a correlation decays.
+    memory = spacing * noise.correlation_time
+    correlation = math.exp(-1.0 / memory) if memory > 0 else 0.0
     fields: dict[str, Any] = {}
     if identified is not None:
         fields = {
@@ -190,23 +193,29 @@ def workload_of(
         drift_std=max(noise.drift_std / math.sqrt(spacing), 1e-5),
         n_tasks=n_tasks,
         sensor_cost=COST_PER_TASK * n_tasks,
-        settled_after=_settled(y, rows + first_step, noise.step_std),
+        settled_after=_settled(y, run.trace.step[run.positive], spacing, noise.step_std),
         source=source,
         **fields,
     )
 
 
-def _settled(y: Array, steps: NDArray[np.int64], noise_std: float) -> int | None:
+def _settled(y: Array, steps: NDArray[np.int64], spacing: float, noise_std: float) -> int | None:
     """Last step of the start-up transient: until then block means move more than noise and drift.
 
-    None where the record starts after step 50, and so cannot show it.
+    None where the record starts after step 50, and so cannot show it. The blocks lie in the steps,
+    not in the rows: which of them were logged makes no difference.
     """
     if steps[0] > 50:
         return None
-    block = 20
-    count = min(len(y) // block, 50)
-    means = y[: count * block].reshape(count, block).mean(axis=1)
-    # Twice the noise of a mean of 20, correlated ones included, on a difference of two.
-    moved = np.abs(np.diff(means)) > 4.0 * noise_std * math.sqrt(2.0 / block)
-    last = int(np.flatnonzero(moved)[-1]) + 1 if moved.any() else 0
-    return int(steps[last * block]) - 1 if last else 0
+    length = max(20, 5 * round(spacing))
+    block = (steps - 1) // length
+    early = block < 50
+    counts = np.bincount(block[early])
+    filled = np.flatnonzero(counts >= min(20, length // round(spacing)) / 2)
+    if len(filled) < 2:
+        return 0
+    means = np.bincount(block[early], y[early])[filled] / counts[filled]
+    # Four times the white noise of a difference of two means: twice, where noise is correlated.
+    shares = 1.0 / counts[filled]
+    moved = np.abs(np.diff(means)) > 4.0 * noise_std * np.sqrt(shares[1:] + shares[:-1])
+    return int(filled[1:][moved][-1]) * length if moved.any() else 0

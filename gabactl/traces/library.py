@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -70,7 +70,11 @@ def load_bundled(name: str) -> Trace:
 
 
 def load_trace(
-    path: str | Path, *, last: int | None = None, most_steps: int | None = None
+    path: str | Path,
+    *,
+    last: int | None = None,
+    most_steps: int | None = None,
+    before: Callable[[Trace], object] | None = None,
 ) -> Trace:
     """Read a trace file, or a bundled trace by its name where no such file exists.
 
@@ -79,10 +83,11 @@ def load_trace(
     path : path or str
         A file, or one of :func:`bundled`.
     last : int, at least 1, optional
-        Only so many steps of its end, of a run of any length. Where the trace has averages, a
-        replay continues from the first of these.
+        Only so many rows of its end, of a run of any length.
     most_steps : int, optional
         Refuse a longer one, before it fills the memory.
+    before : function of a Trace, optional
+        With ``last``: called with each piece of the rows before these, in their order.
 
     Raises
     ------
@@ -111,7 +116,10 @@ def load_trace(
         rows += len(piece)
         if last is not None:
             while rows - len(held[0]) >= last:
-                rows -= len(held.popleft())
+                gone = held.popleft()
+                rows -= len(gone)
+                if before is not None:
+                    before(gone)
         if most_steps is not None and min(rows, last or rows) > most_steps:
             raise InputError(
                 f"{short_name(path)}: has more than {most_steps:,} steps, too many to hold at once "
@@ -122,7 +130,11 @@ def load_trace(
     if not held:
         raise InputError(f"{short_name(path)}: the trace has no rows yet: nothing was recorded")
     whole = joined(held)
-    return whole if last is None or len(whole) <= last else whole.rows_from(len(whole) - last)
+    if last is None or len(whole) <= last:
+        return whole
+    if before is not None:
+        before(whole.rows(slice(None, -last)))
+    return whole.rows(slice(-last, None))
 
 
 def trace_pieces(path: str | Path) -> Iterator[Trace]:

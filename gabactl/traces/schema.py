@@ -194,25 +194,53 @@ class Trace:
         """
         return replace(self, **changes)
 
-    def rows_from(self, row: int) -> Trace:
-        """The rows from one on, counted from 0.
+    def rows(self, which: slice | NDArray[np.intp]) -> Trace:
+        """Some of the rows.
 
         Parameters
         ----------
-        row : int
-            The first to keep.
+        which : slice, or array of int
+            Rows, counted from 0.
 
         Examples
         --------
-        >>> Trace.from_arrays([[1.0, 2.0], [3.0, 4.0]]).rows_from(1).step.tolist()
+        >>> Trace.from_arrays([[1.0, 2.0], [3.0, 4.0]]).rows(slice(1, None)).step.tolist()
         [2]
         """
         params = self.param_norms
         return self.replace(
-            **{name: getattr(self, name)[row:] for name in _by_row(self)},
-            present={name: rows[row:] for name, rows in self.present.items()},
-            param_norms=None if params is None else {t: v[row:] for t, v in params.items()},
+            **{name: getattr(self, name)[which] for name in _by_row(self)},
+            present={name: rows[which] for name, rows in self.present.items()},
+            param_norms=None if params is None else {t: v[which] for t, v in params.items()},
         )
+
+    def every_step(self) -> Trace:
+        """With a row for every step from the first to the last, without norms per parameter.
+
+        Each row stands for the steps left out before it, as everywhere in a log with gaps.
+
+        Raises
+        ------
+        InputError
+            More than :data:`MAX_CELLS` numbers.
+
+        Examples
+        --------
+        >>> trace = Trace.from_arrays([[1.0, 2.0], [3.0, 4.0]], step=[5, 8]).every_step()
+        >>> trace.step.tolist(), trace.grad_norms[:, 0].tolist()
+        ([5, 6, 7, 8], [1.0, 3.0, 3.0, 3.0])
+        """
+        span = int(self.step[-1]) - int(self.step[0]) + 1 if len(self) else 0
+        if span == len(self):
+            return self
+        whole = self.replace(param_norms=None)
+        if span * len(self.tasks) > MAX_CELLS:
+            raise InputError(
+                f"{self.source}: steps {self.step[0]} to {self.step[-1]} are too many to go through "
+                "one by one: take fewer of its rows"
+            )
+        steps = np.arange(self.step[0], self.step[-1] + 1)
+        return whole.rows(np.searchsorted(self.step, steps)).replace(step=steps)
 
     @classmethod
     def from_arrays(

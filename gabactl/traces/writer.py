@@ -281,6 +281,7 @@ class TraceWriter:
             stream without its end marker: readable, resumable, and reported as truncated.
         """
         if self._file is None:
+            self._lock.release()  # Ctrl-C may have come just before it
             return self._target if self._target.exists() else self._stream
         try:
             if os.getpid() != self._process:  # a fork: the recording is the parent's to end

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +13,8 @@ from numpy.typing import NDArray
 from gabactl.base.errors import InputError
 from gabactl.base.results import Result
 from gabactl.law.spec import GabaSpec
-from gabactl.runs.replay import Replayer, starts_late
-from gabactl.traces.library import trace_pieces
-from gabactl.traces.schema import Precision, Trace, short_name
+from gabactl.runs.run import Run
+from gabactl.traces.schema import Precision, Trace
 
 if TYPE_CHECKING:
     from gabactl.validation.prediction import Prediction
@@ -227,18 +225,18 @@ def default_tolerance(precision: Precision, spec: GabaSpec) -> float:
 
 
 def check(
-    trace: Trace | str | Path, spec: GabaSpec | None = None, *, tolerance: float | None = None
+    run: Run | Trace | str | Path, spec: GabaSpec | None = None, *, tolerance: float | None = None
 ) -> Validation:
-    """Replay a trace's gradient norms and compare each stage with what was recorded.
+    """Replay a run's gradient norms and compare each stage with what was recorded.
 
     Parameters
     ----------
-    trace : Trace or path
+    run : Run, Trace or path
         The record. One made by another balancer is replayed as what GABA would have done, and
         nothing is compared. Of a path, or the name of a bundled trace, only a piece at a time is
         held, however long the run; the figures are the same to the last bit.
     spec : GabaSpec, optional
-        Default: the trace's own settings, or the package's defaults for its number of tasks.
+        Default: the run's own settings, or the package's defaults for its number of tasks.
     tolerance : float, optional
         Largest absolute error accepted; default :func:`default_tolerance`.
 
@@ -262,44 +260,31 @@ def check(
     """
     if tolerance is not None and not (math.isfinite(tolerance) and tolerance >= 0):
         raise InputError(f"tolerance = {tolerance} is not a number >= 0: try 5e-6")
-    pieces: Iterable[Trace] = [trace] if isinstance(trace, Trace) else trace_pieces(trace)
-    check: _Check | None = None
-    for piece in pieces:
-        if check is None:
-            kept = None if isinstance(trace, Trace) else _KEPT
-            check = _Check(piece, spec, tolerance, kept)
-        check.add(piece)
-    if check is None:
-        raise InputError(
-            f"{short_name(str(trace))}: the trace has no rows yet: nothing was recorded"
-        )
-    return check.result()
+    compared = _Comparison(tolerance, None if isinstance(run, (Run, Trace)) else _KEPT)
+    for piece in Run.pieces(run, spec):
+        compared.add(piece)
+    return compared.result()
 
 
-class _Check:
+class _Comparison:
     """The comparison, and what is kept of it from piece to piece."""
 
-    def __init__(
-        self, first: Trace, spec: GabaSpec | None, tolerance: float | None, kept: int | None
-    ) -> None:
-        self._first = first
-        self._assumed = spec is None and first.spec is None
-        self._spec = spec or first.spec or GabaSpec(n_tasks=len(first.tasks))
-        if tolerance is None:
-            tolerance = default_tolerance(first.precision, self._spec)
-        self._tolerance = float(tolerance)
-        own = first.balancer in (None, "gaba")
-        self._replayer = Replayer(self._spec, unmeasured="uniform" if own else "hold")
+    def __init__(self, tolerance: float | None, kept: int | None) -> None:
+        self._first: Run | None = None
+        self._tolerance, self._kept = tolerance, kept
         self._largest: dict[str, float | None] = {"raw": None, "ema": None, "weights": None}
-        self._series = _Extremes(self._tolerance, kept)
         self._rows = self._active = self._low = self._readings = self._unrecorded = 0
-        self._truncated = False
 
-    def add(self, piece: Trace) -> None:
-        done = self._replayer.add(piece)
+    def add(self, run: Run) -> None:
+        piece, done, spec = run.trace, run.replay, run.spec
+        if self._first is None:
+            self._first = run.head
+            if self._tolerance is None:
+                self._tolerance = default_tolerance(piece.precision, spec)
+            self._series = _Extremes(float(self._tolerance), self._kept)
         self._rows += len(piece)
         self._active += int(done.active.sum())
-        self._low += int((done.ema[done.active] < self._spec.floor).any(axis=1).sum())
+        self._low += int((done.ema[done.active] < spec.floor).any(axis=1).sum())
         self._readings += done.readings
         self._unrecorded += done.unrecorded_readings
         self._truncated = piece.truncated
@@ -321,8 +306,10 @@ class _Check:
         self._series.add(piece.step, error)
 
     def result(self) -> Validation:
-        first, spec = self._first, self._spec
-        reason = _why_not(first, self._unrecorded, spec)
+        run, tolerance = self._first, self._tolerance
+        assert run is not None and tolerance is not None  # noqa: PT018
+        first = run.trace
+        reason = _why_not(run, self._unrecorded)
         largest = self._largest
         if reason is not None:
             largest = dict.fromkeys(largest)
@@ -336,7 +323,7 @@ class _Check:
         return Validation(
             source=first.source,
             balancer=first.balancer,
-            spec=spec,
+            spec=run.spec,
             steps=self._rows,
             active_steps=self._active,
             readings=self._readings,
@@ -344,10 +331,10 @@ class _Check:
             max_abs_error_ema=largest["ema"],
             max_abs_error_weights=largest["weights"],
             saturated_fraction=self._low / self._active if self._active else math.nan,
-            tolerance=self._tolerance,
+            tolerance=float(tolerance),
             precision=first.precision,
             truncated=self._truncated,
-            assumed=self._assumed,
+            assumed=run.spec_from == "assumed",
             reason=reason,
             step=step,
             error=error,
@@ -402,18 +389,18 @@ def _largest_of(
     return step[rows], error[rows]
 
 
-def _why_not(first: Trace, unrecorded: int, spec: GabaSpec) -> str | None:
-    if first.balancer not in (None, "gaba"):
-        return f"recorded under {first.balancer}: replayed as what GABA would have done"
+def _why_not(run: Run, unrecorded: int) -> str | None:
+    if run.trace.balancer not in (None, "gaba"):
+        return f"recorded under {run.trace.balancer}: replayed as what GABA would have done"
+    if not run.start_known:
+        return (
+            f"starts at step {run.trace.step[0]}, after the first reading, and has no ema to "
+            "continue from"
+        )
     if unrecorded:
         return (
             f"{unrecorded} readings fall on steps that were not recorded, so the "
             "average cannot be rebuilt"
-        )
-    if starts_late(first, spec) and first.ema is None:
-        return (
-            f"starts at step {first.step[0]}, after the first reading, and has no ema to "
-            "continue from"
         )
     return None
 

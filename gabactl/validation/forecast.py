@@ -28,8 +28,7 @@ from gabactl.identification.output_error import lag_response
 from gabactl.law.spec import GabaSpec
 from gabactl.law.stages import follow, saturate
 from gabactl.plants import LogRatio
-from gabactl.runs.replay import replay_trace
-from gabactl.traces import Trace
+from gabactl.runs.run import Run
 
 __all__ = ["ForecastScore", "RunSignals", "block_bootstrap", "free_run", "score_forecasts"]
 
@@ -81,37 +80,32 @@ class RunSignals:
             raise InputError("forecasts need a positive norm of both tasks at every step")
 
 
-def run_signals(trace: Trace, spec: GabaSpec) -> RunSignals | str:
+def run_signals(run: Run) -> RunSignals | str:
     """The run as the forecasts take it, or why it cannot be.
 
     Parameters
     ----------
-    trace : Trace
-        Of two tasks.
-    spec : GabaSpec
-        The controller, for a run that it weighted.
+    run : Run
+        Of two tasks; its settings are the controller, where that weighted it.
 
     Examples
     --------
-    >>> run_signals(Trace.from_arrays(np.ones((3, 2))), GabaSpec())
+    >>> from gabactl.traces import Trace
+    >>> run_signals(Run(Trace.from_arrays(np.ones((3, 2)))))
     'the weights are not recorded at every step, or not positive'
     """
+    trace, spec = run.trace, run.spec
     if spec.interval != 1:
         return f"interval {spec.interval}: forecasts need a reading at every step"
-    norms = trace.grad_norms
-    usable: NDArray[np.bool_] = np.asarray(
-        (np.isfinite(norms) & (norms > 0)).all(axis=1), dtype=bool
-    )
-    if not usable.any():
+    if not run.positive.any():
         return "no positive norms"
-    first = int(np.argmax(usable))
-    if not usable[first:].all() or (np.diff(trace.step) != 1).any():
+    first = int(np.argmax(run.positive))
+    if not run.positive[first:].all() or (np.diff(trace.step) != 1).any():
         return "forecasts need a positive norm of both tasks at every step"
-    own = trace.balancer == "gaba" or (trace.balancer is None and trace.ema is not None)
     excited = trace.excitation is not None and bool(np.nan_to_num(trace.excitation).any())
     ema = None
-    if own and not excited:
-        done = replay_trace(trace, spec)
+    if run.by_gaba and not excited:
+        done = run.replay
         first = max(first, int(np.argmax(done.active)))
         weights, ema = done.weights[first:], done.ema[first:]
     elif trace.weights is None or not (trace.weights > 0).all():
@@ -120,7 +114,7 @@ def run_signals(trace: Trace, spec: GabaSpec) -> RunSignals | str:
         return f"the weights were chosen by {trace.balancer}, which is not modelled here"
     else:
         weights = trace.weights[first:]
-    y = np.log(norms[first:, 0]) - np.log(norms[first:, 1])
+    y = run.log_ratio()[first:]
     return RunSignals(y, np.log(weights[:, 0]) - np.log(weights[:, 1]), ema, spec)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from gabactl.law.floors import FLOORS
 from gabactl.law.spec import GabaSpec
 from gabactl.law.stages import raw_weights, saturate
 from gabactl.plants import LogRatio, describe_plant
-from gabactl.runs.replay import replay_trace
+from gabactl.runs.run import Run
 from gabactl.traces import Trace
 from gabactl.validation._average import (
     closed_form,
@@ -221,7 +222,7 @@ class Prediction(Result):
 
 
 def predict(
-    trace: Trace,
+    run: Run | Trace | str | Path,
     spec: GabaSpec | None = None,
     *,
     plant: LogRatio | None = None,
@@ -233,10 +234,10 @@ def predict(
 
     Parameters
     ----------
-    trace : Trace
+    run : Run, Trace or path
         Two tasks, norms at every step. The controller's part needs GABA's recorded average.
     spec : GabaSpec, optional
-        Default: the trace's own.
+        Default: the run's own.
     plant : LogRatio, optional
         For the forecasts. Default: for a trace with an excitation, identified on its first half.
     plant_from : str
@@ -261,30 +262,30 @@ def predict(
     >>> round(found.comparison("time_constant").measured, 2), found.comparison("noise_gain").agrees
     (99.5, True)
     """
-    spec = spec or trace.spec or GabaSpec(n_tasks=len(trace.tasks))
+    run = Run.of(run, spec)
     notes: list[str] = []
-    comparisons, curves = _controller(trace, spec, draws, seed)
-    if len(trace.tasks) != 2:
-        why = f"{len(trace.tasks)} tasks: plants are identified for two"
-        return Prediction(trace.source, comparisons, None, why, (), None, None, None, (), curves)
+    comparisons, curves = _controller(run, draws, seed)
+    if len(run.tasks) != 2:
+        why = f"{len(run.tasks)} tasks: plants are identified for two"
+        return Prediction(run.source, comparisons, None, why, (), None, None, None, (), curves)
     start = None
     if plant is None:
-        plant, plant_from, start = _identified(trace, spec)
+        plant, plant_from, start = _identified(run)
     forecasts: list[ForecastScore] = []
     fits: tuple[float | None, float | None, float | None] = (None, None, None)
     if plant is not None:
-        run = run_signals(trace, spec)
-        if isinstance(run, str):
-            notes.append(f"no forecasts: {run}")
+        signals = run_signals(run)
+        if isinstance(signals, str):
+            notes.append(f"no forecasts: {signals}")
         else:
-            forecasts = score_forecasts(run, plant, start=start, seed=seed)
+            forecasts = score_forecasts(signals, plant, start=start, seed=seed)
             if not forecasts:
-                notes.append(f"no forecasts: {len(run.log_ratio)} steps are too few")
-            if run.ema is not None and len(run.log_ratio) > 10 * _SEEN:
-                fits = free_run_fits(run, plant, seen=_SEEN)
+                notes.append(f"no forecasts: {len(signals.log_ratio)} steps are too few")
+            if signals.ema is not None and len(signals.log_ratio) > 10 * _SEEN:
+                fits = free_run_fits(signals, plant, seen=_SEEN)
             notes += _plain_words(forecasts)
     return Prediction(
-        trace.source,
+        run.source,
         comparisons,
         plant,
         plant_from,
@@ -295,18 +296,19 @@ def predict(
     )
 
 
-def _identified(trace: Trace, spec: GabaSpec) -> tuple[LogRatio | None, str, int | None]:
-    """The plant of an excited trace, from its first half, so that the rest is held out."""
+def _identified(run: Run) -> tuple[LogRatio | None, str, int | None]:
+    """The plant of an excited run, from its first half, so that the rest is held out."""
+    trace = run.trace
     if trace.excitation is None or not np.ptp(np.nan_to_num(trace.excitation)) > 0:
         why = "the weights were not excited; give one with --plant (an excited trace, or its pair)"
         return None, why, None
     from gabactl.identification.output_error import fit_output_error
-    from gabactl.identification.signals import Signals, from_trace
+    from gabactl.identification.signals import ExcitedRun, from_run
 
-    whole = from_trace(trace, trace.source)
+    whole = from_run(run)
     half = len(whole.log_ratio) // 2
     try:
-        early = Signals(
+        early = ExcitedRun(
             whole.log_ratio[:half],
             whole.actuation[:half],
             whole.excitation[:half],
@@ -363,13 +365,11 @@ def _forecast_row(score: ForecastScore) -> tuple[str, str]:
 # The controller: filter, step response, floor, noise.
 
 
-def _controller(
-    trace: Trace, spec: GabaSpec, draws: int, seed: int
-) -> tuple[tuple[Comparison, ...], dict[str, Array]]:
-    why = _no_controller(trace, spec)
+def _controller(run: Run, draws: int, seed: int) -> tuple[tuple[Comparison, ...], dict[str, Array]]:
+    why = _no_controller(run)
     if why:
         return (Comparison("controller", "controller", reason=f"not compared: {why}"),), {}
-    done = replay_trace(trace, spec)
+    trace, spec, done = run.trace, run.spec, run.replay
     rows = np.flatnonzero(np.isfinite(done.raw).all(axis=1) & done.active)
     raw = raw_weights(trace.grad_norms[rows], spec.law, spec.guard)
     assert trace.ema is not None
@@ -401,15 +401,18 @@ def _controller(
     return tuple(comparisons), curves
 
 
-def _no_controller(trace: Trace, spec: GabaSpec) -> str:
+def _no_controller(run: Run) -> str:
+    trace, spec = run.trace, run.spec
     if trace.balancer not in (None, "gaba"):
         return f"the weights are those of {trace.balancer}"
     if trace.ema is None:
         return "the trace has no recorded average"
     if spec.beta == 0.0 or FLOORS[spec.floor_mode].replaces_state:
         return "the average is clamped or not smoothed, so the filter's closed forms do not hold"
-    if len(trace) == 0 or int(trace.step[0]) > spec.warmup + 1:
+    if len(trace) == 0 or run.starts_late:
         return "the trace starts after the end of the warm-up"
+    if run.estimated:
+        return f"{run.replay.unrecorded_readings} readings fall on steps that were not recorded"
     return ""
 
 

@@ -24,7 +24,7 @@ from gabactl.control.margins import margins
 from gabactl.identification.verdict import loop_radius
 from gabactl.law.authority import residual_ratio, weight_bounds
 from gabactl.law.spec import GabaSpec
-from gabactl.runs.replay import replay_trace
+from gabactl.runs.run import Run
 from gabactl.traces import Trace, load_bundled, write_parquet
 
 
@@ -47,7 +47,7 @@ def test_the_live_loop_draws_the_replay_and_the_true_bounds(session):
     session.change(beta=0.95, floor=0.02, warmup=300)
     tab = LiveTab(session)
     tab.update()
-    trace, run = session.trace, replay_trace(session.trace, session.spec)
+    trace, run = session.trace, Run(session.trace, session.spec).replay
     drawn = tab._applied[0].source.data
     rows = np.searchsorted(trace.step, drawn["x"])
     np.testing.assert_array_equal(drawn["y"], run.weights[rows, 0])
@@ -248,13 +248,33 @@ def test_an_upload_beyond_the_limit_is_refused_unread():
         read_upload("big.csv", bytes((MAX_UPLOAD_MB << 20) + 1))
 
 
+def test_a_thinned_log_has_one_saturated_share(session):
+    """Units said 0 %, or nan, beside 90 %."""
+    rows = session.trace.rows(slice(None, None, 20))
+    log = Trace.from_arrays(rows.grad_norms, tasks=rows.tasks, step=rows.step, source="log.csv")
+    assert session.take(log)
+    tab = TraceTab(session)
+    tab.update()
+    assert "89.74%" in tab.findings.object  # saturation
+    assert "89.7% / 0.0%" in tab.findings.object  # units
+    assert "an estimate" in tab.findings.object
+
+
+def test_the_end_of_a_run_has_one_saturated_share(session):
+    assert session.take(session.trace.rows(slice(-500, None)))
+    tab = TraceTab(session)
+    tab.update()
+    assert "100.00% of 500" in tab.findings.object
+    assert "100.0% / 0.0%" in tab.findings.object
+
+
 def test_recommended_settings_come_from_the_tuner_and_can_be_used():
     from gabactl.synthesis import tune, workload_of
 
     session = Session()
     tab = TraceTab(session)
     tab.recommend()
-    expected = tune(workload_of(session.trace.grad_norms, first_step=1)).spec
+    expected = tune(workload_of(session.trace)).spec
     assert tab._advice == expected
     tab._use(None)
     assert session.spec == expected

@@ -145,7 +145,7 @@ def test_kill_9_of_the_driver(plan: Path, whole: Path, tiny_cmapss: Path, tmp_pa
     driver.communicate()
     # The worker that is left over saves its step and ends by itself.
     wait_for((first / "result.json").is_file)
-    assert [run[1] for run in campaign_status(folder).runs] == ["interrupted", "not_run"]
+    assert [run["status"] for run in campaign_status(folder).runs] == ["interrupted", "not_run"]
     started = read_trace(first / "trace.arrows").metadata["started"]
     status = run_campaign(plan, folder, tiny_cmapss, resume=True, workers=2)
     assert not status.stopped
@@ -204,7 +204,7 @@ def test_a_signal_saves_checkpoints(
     driver.send_signal(number)
     driver.communicate(timeout=300)
     assert driver.returncode == 130
-    assert campaign_status(folder).runs[0][1] == "interrupted"
+    assert campaign_status(folder).runs[0]["status"] == "interrupted"
     run_campaign(plan, folder, tiny_cmapss, resume=True)
     assert_equal(folder, whole)
 
@@ -218,7 +218,7 @@ def test_slices_until_all_is_done(
     longer.write_text(PLAN.replace("epochs = 4", "epochs = 400"))
     status = run_campaign(longer, folder, tiny_cmapss, time_limit=15)
     assert status.stopped
-    assert status.runs[0][1] in ("interrupted", "not_run")
+    assert status.runs[0]["status"] in ("interrupted", "not_run")
     # A run is extended, but not shortened behind its checkpoint; so end it as planned elsewhere.
     other = tmp_path / "e"
     slices = 0
@@ -373,7 +373,7 @@ def test_a_crashed_worker_leaves_its_last_words(
     monkeypatch.setenv("PYTHONPATH", str(broken))
     status = run_campaign(plan, tmp_path / "d", tiny_cmapss, only="*fixed*")
     assert status.failed == ("FD001-fixed-seed1",)
-    reason = status.runs[1][-1]
+    reason = status.runs[1]["reason"]
     assert reason == "exit code 1, see log.txt: OSError: the library does not load"
     # The driver's own exit code says so too.
     words = _words(plan, tmp_path / "d", tiny_cmapss, "--resume", "--only", "*fixed*")

@@ -21,9 +21,9 @@ from gabactl.cmapss import Cmapss  # noqa: E402
 from gabactl.law.spec import GabaSpec  # noqa: E402
 from gabactl.nn.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from gabactl.nn.excitation import Excitation  # noqa: E402
-from gabactl.nn.models import build_model  # noqa: E402
-from gabactl.nn.settings import TrainingSettings  # noqa: E402
-from gabactl.nn.training import Progress, train  # noqa: E402
+from gabactl.nn.training.loop import Progress, train  # noqa: E402
+from gabactl.nn.training.models import build_model  # noqa: E402
+from gabactl.nn.training.settings import TrainingSettings  # noqa: E402
 from gabactl.traces import read_trace  # noqa: E402
 
 # 10 engines, 315 training windows with seed 0: 5 steps of 63 per epoch.

@@ -13,9 +13,9 @@ torch = pytest.importorskip("torch")
 from gabactl import cmapss  # noqa: E402
 from gabactl.law.spec import GabaSpec  # noqa: E402
 from gabactl.nn import GABALoss, GradNormLoss  # noqa: E402
-from gabactl.nn.base import BalancedLoss  # noqa: E402
-from gabactl.nn.settings import TrainingSettings  # noqa: E402
-from gabactl.nn.training import train  # noqa: E402
+from gabactl.nn.losses.base import BalancedLoss  # noqa: E402
+from gabactl.nn.training.loop import train  # noqa: E402
+from gabactl.nn.training.settings import TrainingSettings  # noqa: E402
 from gabactl.traces import load_bundled, read_trace  # noqa: E402
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")

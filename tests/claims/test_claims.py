@@ -147,10 +147,10 @@ def test_the_residual_is_that_of_the_theorem_on_a_constant_ratio(monkeypatch: An
 
 def test_an_equalising_controller_would_turn_the_residual(monkeypatch: Any) -> None:
     from gabactl.law.spec import GabaSpec
-    from gabactl.runs.replay import replay_trace
+    from gabactl.runs.run import Run
 
     spec = GabaSpec.published(floor=1e-5, beta=0.0, warmup=0)
-    monkeypatch.setattr(recorded, "replay_trace", lambda trace, _: replay_trace(trace, spec))
+    monkeypatch.setattr(recorded, "Run", lambda trace, _: Run(trace, spec))
     assert CHECKS["residual_contributions"]().verdict == "reproduced"
 
 

@@ -16,7 +16,7 @@ from gabactl.cli._help import PlainCommand
 from gabactl.cli._spec import ROWS, spec_options
 from gabactl.cli.cmapss.train import ROWS as TRAINING_ROWS
 from gabactl.law.spec import GabaSpec
-from gabactl.nn.settings import TrainingSettings
+from gabactl.nn.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True)

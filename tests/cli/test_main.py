@@ -105,7 +105,7 @@ def test_every_module_is_named_as_its_command():
 def test_only_the_module_that_is_called_is_loaded():
     code = (
         "import sys; from gabactl.cli import main; main(['analyze', '--help']); "
-        "print([m for m in sys.modules if m in ('gabactl.cli.report', 'gabactl.nn.settings')])"
+        "print([m for m in sys.modules if m in ('gabactl.cli.report', 'gabactl.nn.training.settings')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

@@ -160,7 +160,7 @@ def test_ctrl_c_saves_and_exits_130_and_resumes(tiny_cmapss: Path) -> None:
 def test_nothing_of_the_analysis_is_loaded(tiny_cmapss: Path) -> None:
     # A training machine need not have the control and proof packages.
     code = (
-        "import sys; from gabactl.cli import main; import gabactl.nn.training;"
+        "import sys; from gabactl.cli import main; import gabactl.nn.training.loop;"
         "print([m for m in ('control', 'z3', 'sympy', 'numba', 'matplotlib') if m in sys.modules])"
     )
     found = subprocess.run(

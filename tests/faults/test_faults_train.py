@@ -25,8 +25,8 @@ from torch_states import same_state  # noqa: E402
 from gabactl import cmapss  # noqa: E402
 from gabactl.law.spec import GabaSpec  # noqa: E402
 from gabactl.nn.checkpoint import load_checkpoint  # noqa: E402
-from gabactl.nn.settings import TrainingSettings  # noqa: E402
-from gabactl.nn.training import train  # noqa: E402
+from gabactl.nn.training.loop import train  # noqa: E402
+from gabactl.nn.training.settings import TrainingSettings  # noqa: E402
 
 QUICK = TrainingSettings(
     epochs=2, batch_size=30, lr_warmup_epochs=1, spec=GabaSpec(warmup=4, beta=0.9), device="cpu"

@@ -12,7 +12,7 @@ from gabactl.fuzzing import Case, fuzz, guarantees, resolve  # noqa: E402
 from gabactl.fuzzing.target import run_case  # noqa: E402
 from gabactl.fuzzing.targets import from_factory  # noqa: E402
 from gabactl.law.spec import GabaSpec  # noqa: E402
-from gabactl.nn.gaba import GABALoss  # noqa: E402
+from gabactl.nn.losses.gaba import GABALoss  # noqa: E402
 
 pytest_plugins = ["pytester"]
 

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, Phase, settings  # noqa: E402
 from hypothesis.stateful import run_state_machine_as_test  # noqa: E402
 
 from gabactl.fuzzing import loss_life  # noqa: E402
-from gabactl.nn.gaba import GABALoss  # noqa: E402
-from gabactl.nn.gradnorm import GradNormLoss  # noqa: E402
+from gabactl.nn.losses.gaba import GABALoss  # noqa: E402
+from gabactl.nn.losses.gradnorm import GradNormLoss  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 

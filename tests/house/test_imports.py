@@ -53,7 +53,7 @@ for blocked in ("control", "z3", "sympy", "statsmodels", "matplotlib"):
 import gabactl.nn
 for name in gabactl.nn.__all__:
     getattr(gabactl.nn, name)
-import gabactl.nn.training, gabactl.nn.models
+import gabactl.nn.training.loop, gabactl.nn.training.models
 """
     subprocess.run([sys.executable, "-c", script], check=True)
 

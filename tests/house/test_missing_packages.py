@@ -13,8 +13,8 @@ from gabactl.loops.sweeps import load_sweep, run_sweep
 #: What is done, the package that is not there, and the extra that brings it.
 CASES = [
     ("from gabactl.nn import GABALoss", "torch", "torch"),
-    ("import gabactl.nn.training", "torch", "torch"),
-    ("import gabactl.nn.models", "torch", "torch"),
+    ("import gabactl.nn.training.loop", "torch", "torch"),
+    ("import gabactl.nn.training.models", "torch", "torch"),
     ("import gabactl.nn.integrations.accelerate", "torch", "torch"),
     ("import gabactl.nn.integrations.logging", "torch", "torch"),
     ("import gabactl.nn.integrations.transformers", "torch", "torch"),

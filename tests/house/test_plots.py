@@ -56,7 +56,7 @@ def make(name):
     if name == "units":
         from gabactl.runs.units import unit_advice
 
-        return unit_advice(trace.grad_norms, spec, trace.tasks)
+        return unit_advice(trace, spec)
     if name == "validate":
         from gabactl.validation.check import check
 

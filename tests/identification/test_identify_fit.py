@@ -10,7 +10,7 @@ import pytest
 
 from gabactl import GabaSpec
 from gabactl.base.errors import InputError
-from gabactl.identification import Profile, Signals, fit_output_error, simulate_excited
+from gabactl.identification import ExcitedRun, ProfileLikelihood, fit_output_error, simulate_excited
 from gabactl.identification.output_error import lag_response
 
 MAX_LAG, MAX_DELAY = 50.0, 5
@@ -24,7 +24,7 @@ STUDY = Path(__file__).parents[2] / "simulations" / "results" / "identification_
 def test_known_plants_are_recovered(rho: float, a: float, delay: int) -> None:
     run = simulate_excited(rho, a, delay, steps=8000, seed=11).run(0)
     fit = fit_output_error(run, MAX_LAG, MAX_DELAY)
-    profile = Profile(fit, seed=0, level=0.999, draws=1999)
+    profile = ProfileLikelihood(fit, seed=0, level=0.999, draws=1999)
     low, high = profile.rho_interval()
     assert low < rho < high
     assert high - low < 0.2
@@ -47,7 +47,7 @@ def test_known_plants_are_recovered(rho: float, a: float, delay: int) -> None:
 def test_whatever_the_controller_in_the_loop(spec: GabaSpec) -> None:
     run = simulate_excited(-1.0, 0.8, steps=6000, seed=3, spec=spec, log_imbalance=0.5).run(0)
     fit = fit_output_error(run, MAX_LAG, MAX_DELAY)
-    low, high = Profile(fit, seed=0, level=0.999, draws=1999).rho_interval()
+    low, high = ProfileLikelihood(fit, seed=0, level=0.999, draws=1999).rho_interval()
     assert low < -1.0 < high
     assert high - low < 0.5
 
@@ -61,7 +61,7 @@ def test_least_squares_on_the_weights_would_invent_feedback() -> None:
         x = lag_response(run.actuation, 0.9)
         design = np.stack([x, np.ones_like(x)], axis=1)
         naive.append(np.linalg.lstsq(design, run.log_ratio, rcond=None)[0][0])
-        low, high = Profile(fit_output_error(run, MAX_LAG, 0), seed=i).rho_interval()
+        low, high = ProfileLikelihood(fit_output_error(run, MAX_LAG, 0), seed=i).rho_interval()
         covered.append(low <= 0.0 <= high)
     assert np.median(naive) > 0.4
     assert sum(covered) >= 17
@@ -76,7 +76,7 @@ def test_the_width_is_that_of_the_information() -> None:
     slope = fit.rho * (lag_response(run.actuation, fit.a + step) - x) / step
     gradient = fit.noise.whiten(np.stack([x, slope]))
     error = fit.noise.innovation_std * np.sqrt(np.linalg.inv(gradient @ gradient.T)[0, 0])
-    low, high = Profile(fit, draws=3999, seed=0).rho_interval()
+    low, high = ProfileLikelihood(fit, draws=3999, seed=0).rho_interval()
     assert high - low == pytest.approx(2 * 1.96 * error, rel=0.1)
 
 
@@ -84,7 +84,9 @@ def _covered(rho: float, a: float, delay: int, *, runs: int, steps: int, seed: i
     records = simulate_excited(rho, a, delay, steps=steps, runs=runs, seed=seed)
     found = []
     for i in range(runs):
-        profile = Profile(fit_output_error(records.run(i), MAX_LAG, MAX_DELAY), draws=199, seed=i)
+        profile = ProfileLikelihood(
+            fit_output_error(records.run(i), MAX_LAG, MAX_DELAY), draws=199, seed=i
+        )
         low, high = profile.rho_interval()
         found.append((low <= rho <= high, profile.p_value_without_feedback() <= 0.05))
     return np.array(found)
@@ -123,14 +125,14 @@ def test_the_recorded_study_covers_as_it_says() -> None:
 def test_noise_that_grows_does_not_move_the_estimate() -> None:
     run = simulate_excited(-0.5, 0.8, steps=6000, seed=7).run(0)
     swell = np.linspace(0.0, 1.0, 6000) * np.random.default_rng(0).standard_normal(6000)
-    loud = Signals(run.log_ratio + swell, run.actuation, run.excitation)
-    low, high = Profile(fit_output_error(loud, MAX_LAG, MAX_DELAY), seed=0).rho_interval()
+    loud = ExcitedRun(run.log_ratio + swell, run.actuation, run.excitation)
+    low, high = ProfileLikelihood(fit_output_error(loud, MAX_LAG, MAX_DELAY), seed=0).rho_interval()
     assert low < -0.5 < high
 
 
 def test_a_level_needs_enough_draws() -> None:
     fit = fit_output_error(simulate_excited(-1.0, steps=1000, seed=1).run(0), MAX_LAG, 0)
     with pytest.raises(InputError, match="at least 1000"):
-        Profile(fit, draws=399, level=0.999)
-    wide, narrow = (Profile(fit, draws=1999, level=x).rho_interval() for x in (0.99, 0.8))
+        ProfileLikelihood(fit, draws=399, level=0.999)
+    wide, narrow = (ProfileLikelihood(fit, draws=1999, level=x).rho_interval() for x in (0.99, 0.8))
     assert wide[0] < narrow[0] < narrow[1] < wide[1]

@@ -1,4 +1,4 @@
-"""Signals: what can be identified, and the refusals that say why not."""
+"""Excited runs: what can be identified, and the refusals that say why not."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import pytest
 
 from gabactl import GabaSpec
 from gabactl.base.errors import InputError
-from gabactl.identification import Signals, simulate_excited
-from gabactl.identification.signals import difference, from_trace
+from gabactl.identification import ExcitedRun, simulate_excited
+from gabactl.identification.signals import difference, from_run
 from gabactl.runs.replay import replay
+from gabactl.runs.run import Run
 from gabactl.traces import Trace
 
 STEPS = 1000
@@ -32,7 +33,7 @@ def as_trace(log_ratio: np.ndarray, actuation: np.ndarray, **more: object) -> Tr
 
 def test_fixed_weights_are_refused() -> None:
     with pytest.raises(InputError, match=r"weights never move.*--excite prbs:amplitude=0.5"):
-        Signals(noise(), np.zeros(STEPS), np.zeros(STEPS))
+        ExcitedRun(noise(), np.zeros(STEPS), np.zeros(STEPS))
 
 
 def test_gaba_without_perturbation_is_refused() -> None:
@@ -40,14 +41,13 @@ def test_gaba_without_perturbation_is_refused() -> None:
     weights = replay(GabaSpec(warmup=0), norms).weights
     trace = Trace.from_arrays(norms, weights=weights)
     with pytest.raises(InputError, match=r"cannot tell the plant from the noise; record a run"):
-        from_trace(trace)
+        from_run(Run(trace))
 
 
 def test_a_trace_gives_back_the_signals(pushed: np.ndarray) -> None:
     y = noise()
-    found = from_trace(
-        as_trace(y, pushed, excitation=pushed, metadata={"excitation": "prbs:period=50,seed=1"})
-    )
+    metadata = {"excitation": "prbs:period=50,seed=1"}
+    found = from_run(Run(as_trace(y, pushed, excitation=pushed, metadata=metadata)))
     np.testing.assert_allclose(found.log_ratio, y, atol=1e-12)
     np.testing.assert_allclose(found.actuation, pushed, atol=1e-12)
     assert found.block == 50
@@ -55,14 +55,13 @@ def test_a_trace_gives_back_the_signals(pushed: np.ndarray) -> None:
 
 def test_steps_that_were_not_recorded_keep_their_place(pushed: np.ndarray) -> None:
     every_other = np.arange(0, STEPS, 2)
-    found = from_trace(
-        as_trace(
-            noise()[every_other],
-            pushed[every_other],
-            excitation=pushed[every_other],
-            step=every_other + 1,
-        )
+    trace = as_trace(
+        noise()[every_other],
+        pushed[every_other],
+        excitation=pushed[every_other],
+        step=every_other + 1,
     )
+    found = from_run(Run(trace))
     assert len(found.log_ratio) == STEPS - 1
     assert not found.measured[1::2].any()
     np.testing.assert_allclose(found.actuation, pushed[:-1], atol=1e-12)
@@ -72,7 +71,7 @@ def test_warm_up_rows_without_weights_are_uniform(pushed: np.ndarray) -> None:
     weights = np.full((STEPS, 2), np.nan)
     weights[100:] = np.stack([1 / (1 + np.exp(-pushed)), 1 / (1 + np.exp(pushed))], axis=1)[100:]
     trace = Trace.from_arrays(np.ones((STEPS, 2)), weights=weights, excitation=pushed)
-    assert (from_trace(trace).actuation[:100] == 0).all()
+    assert (from_run(Run(trace)).actuation[:100] == 0).all()
 
 
 @pytest.mark.parametrize(
@@ -85,7 +84,7 @@ def test_warm_up_rows_without_weights_are_uniform(pushed: np.ndarray) -> None:
 )
 def test_what_cannot_be_used(norms: np.ndarray, more: dict[str, object], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        from_trace(Trace.from_arrays(norms, **more))
+        from_run(Run(Trace.from_arrays(norms, **more)))
 
 
 def test_absurd_step_numbers_do_not_exhaust_memory() -> None:
@@ -93,7 +92,7 @@ def test_absurd_step_numbers_do_not_exhaust_memory() -> None:
     step[-1] = 10**12
     trace = Trace.from_arrays(np.ones((STEPS, 2)), weights=np.full((STEPS, 2), 0.5), step=step)
     with pytest.raises(InputError, match="too many"):
-        from_trace(trace)
+        from_run(Run(trace))
 
 
 def test_difference_of_twins_is_their_difference() -> None:

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gabactl.balancers import GradNorm
 from gabactl.base.errors import InputError
 from gabactl.law.spec import GabaSpec
-from gabactl.loops.compare import METRICS, compare, compare_on_norms, figures
+from gabactl.loops.compare import METRICS, compare, figures
 from gabactl.loops.profiles import constant, published_disturbance
 from gabactl.loops.simulate import simulate
 
@@ -58,25 +57,6 @@ def test_intervals_are_student_intervals_over_the_seeds():
     assert (one.low, one.high) == (None, None)
 
 
-def test_recorded_norms_drive_every_method():
-    rng = np.random.default_rng(1)
-    norms = rng.lognormal([3, 0], 0.5, size=(400, 2))
-    norms[:50] = np.nan
-    norms[100] = np.nan
-    losses = np.linspace([20, 2], [10, 1], 400)
-    result = compare_on_norms({"gaba": GabaSpec(warmup=50), "gradnorm": "gradnorm"}, norms, losses)
-    assert result.filled == 51
-    rule = GradNorm()
-    # Leading gaps take the first reading, later ones the last before them.
-    filled = norms.copy()
-    filled[:50], filled[100] = norms[50], norms[99]
-    # Readings pass through logarithms, which costs a few last places, and GradNorm's relay
-    # switches on them; compare before it can chatter.
-    expected = [rule.step(g, l) for g, l in zip(filled[:20], losses[:20], strict=True)]  # noqa: E741
-    np.testing.assert_allclose(result.results["gradnorm"].weights[:20], expected, rtol=1e-6)
-    assert "51 steps had no reading" in str(result)
-
-
 def test_json_is_strict_and_has_every_metric():
     result = compare(
         ["gaba", "gradnorm"], published_disturbance((100, 100, 100)), noise=0.3, seeds=[0, 1]
@@ -100,7 +80,6 @@ def test_pictures_have_a_line_per_balancer():
     [
         lambda: compare([], constant(4.0, 5)),
         lambda: compare(["gaba"], constant(4.0, 5), seeds=[]),
-        lambda: compare_on_norms(["gaba"], [[np.nan, np.nan]]),
     ],
 )
 def test_bad_calls_are_refused(call):

@@ -14,8 +14,8 @@ from gabactl.plants import (
     LogRatio,
     LtiPlant,
     Plant,
+    Playback,
     QuadraticBowls,
-    Replay,
     parse_plant,
 )
 
@@ -111,7 +111,7 @@ def test_bowls_measure_what_they_apply_and_are_seeded():
 
 
 def test_replay():
-    plant = Replay([[1.0, 2.0], [3.0, np.nan]])
+    plant = Playback([[1.0, 2.0], [3.0, np.nan]])
     state = plant.start()
     assert state.measure([0.0, np.log(2.0)]) == pytest.approx([1.0, 4.0])
     state.apply([0.5, 0.5])
@@ -143,7 +143,7 @@ def test_callable_with_memory():
     [
         LogRatio(0.5),
         QuadraticBowls((1, 2), (0, 1)),
-        Replay([[1.0, 2.0]]),
+        Playback([[1.0, 2.0]]),
         CallablePlant(lambda seed: lambda w: [1.0, 1.0]),
         LtiPlant(control.TransferFunction([1.0], [1.0, -0.5], True)),
     ],

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from gabactl.base.errors import InputError
 from gabactl.loops import profiles
 from gabactl.loops.profiles import Profile
+from gabactl.traces import Trace
 
 
 def test_published_disturbance_has_the_published_ratios():
@@ -68,8 +69,22 @@ def test_losses_follow_the_exponential():
 
 def test_recorded_norms_are_filled_forward():
     nan = np.nan
-    profile = profiles.from_norms([[nan, nan], [2, 1], [nan, 1], [8, 1]])
-    np.testing.assert_allclose(profile.norms, [[2, 1], [2, 1], [2, 1], [8, 1]])
+    norms = [[nan, nan], [2, 1], [nan, 1], [8, 1], [np.inf, 1], [5e-324, 1], [0, 1]]
+    profile = profiles.from_trace(Trace.from_arrays(norms, measured=[False, *[True] * 6]))
+    want = [[2, 1], [2, 1], [2, 1], [8, 1], [8, 1], [8, 1], [0, 1]]
+    np.testing.assert_allclose(profile.norms, want)
+
+
+def test_recorded_norms_stand_for_the_steps_left_out_before_them():
+    losses = np.array([[3.0, 2.0], [2.0, 1.0], [1.0, 1.0]])
+    trace = Trace.from_arrays([[2, 1], [8, 1], [4, 1]], step=[11, 14, 15], losses=losses)
+    profile = profiles.from_trace(trace)
+    np.testing.assert_allclose(profile.norms[:, 0], [2, 8, 8, 8, 4])
+    np.testing.assert_array_equal(profile.losses[:, 0], [3, 2, 2, 2, 1])
+    # Losses below 0 are no measure of progress.
+    assert (profiles.from_trace(trace.replace(losses=-losses)).losses == 1).all()
+    with pytest.raises(InputError, match=r"run\.csv: steps 1 to 1000000000000 are too many"):
+        profiles.from_trace(trace.replace(step=np.array([1, 2, 10**12]), source="run.csv"))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +106,7 @@ def test_recorded_norms_are_filled_forward():
         lambda: profiles.constant(1.0, 5).with_noise(-0.1, 0),
         lambda: profiles.constant(1.0, 5).with_losses([1.0, 0.0], 1.0, 1.0),
         lambda: profiles.constant(1.0, 5).then(profiles.constant(1.0, 5, n_tasks=3)),
-        lambda: profiles.from_norms([[1.0, -1.0]]),
+        lambda: profiles.from_trace(Trace.from_arrays([[np.inf, 1.0]])),
         lambda: profiles.ramp(0.0, 1.0, 5),
     ],
 )

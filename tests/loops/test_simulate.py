@@ -17,6 +17,7 @@ from gabactl.loops import profiles
 from gabactl.loops.simulate import CompiledLoop, simulate, spread
 from gabactl.loops.trajectories import write_batch, write_trajectory
 from gabactl.plants import LogRatio, QuadraticBowls
+from gabactl.traces import Trace
 
 
 class SlowGaba(Gaba):
@@ -60,7 +61,9 @@ def test_whole_records_are_taken_as_step_by_step(name, noise, k):
         fast, slow = GradNorm(name, n_tasks=k), SlowGradNorm(name, n_tasks=k)
     norms = rng.lognormal(0.0, 3.0, (500, k))
     norms[100:103] = 0.0
-    profile = profiles.from_norms(norms, rng.lognormal(0.0, 0.2, (500, k)))
+    profile = profiles.from_trace(
+        Trace.from_arrays(norms, losses=rng.lognormal(0.0, 0.2, (500, k)))
+    )
     fast.step(norms[0], norms[0] + 1.0)
     one, other = (simulate(rule, profile, noise=noise, seed=3) for rule in (fast, slow))
     for name in ("grad_norms", "readings", "weights"):

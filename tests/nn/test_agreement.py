@@ -14,7 +14,8 @@ torch = pytest.importorskip("torch")
 from gabactl import Controller, GabaSpec  # noqa: E402
 from gabactl.law.spec import CHOICES  # noqa: E402
 from gabactl.nn import GABALoss, TraceRecorder  # noqa: E402
-from gabactl.runs.replay import replay, replay_trace  # noqa: E402
+from gabactl.runs.replay import replay  # noqa: E402
+from gabactl.runs.run import Run  # noqa: E402
 from gabactl.traces import read_trace  # noqa: E402
 from gabactl.validation.check import check  # noqa: E402
 
@@ -73,7 +74,7 @@ def compared(tmp_path, spec, steps, dtype):
     for reading, seen in zip(trace.grad_norms, trace.measured, strict=True):
         numpy_weights.append(controller.observe(reading if seen else None))
         numpy_ema.append(controller.ema_weights)
-    replayed = replay_trace(trace, spec)
+    replayed = Run(trace, spec).replay
 
     np.testing.assert_allclose(replayed.ema, numpy_ema, rtol=0, atol=1e-12)
     np.testing.assert_allclose(replayed.weights, numpy_weights, rtol=0, atol=1e-12)

@@ -9,8 +9,8 @@ import torch
 from oracles.toys import t1008
 
 from gabactl.base.errors import InputError
-from gabactl.nn.calibration import _compare, calibrate
 from gabactl.nn.sensors import LastLayerSensor, RepresentationSensor
+from gabactl.nn.sensors.calibration import _compare, calibrate
 
 
 def batches(n=6):

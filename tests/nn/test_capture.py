@@ -4,7 +4,7 @@ import pytest
 import torch
 from oracles.toys import t1008
 
-import gabactl.nn.base
+import gabactl.nn.losses.base
 from gabactl.base.errors import InputError
 from gabactl.nn import FixedLoss, GABALoss, get_shared_params
 from gabactl.nn.sensors import EventSensor, LastLayerSensor, RepresentationSensor
@@ -32,7 +32,7 @@ class TestRefusals:
         for _ in range(before):
             call()
         with monkeypatch.context() as patch:
-            patch.setattr(gabactl.nn.base, "_capturing", lambda tensor: True)
+            patch.setattr(gabactl.nn.losses.base, "_capturing", lambda tensor: True)
             call()
         return loss_fn
 

@@ -18,7 +18,7 @@ from gabactl.nn import GABALoss, TraceRecorder  # noqa: E402
 from gabactl.traces import finish, read_trace  # noqa: E402
 
 #: Where a recording is at work: the interrupt falls into these files.
-PLACES = ("recorder.py", "pending.py", "writer.py", "stream.py")
+PLACES = ("recorder.py", "writer.py", "stream.py")
 STEPS = 4
 
 

@@ -8,7 +8,7 @@ import torch
 
 from gabactl.base.errors import InputError
 from gabactl.nn import GABALoss, TraceRecorder
-from gabactl.nn.monitor import BoardMonitor
+from gabactl.nn.recording.monitor import BoardMonitor
 from gabactl.traces import read_trace
 
 board = pytest.importorskip("torch.utils.tensorboard")

@@ -12,24 +12,22 @@ import torch
 from gabactl.base.errors import InputError
 from gabactl.law.spec import GabaSpec
 from gabactl.nn import FixedLoss, GABALoss, GradNormLoss, TraceRecorder
-from gabactl.nn.base import BalancedLoss
-from gabactl.nn.calibration import calibrate
 from gabactl.nn.checkpoint import load_tensors
 from gabactl.nn.excitation import Excitation
-from gabactl.nn.excited import ExcitedLoss
-from gabactl.nn.gradnorm import _are_all_shared
 from gabactl.nn.integrations.accelerate import backward
-from gabactl.nn.monitor import BoardMonitor
-from gabactl.nn.recorder import _buffer
+from gabactl.nn.losses.base import BalancedLoss
+from gabactl.nn.losses.excited import ExcitedLoss
+from gabactl.nn.losses.gradnorm import _are_all_shared
+from gabactl.nn.recording.monitor import BoardMonitor
 from gabactl.nn.sensors import (
     EventSensor,
     LastLayerSensor,
     base,
     compute_task_grad_norm,
     proxy,
-    reuse,
-    sharded,
 )
+from gabactl.nn.sensors.calibration import calibrate
+from gabactl.nn.sensors.gradients import add_to_grad, each_task
 from gabactl.nn.sensors.trigger import EventTrigger
 from gabactl.traces import TraceWriter
 
@@ -104,10 +102,11 @@ def test_sharded_parameters_need_their_module_and_one_reduction(monkeypatch):
     monkeypatch.setattr(base, "is_sharded", lambda tensor: True)
     with pytest.raises(InputError, match="sharded: pass the module, as in"):
         base.exact_norms(two_losses(w), [w], base.Context())
+    model = torch.nn.Linear(2, 2)
     for reduce, weighted in (("mean_of_norm", False), ("norm_of_mean", True)):
         context = base.Context(reducer=SimpleNamespace(reduce=reduce, weighted=weighted))
         with pytest.raises(InputError, match="are reduced by their module, all ranks alike"):
-            sharded.gradients_of_tasks(two_losses(w), [w], torch.nn.Linear(2, 2), context, False)
+            list(each_task(two_losses(w), [w], context, retain_last=False, module=model))
 
 
 # -- losses ----------------------------------------------------------------------------------------
@@ -176,9 +175,9 @@ def test_parameters_that_are_made_of_others_are_not_all_that_is_shared():
 
 
 def test_the_state_of_a_loss_without_buffers_is_a_plain_number():
-    assert _buffer(GABALoss().double()).dtype == torch.float64
-    assert _buffer(FixedLoss()).shape == (2,)
-    assert _buffer(torch.nn.Linear(1, 1)).shape == ()
+    assert GABALoss().double()._state().dtype == torch.float64
+    assert FixedLoss()._state().shape == (2,)
+    assert BalancedLoss(2)._state().shape == ()
 
 
 # -- sensors -----------------------------------------------------------------------------------------
@@ -205,7 +204,7 @@ def test_calibration_stops_at_so_many_batches():
 def test_gradients_that_are_none_leave_what_is_there():
     w, other = ones(), ones()
     w.grad = torch.tensor([1.0, 2.0])
-    reuse.add_to_grad([w, other], [None, torch.ones(2)])
+    add_to_grad([w, other], [None, torch.ones(2)])
     assert w.grad.tolist() == [1.0, 2.0]
     assert other.grad.tolist() == [1.0, 1.0]
 
@@ -336,7 +335,7 @@ class TestPeers:
         pytest.importorskip("torchjd")
 
     def test_a_combined_loss_measures_for_the_record_only(self):
-        from gabactl.nn.peers import ScalarizedLoss
+        from gabactl.nn.losses.peers import ScalarizedLoss
 
         w = ones()
         loss_fn = ScalarizedLoss("uncertainty", measure_every=2)
@@ -348,14 +347,14 @@ class TestPeers:
         assert loss_fn._last_grad_norms.tolist() == [3.0, 1.0]
         assert loss_fn.describe_sensor() == {"name": "full", "coasts": False, "interval": 2}
         assert ScalarizedLoss("uncertainty").describe_sensor() is None
-        assert _buffer(loss_fn).shape == ()
+        assert loss_fn._state().shape == ()
         weights = loss_fn.applied_weights
         total = loss_fn.eval().forward_k(two_losses(w), [w])
         assert float(total.detach()) == pytest.approx(float(weights[0] * 3.0 + weights[1]))
         assert loss_fn.step_count == 4
 
     def test_refusals(self, monkeypatch):
-        from gabactl.nn.peers import GramianLoss, ScalarizedLoss
+        from gabactl.nn.losses.peers import GramianLoss, ScalarizedLoss
 
         with pytest.raises(InputError, match=r"^measure_every = -1 is negative"):
             ScalarizedLoss("uncertainty", measure_every=-1)
@@ -368,7 +367,7 @@ class TestPeers:
             loss_fn.get_extra_state()
 
     def test_an_optimizer_of_something_else_is_no_history_of_famo(self):
-        from gabactl.nn.peers import ScalarizedLoss
+        from gabactl.nn.losses.peers import ScalarizedLoss
 
         state = ScalarizedLoss("famo").get_extra_state()
         assert state["_optimizer"] is None
@@ -384,8 +383,7 @@ def test_parts_to_be_filled_in_say_so():
     assert loss_fn.describe_sensor() is None
     with pytest.raises(NotImplementedError):
         loss_fn.forward_k([])
-    with pytest.raises(NotImplementedError):
-        _ = loss_fn.applied_weights
+    assert loss_fn.applied_weights.tolist() == [0.5, 0.5]
     for sensor, ask in ((base.Sensor(), "read"), (proxy.ProxySensor(), "cheap_norms")):
         with pytest.raises(NotImplementedError):
             getattr(sensor, ask)([], [], base.Context())

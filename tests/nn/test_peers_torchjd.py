@@ -7,8 +7,9 @@ from oracles.toys import t1008
 from gabactl.base.errors import InputError
 from gabactl.nn import GABALoss, get_shared_params
 from gabactl.nn.excitation import Excitation
-from gabactl.nn.excited import ExcitedLoss
-from gabactl.nn.peers import amnl_loss, amnl_weights, grace_losses, peer_loss
+from gabactl.nn.losses.amnl import amnl_loss, amnl_weights, grace_losses
+from gabactl.nn.losses.excited import ExcitedLoss
+from gabactl.nn.losses.peers import peer_loss
 
 aggregation = pytest.importorskip("torchjd.aggregation")
 
@@ -282,3 +283,18 @@ class TestAmnlAndGrace:
         # Sample weights in [1, 2] make the RUL task louder, and its weight smaller.
         assert loss_fn._last_grad_norms[0] > plain._last_grad_norms[0]
         assert loss_fn._last_grad_norms[1] == pytest.approx(plain._last_grad_norms[1].item())
+
+
+def test_the_call_with_two_losses_hands_the_scaler_on() -> None:
+    class Scaler:
+        calls = 0
+
+        def scale(self, value):
+            self.calls += 1
+            return 4.0 * value
+
+    w = torch.ones(2, requires_grad=True)
+    scaler, loss_fn = Scaler(), peer_loss("imtl_g")
+    loss_fn(3.0 * w[0], 1.0 * w[1], shared_params=[w], grad_scaler=scaler)
+    assert scaler.calls
+    assert loss_fn._last_grad_norms.tolist() == [3.0, 1.0]

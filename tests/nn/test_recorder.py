@@ -279,7 +279,7 @@ def test_nothing_waits_for_the_device_between_flushes(tmp_path, w, monkeypatch):
 
 def test_excitation_is_recorded_and_replayed(tmp_path, w):
     from gabactl.nn.excitation import Excitation
-    from gabactl.nn.excited import ExcitedLoss
+    from gabactl.nn.losses.excited import ExcitedLoss
 
     loss_fn = ExcitedLoss(GABALoss(warmup_steps=3), Excitation(amplitude=0.5, period=4, seed=1))
     with TraceRecorder(tmp_path / "run.parquet", loss_fn, excitation=True) as recorder:

@@ -21,12 +21,12 @@ from gabactl.base.errors import InputError
 from gabactl.cmapss import Cmapss
 from gabactl.law.spec import GabaSpec
 from gabactl.nn import FixedLoss, GABALoss, GradNormLoss
-from gabactl.nn.build import build_loss
 from gabactl.nn.checkpoint import load_checkpoint, save_checkpoint
 from gabactl.nn.excitation import Excitation
-from gabactl.nn.excited import ExcitedLoss
-from gabactl.nn.settings import TrainingSettings
-from gabactl.nn.training import Progress, Score, train
+from gabactl.nn.losses.excited import ExcitedLoss
+from gabactl.nn.training.build import build_loss
+from gabactl.nn.training.loop import Progress, Score, train
+from gabactl.nn.training.settings import TrainingSettings
 from gabactl.traces import Trace, read_trace
 
 # 10 engines, 315 training windows with seed 0: 10 steps of 30 per epoch.
@@ -381,7 +381,7 @@ def test_balancers_are_built_as_asked() -> None:
 
 
 def test_the_learning_rate_warms_up_then_follows_the_plateau(data: Cmapss) -> None:
-    from gabactl.nn.training import _Run
+    from gabactl.nn.training.loop import _Run
 
     run = _Run(data, replace(QUICK, lr_warmup_epochs=10))
     seen = []
@@ -398,7 +398,7 @@ def test_the_learning_rate_warms_up_then_follows_the_plateau(data: Cmapss) -> No
 
 
 def test_every_epoch_has_its_own_order(data: Cmapss) -> None:
-    from gabactl.nn.training import _Run
+    from gabactl.nn.training.loop import _Run
 
     orders = []
     for seed, epoch in ((0, 0), (0, 1), (1, 0)):
@@ -411,7 +411,7 @@ def test_every_epoch_has_its_own_order(data: Cmapss) -> None:
 
 
 def test_averaged_weights_are_the_stated_average(data: Cmapss) -> None:
-    from gabactl.nn.training import _Run
+    from gabactl.nn.training.loop import _Run
 
     run = _Run(data, replace(QUICK, average=0.5))
     order = run._order()
@@ -427,7 +427,7 @@ def test_averaged_weights_are_the_stated_average(data: Cmapss) -> None:
 
 
 def test_early_stopping(data: Cmapss) -> None:
-    from gabactl.nn.training import _Run
+    from gabactl.nn.training.loop import _Run
 
     run = _Run(data, replace(QUICK, epochs=50, patience=3))
     # Better until epoch 2, then no more.
@@ -440,7 +440,7 @@ def test_early_stopping(data: Cmapss) -> None:
 
 
 def test_divergence_ends_the_run(data: Cmapss) -> None:
-    from gabactl.nn.training import _Run
+    from gabactl.nn.training.loop import _Run
 
     run = _Run(data, replace(QUICK, epochs=50, balancer="fixed", measure_every=0))
     run.model.rul_head[0].weight.data.fill_(float("nan"))
@@ -449,7 +449,7 @@ def test_divergence_ends_the_run(data: Cmapss) -> None:
 
 
 def test_a_dead_output_is_said(data: Cmapss) -> None:
-    from gabactl.nn.training import _Run
+    from gabactl.nn.training.loop import _Run
 
     result = train(data, replace(QUICK, steps=3))
     assert not result.rul_output_off
@@ -475,7 +475,7 @@ def test_units_scale_the_ratio(data: Cmapss, tmp_path: Path) -> None:
 
 
 def test_predictions_are_tested_in_cycles(data: Cmapss) -> None:
-    from gabactl.nn.training import _Run
+    from gabactl.nn.training.loop import _Run
 
     scores = {}
     for scale in (1.0, 125.0):

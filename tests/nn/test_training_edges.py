@@ -18,7 +18,6 @@ from gabactl.base.errors import InputError
 from gabactl.cmapss import Cmapss
 from gabactl.law.spec import GabaSpec
 from gabactl.nn import checkpoint as checkpoints
-from gabactl.nn.build import build_loss
 from gabactl.nn.checkpoint import (
     check_optimizer,
     check_plain,
@@ -27,8 +26,9 @@ from gabactl.nn.checkpoint import (
     save_checkpoint,
 )
 from gabactl.nn.excitation import Excitation
-from gabactl.nn.settings import TrainingSettings
-from gabactl.nn.training import Progress, _Run, train
+from gabactl.nn.training.build import build_loss
+from gabactl.nn.training.loop import Progress, _Run, train
+from gabactl.nn.training.settings import TrainingSettings
 from gabactl.traces import read_trace
 
 QUICK = TrainingSettings(
@@ -72,7 +72,7 @@ def test_a_last_checkpoint_that_cannot_be_written_leaves_the_record(
     def full(*_: Any) -> None:
         raise InputError("run.ckpt: cannot be written (No space left on device)")
 
-    monkeypatch.setattr("gabactl.nn.training.save_checkpoint", full)
+    monkeypatch.setattr("gabactl.nn.training.loop.save_checkpoint", full)
     with pytest.raises(InputError, match="No space"):
         train(data, QUICK, checkpoint=tmp_path / "run.ckpt")
     with pytest.raises(InputError, match="No space"):

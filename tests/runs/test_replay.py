@@ -14,7 +14,8 @@ from gabactl import Controller, GabaSpec, InputError
 from gabactl.law.floors import project
 from gabactl.law.spec import CHOICES
 from gabactl.law.stages import raw_weights, smooth, usable
-from gabactl.runs.replay import replay, replay_trace
+from gabactl.runs.replay import replay
+from gabactl.runs.run import Run
 from gabactl.traces import Trace
 
 LAWS = CHOICES["law"]
@@ -126,14 +127,18 @@ def test_step_numbers_place_the_warm_up_and_the_interval():
     assert replay(spec, norms[[4, 10, 16]], step=[5, 11, 17]).unrecorded_readings == 2
 
 
-def test_unmeasured_steps_are_uniform_or_held():
+def test_unread_steps_are_uniform_or_stood_for_by_the_next_reading():
     spec = GabaSpec(warmup=0, beta=0.5)
     norms = np.array([[9.0, 1.0], [np.nan, np.nan], [9.0, 1.0]])
-    uniform, held = replay(spec, norms), replay(spec, norms, unmeasured="hold")
+    uniform, held = replay(spec, norms), replay(spec, norms, unread="unrecorded")
     np.testing.assert_array_equal(uniform.weights[1], [0.5, 0.5])
     np.testing.assert_array_equal(held.weights[1], held.weights[0])
-    np.testing.assert_array_equal(uniform.ema, held.ema)
-    assert uniform.untaken_readings == 1
+    np.testing.assert_array_equal(uniform.ema[:2], held.ema[:2])
+    # From 0.3 with raw weights 0.1: once, and twice.
+    assert uniform.ema[2, 0] == pytest.approx(0.2)
+    assert held.ema[2, 0] == pytest.approx(0.15)
+    assert (uniform.untaken_readings, uniform.unrecorded_readings) == (1, 0)
+    assert (held.untaken_readings, held.unrecorded_readings) == (0, 1)
 
 
 def test_saturated_fraction_counts_active_steps_only():
@@ -150,7 +155,7 @@ def test_a_trace_that_starts_late_continues_from_its_first_average():
     norms = random_norms(5, 60, 2)
     whole = replay(spec, norms)
     late = Trace.from_arrays(norms[30:], step=range(31, 61), ema=whole.ema[30:])
-    done = replay_trace(late, spec)
+    done = Run(late, spec).replay
     np.testing.assert_array_equal(done.ema, whole.ema[30:])
     np.testing.assert_array_equal(done.weights, whole.weights[30:])
     assert done.readings == 29
@@ -165,7 +170,6 @@ def test_a_trace_that_starts_late_continues_from_its_first_average():
         ({"grad_norms": [[1.0, 2.0]] * 2, "step": [2, 2]}, "strictly increasing"),
         ({"grad_norms": [[1.0, 2.0]], "step": [0]}, "counted from 1"),
         ({"grad_norms": [[1.0, 2.0]], "measured": [True, True]}, "measured has shape"),
-        ({"grad_norms": [[1.0, 2.0]], "start_ema": [1.0]}, "start_ema"),
     ],
 )
 def test_bad_input(arguments, said):
@@ -230,7 +234,7 @@ class TestCoasting:
         np.testing.assert_allclose(done.ema, coasted(spec, norms, measured), rtol=0, atol=1e-13)
         assert done.readings == measured[20:].sum()
         assert done.unrecorded_readings == done.untaken_readings == 0
-        held = replay(spec, norms, measured, unmeasured="hold")
+        held = replay(spec, norms, measured)
         assert np.abs(held.ema - done.ema).max() > 0.05
 
     def test_a_trace_says_whether_it_coasts(self):
@@ -241,10 +245,10 @@ class TestCoasting:
         assert trace.coasts
         assert trace.sensor == sensor
         whole = replay(spec, norms, measured, coast=True)
-        np.testing.assert_array_equal(replay_trace(trace, spec).ema, whole.ema)
+        np.testing.assert_array_equal(Run(trace, spec).replay.ema, whole.ema)
         # Other settings coast too; with an interval it is a sampled sensor that is asked about.
-        assert replay_trace(trace, GabaSpec(beta=0.9)).untaken_readings == 0
-        assert replay_trace(trace, GabaSpec(warmup=20, interval=5)).untaken_readings > 0
+        assert Run(trace, GabaSpec(beta=0.9)).replay.untaken_readings == 0
+        assert Run(trace, GabaSpec(warmup=20, interval=5)).replay.untaken_readings > 0
         assert not Trace.from_arrays(norms).coasts
 
     def test_a_trace_that_starts_late_goes_on_from_its_first_reading(self):
@@ -256,16 +260,16 @@ class TestCoasting:
             late = Trace.from_arrays(
                 norms[first:], step=range(first + 1, 301), ema=whole.ema[first:], metadata=sensor
             )
-            done = replay_trace(late, spec)
+            done = Run(late, spec).replay
             np.testing.assert_array_equal(done.ema, whole.ema[first:])
             np.testing.assert_array_equal(done.weights, whole.weights[first:])
         nothing = Trace.from_arrays(norms[:0].reshape(0, 2), metadata=sensor)
-        assert len(replay_trace(nothing, spec).ema) == 0
+        assert len(Run(nothing, spec).replay.ema) == 0
         last = np.flatnonzero(measured)[-1] + 1
         silent = Trace.from_arrays(
             norms[last:], step=range(last + 1, 301), ema=whole.ema[last:], metadata=sensor
         )
-        np.testing.assert_array_equal(replay_trace(silent, spec).ema, whole.ema[last:])
+        np.testing.assert_array_equal(Run(silent, spec).replay.ema, whole.ema[last:])
 
     def test_an_interval_is_refused(self):
         with pytest.raises(InputError, match="interval = 5 with a sensor that chooses"):

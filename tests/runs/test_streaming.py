@@ -15,7 +15,8 @@ from gabactl.cli import main
 from gabactl.law.controller import Controller
 from gabactl.law.spec import CHOICES, GabaSpec
 from gabactl.runs.quantiles import PassingQuantiles
-from gabactl.runs.replay import Replayer, replay_trace
+from gabactl.runs.replay import Replayer
+from gabactl.runs.run import Run
 from gabactl.runs.saturation import saturation
 from gabactl.traces import Trace, load_bundled, load_trace, read_trace, reader, write_parquet
 from gabactl.validation.check import check
@@ -130,24 +131,29 @@ def cut(trace: Trace, at: list[int]) -> list[Trace]:
     st.sampled_from([(1, 1), (1, 7), (30, 1), (43, 5)]),
     st.sampled_from([1, 1, 3]),
     st.booleans(),
-    st.sampled_from(["uniform", "hold"]),
+    st.sampled_from(["gaba", "fixed"]),
     st.sampled_from([2, 3, 9]),
 )
 @settings(max_examples=50, deadline=None)
 def test_a_replay_in_pieces_is_the_replay(
-    seed, at, law, mode, guard, where, interval, coasts, unmeasured, k
+    seed, at, law, mode, guard, where, interval, coasts, balancer, k
 ):
     first, every = where
     spec = GabaSpec(k, 0.9, 0.04, 5, law, mode, guard, 1 if coasts else interval)
     trace = recording(spec, 80, seed, first=first, every=every, coasts=coasts)
+    trace = trace.replace(metadata={**trace.metadata, "balancer": balancer})
     with np.errstate(all="ignore"):
-        whole = replay_trace(trace, spec, unmeasured=unmeasured)
-        replayer = Replayer(spec, unmeasured=unmeasured)
+        run = Run(trace, spec)
+        whole = run.replay
+        unread = "uniform" if balancer == "gaba" else "unrecorded"
+        replayer = Replayer(spec, unread=unread, coast=coasts)
+        if run.starts_late:
+            replayer.start_from(trace)
         parts = [replayer.add(piece) for piece in cut(trace, at)]
     for name in ("step", "raw", "ema", "weights", "active"):
         joined = np.concatenate([getattr(part, name) for part in parts])
         np.testing.assert_array_equal(joined, getattr(whole, name), err_msg=name)
-    for name in ("readings", "unrecorded_readings", "untaken_readings"):
+    for name in ("readings", "held_readings", "unrecorded_readings", "untaken_readings"):
         assert sum(getattr(part, name) for part in parts) == getattr(whole, name), name
 
 
@@ -165,7 +171,7 @@ def test_the_gap_after_a_late_start_is_counted_like_every_other():
     spec = GabaSpec(warmup=0, beta=0.9)
     norms = np.tile([1.0, 3.0], (3, 1))
     trace = Trace.from_arrays(norms, step=[50, 100, 150], ema=np.full((3, 2), 0.5))
-    run = replay_trace(trace, spec)
+    run = Run(trace, spec).replay
     want = 0.75 - 0.25 * 0.9 ** np.array([0, 50, 100])
     assert run.ema[:, 0] == pytest.approx(want, rel=1e-12)
     assert run.unrecorded_readings == 98
@@ -176,7 +182,7 @@ def test_the_gap_after_a_late_start_is_counted_like_every_other():
 
 def plain(trace: Trace, spec: GabaSpec) -> dict[str, object]:
     """The definitions, on whole arrays."""
-    run = replay_trace(trace, spec)
+    run = Run(trace, spec).replay
     norms = trace.grad_norms
     ok = np.isfinite(norms).all(axis=1) & (norms > 0).all(axis=1) & run.active
     below = run.ema[run.active] < spec.floor
@@ -261,7 +267,7 @@ def test_validation_of_a_file_is_that_of_the_trace(
     spec = GabaSpec(2, 0.95, 0.1, 20)
     first, every = {"late": (300, 1), "sparse": (1, 10)}.get(kind, (1, 1))
     trace = recording(spec, 700, seed=4, first=first, every=every)
-    run = replay_trace(trace, spec)
+    run = Run(trace, spec).replay
     trace = trace.replace(
         ema=run.ema, weights=run.weights,
         present={**trace.present, "ema": np.ones(700, bool), "weights": np.ones(700, bool)},
@@ -308,7 +314,7 @@ def test_the_end_of_a_run_is_replayed_as_in_the_whole(tmp_path: Path):
         for name, rows in part.present.items():
             np.testing.assert_array_equal(rows, trace.present[name][-last:])
         np.testing.assert_allclose(
-            replay_trace(part, spec).ema[1:], replay_trace(trace, spec).ema[-last:][1:], atol=1e-15
+            Run(part, spec).replay.ema[1:], Run(trace, spec).replay.ema[-last:][1:], atol=1e-15
         )
     assert len(load_trace(file, last=300, most_steps=300)) == 300
     for last, most in ((None, 699), (301, 300)):

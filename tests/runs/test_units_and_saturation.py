@@ -20,7 +20,7 @@ def constant(ratio, steps=2000):
 
 class TestUnits:
     def test_a_constant_factor_removes_a_constant_imbalance(self):
-        advice = unit_advice(np.tile([600.0, 1.0], (2000, 1)), NO_WARMUP, ("rul", "health"))
+        advice = unit_advice(constant(600.0), NO_WARMUP)
         assert (advice.loud, advice.quiet, advice.dwarfed) == ("rul", "health", True)
         assert advice.factor == pytest.approx(1 / 600)
         assert advice.ratio_range_after == pytest.approx((1.0, 1.0))
@@ -29,22 +29,22 @@ class TestUnits:
         assert "Multiply the rul loss by 0.00167" in advice.advice
 
     def test_the_loud_task_may_be_the_second(self):
-        advice = unit_advice(np.tile([1.0, 30.0], (500, 1)))
+        advice = unit_advice(Trace.from_arrays(np.tile([1.0, 30.0], (500, 1))))
         assert (advice.loud, advice.median_ratio) == ("task_1", pytest.approx(30.0))
 
     def test_comparable_units_are_left_alone(self):
-        assert "leave them" in unit_advice(np.tile([2.0, 1.0], (500, 1))).advice
+        assert "leave them" in unit_advice(constant(2.0)).advice
 
     def test_readings_that_say_nothing_are_left_out(self):
         norms = np.tile([600.0, 1.0], (200, 1))
         norms[::3] = math.nan
         norms[1::3, 1] = 0.0
-        assert unit_advice(norms).median_ratio == pytest.approx(600.0)
+        assert unit_advice(Trace.from_arrays(norms)).median_ratio == pytest.approx(600.0)
         with pytest.raises(InputError, match="nothing to compare"):
-            unit_advice(np.full((5, 2), math.nan))
+            unit_advice(Trace.from_arrays(np.full((5, 2), math.nan)))
 
     def test_json_keys(self):
-        keys = unit_advice(np.tile([600.0, 1.0], (500, 1))).to_dict()
+        keys = unit_advice(constant(600.0)).to_dict()
         assert {"factor", "median_ratio", "dwarfed", "advice", "saturated_fraction_after"} <= set(
             keys
         )

@@ -82,6 +82,25 @@ def test_the_figures_are_those_of_the_run(tmp_path, ratio):
     assert not watcher.look().running
 
 
+@pytest.mark.parametrize("pieces", [1, 7])
+def test_saturated_steps_are_steps_where_only_some_are_recorded(tmp_path, pieces):
+    """Every 20th: 30 rows in a row are 600 steps, and an alarm."""
+    spec, norms, run = run_of(500.0)
+    rows = np.arange(0, STEPS, 20)
+    writer = writer_of(tmp_path / "run.arrows", spec)
+    watcher = Watcher(tmp_path / "run.arrows")
+    for part in np.array_split(rows, pieces):
+        columns = columns_of(norms, run, 0, STEPS)
+        writer.append({name: values[part] for name, values in columns.items()})
+        state = watcher.look()
+    low = (run.ema < spec.floor).any(axis=1)[rows]
+    free = rows[~low][-1]
+    assert state.saturated_for == rows[-1] - free
+    assert state.saturated_for > 500
+    assert state.alarms
+    writer.close(finish=False)
+
+
 def test_an_alarm_for_a_reading_that_was_not_finite(tmp_path):
     spec, norms, run = run_of(2.0)
     norms[150, 1] = np.inf

@@ -15,7 +15,9 @@ from gabactl import GabaSpec
 from gabactl.base.errors import InputError
 from gabactl.identification import simulate_excited
 from gabactl.law.authority import settled_weights
+from gabactl.runs.run import Run
 from gabactl.synthesis import Workload, loop_errors, tune, workload_of
+from gabactl.traces import Trace
 
 
 @settings(max_examples=30, deadline=None)
@@ -181,7 +183,7 @@ def test_a_workload_is_measured() -> None:
         0.0, steps=steps, seed=3, amplitude=0.0, drift_std=0.003, log_imbalance=level
     )
     half = run.log_ratio[0] / 2
-    work = workload_of(np.exp(np.stack([half, -half], axis=1)))
+    work = workload_of(Trace.from_arrays(np.exp(np.stack([half, -half], axis=1))))
     assert work.noise_std == pytest.approx(0.5, rel=0.1)
     assert work.noise_pole == pytest.approx(0.4, abs=0.1)
     assert work.drift_std < 0.012
@@ -195,10 +197,33 @@ def test_a_start_up_transient_sets_the_warm_up() -> None:
     level = 4.0 * np.exp(-np.arange(3000) / 60.0)
     half = (level + 0.3 * rng.standard_normal(3000)) / 2
     norms = np.exp(np.stack([half, -half], axis=1))
-    found = workload_of(norms).settled_after
+    found = workload_of(Trace.from_arrays(norms)).settled_after
     # At 5 time constants 0.03 of 4 nats are left, at 1 they move by more than the noise.
     assert 60 <= found <= 300
-    assert workload_of(norms, first_step=101).settled_after is None
+    late = Trace.from_arrays(norms, step=range(101, 3101))
+    assert workload_of(late).settled_after is None
+
+
+@pytest.mark.parametrize("every", [2, 4, 7])
+def test_a_workload_is_counted_in_steps_whatever_was_logged(every: int) -> None:
+    """A start-up transient of 300 steps, then a walk and noise that remembers."""
+    steps = 24_000
+    level = math.log(500.0) + np.where(np.arange(steps) < 300, -3.0, 0.0)
+    run = simulate_excited(
+        0.0, steps=steps, seed=3, amplitude=0.0, drift_std=0.02, log_imbalance=level
+    )
+    half = run.log_ratio[0] / 2
+    trace = Trace.from_arrays(np.exp(np.stack([half, -half], axis=1)))
+    whole = workload_of(trace)
+    assert whole.settled_after == 300
+    for first in {0, every // 2, every - 1}:
+        logged = workload_of(Run(trace.rows(slice(first, None, every))))
+        assert logged.drift_std == pytest.approx(whole.drift_std, rel=0.15)
+        assert logged.noise_std == pytest.approx(whole.noise_std, rel=0.1)
+        assert logged.ratio_low == pytest.approx(whole.ratio_low, rel=0.3)
+        assert logged.ratio_high == pytest.approx(whole.ratio_high, rel=0.3)
+        # To a block of 20 steps, or of 5 readings.
+        assert abs(logged.settled_after - 300) <= max(20, 5 * every)
 
 
 def test_json_and_toml_agree(tmp_path) -> None:

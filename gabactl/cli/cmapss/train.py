@@ -16,10 +16,10 @@ from gabactl.cli._output import JsonFlag, show
 from gabactl.cli._progress import bars, epoch_words, quality_words
 from gabactl.cli._spec import SpecOptions, spec_options
 from gabactl.nn.excitation import Excitation
-from gabactl.nn.settings import TrainingSettings
+from gabactl.nn.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
-    from gabactl.nn.training_result import Progress
+    from gabactl.nn.training.result import Progress
 
 
 def _numbers(text: str) -> tuple[float, ...]:
@@ -127,7 +127,7 @@ def train(
     import torch
 
     from gabactl import cmapss
-    from gabactl.nn.training import train as run
+    from gabactl.nn.training.loop import train as run
 
     if threads is not None:
         torch.set_num_threads(threads)

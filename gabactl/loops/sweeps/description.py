@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gabactl.base.errors import InputError
-from gabactl.base.files import read_toml
+from gabactl.base.files import check_keys, read_toml
 from gabactl.law.spec import GabaSpec
 from gabactl.loops.batch import LOOP_PARAMETERS, complete_parameters, run_batch
 from gabactl.loops.profiles import Profile
@@ -212,12 +212,14 @@ def load_sweep(name: str | Path) -> Sweep:
     """
     file = find_description(name, "sweep")
     table = read_toml(file)
-    _known(file, "the top level", table, ("title", "tasks", "disturbance", "axes", "fixed", "run"))
+    check_keys(
+        file, "the top level", table, ("title", "tasks", "disturbance", "axes", "fixed", "run")
+    )
     tasks = table.get("tasks", 2)
     if isinstance(tasks, bool) or not isinstance(tasks, int) or not 2 <= tasks <= 64:
         raise InputError(f"{file}: tasks = {tasks!r} is not a whole number from 2 to 64")
     run = _section(file, table, "run", {})
-    _known(
+    check_keys(
         file,
         "[run]",
         run,
@@ -238,7 +240,7 @@ def load_sweep(name: str | Path) -> Sweep:
         raise InputError(f"{file}: run.method = {method!r} is unknown: choose grid or sobol")
     axes, scales = _axes(file, _section(file, table, "axes", None), method)
     given = _section(file, table, "fixed", {})
-    _known(file, "[fixed]", given, (*LOOP_PARAMETERS, *_COMMON))
+    check_keys(file, "[fixed]", given, (*LOOP_PARAMETERS, *_COMMON))
     for key in given:
         if key in axes:
             raise InputError(f"{file}: {key} is in both [axes] and [fixed]: keep one of them")
@@ -294,7 +296,7 @@ def load_sweep(name: str | Path) -> Sweep:
 def _axes(
     file: Path, given: Mapping[str, Any], method: str
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, str]]:
-    _known(file, "[axes]", given, tuple(LOOP_PARAMETERS))
+    check_keys(file, "[axes]", given, tuple(LOOP_PARAMETERS))
     if not given:
         raise InputError(
             f"{file}: [axes] is empty: vary at least one of {', '.join(LOOP_PARAMETERS)}"
@@ -314,7 +316,7 @@ def _axes(
             continue
         if not isinstance(value, dict):
             raise InputError(f"{file}: axes.{name}: give a list, or {{from, to, points}}")
-        _known(file, f"axes.{name}", value, ("from", "to", "points", "scale"))
+        check_keys(file, f"axes.{name}", value, ("from", "to", "points", "scale"))
         scale = value.get("scale", "linear")
         if scale not in ("linear", "log", "log1m"):
             raise InputError(
@@ -359,14 +361,6 @@ def _section(file: Path, table: Mapping[str, Any], key: str, default: Any) -> di
     if not isinstance(value, dict):
         raise InputError(f"{file}: {key} is missing or not a table: add [{key}]")
     return value
-
-
-def _known(file: Path, place: str, table: Mapping[str, Any], allowed: Sequence[str]) -> None:
-    for key in table:
-        if key not in allowed:
-            raise InputError(
-                f"{file}: unknown key {key!r} in {place}: choose from {', '.join(allowed)}"
-            )
 
 
 def _whole(file: Path, key: str, value: Any, least: int = 1, most: int | None = None) -> int:

@@ -24,6 +24,7 @@ from gabactl.base.results import Result
 from gabactl.cmapss.files import read_rul
 from gabactl.loops.scenarios import find_description
 from gabactl.nn.campaigns.folder import (
+    ENDED,
     LOG,
     PLAN,
     TABLE,
@@ -52,52 +53,41 @@ class CampaignStatus(Result):
     ----------
     name : str
         Of the campaign.
-    runs : tuple of (run, status, steps, epochs, planned epochs, RMSE, reason)
-        One per planned run; what is not known is None.
+    runs : tuple of dict
+        One per planned run, with the keys run, status, steps, epochs, planned_epochs, rmse_capped
+        and reason; what is not known is None.
     stopped : bool
         The call that returned this was interrupted, or its time was up.
     """
 
     name: str
-    runs: tuple[tuple[str, str, int | None, int | None, int, float | None, str | None], ...]
+    runs: tuple[dict[str, Any], ...]
     stopped: bool = False
 
     @property
     def title(self) -> str:  # type: ignore[override]
         """Name and count."""
-        done = sum(
-            status in ("finished", "stopped early", "diverged") for _, status, *_ in self.runs
-        )
+        done = sum(run["status"] in ENDED for run in self.runs)
         return f"Campaign {self.name}: {done} of {len(self.runs)} runs done"
 
     @property
     def failed(self) -> tuple[str, ...]:
         """The runs that failed; ``--resume`` tries them again."""
-        return tuple(run for run, status, *_ in self.runs if status == "failed")
+        return tuple(run["run"] for run in self.runs if run["status"] == "failed")
 
     def rows(self) -> list[tuple[str, ...]]:
         """One row per run."""
         rows: list[tuple[str, ...]] = [("run", "status", "epochs", "test RMSE", "reason")]
-        for run, status, _, epochs, planned, rmse, reason in self.runs:
-            rows.append(
-                (
-                    run,
-                    status,
-                    f"{epochs or 0}/{planned}",
-                    "-" if rmse is None else f"{rmse:.2f}",
-                    reason or "",
-                )
-            )
+        for run in self.runs:
+            rmse = run["rmse_capped"]
+            epochs = f"{run['epochs'] or 0}/{run['planned_epochs']}"
+            score = "-" if rmse is None else f"{rmse:.2f}"
+            rows.append((run["run"], run["status"], epochs, score, run["reason"] or ""))
         return rows
 
     def facts(self) -> dict[str, Any]:
         """Keys ``name``, ``stopped`` and ``runs``."""
-        keys = ("run", "status", "steps", "epochs", "planned_epochs", "rmse_capped", "reason")
-        return {
-            "name": self.name,
-            "stopped": self.stopped,
-            "runs": [dict(zip(keys, run, strict=True)) for run in self.runs],
-        }
+        return {"name": self.name, "stopped": self.stopped, "runs": list(self.runs)}
 
 
 def campaign_status(folder: str | Path, stopped: bool = False) -> CampaignStatus:
@@ -123,23 +113,13 @@ def campaign_status(folder: str | Path, stopped: bool = False) -> CampaignStatus
     gabactl.base.errors.InputError: nowhere: no campaign there ...
     """
     campaign = open_plan(folder)
-    planned = {run.name: run.settings.epochs for run in campaign.runs}
-    return CampaignStatus(
-        campaign.name,
-        tuple(
-            (
-                row["run"],
-                row["status"],
-                row["steps"],
-                row["epochs"],
-                planned[row["run"]],
-                row["rmse_capped"],
-                row["reason"],
-            )
-            for row in collect_results(folder).records()
-        ),
-        stopped,
+    told = ("run", "status", "steps", "epochs", "rmse_capped", "reason")
+    pairs = zip(campaign.runs, collect_results(folder).records(), strict=True)
+    runs = tuple(
+        {name: row[name] for name in told} | {"planned_epochs": run.settings.epochs}
+        for run, row in pairs
     )
+    return CampaignStatus(campaign.name, runs, stopped)
 
 
 @dataclass(frozen=True)
@@ -305,7 +285,8 @@ class _Crew:
                     late = deadline is not None and time.monotonic() > deadline
                     if not stopped and (late or asked()):
                         stopped = True
-                        self._send_home()
+                        for worker in self.workers.values():
+                            worker.stop()
                     while not stopped and self.waiting and len(self.workers) < at_once:
                         self._start(self.waiting.pop(0))
                     self._reap(stopped)
@@ -323,10 +304,6 @@ class _Crew:
         if self.command is not None:
             words += ["--command", self.command]
         self.workers[run.name] = _Worker(words, run_folder(self.place, run.name), self.campaign)
-
-    def _send_home(self) -> None:
-        for worker in self.workers.values():
-            worker.stop()
 
     def _reap(self, stopped: bool) -> None:
         for name, worker in list(self.workers.items()):

@@ -17,6 +17,8 @@ from gabactl.nn.campaigns.plan import Campaign, PlannedRun, load_campaign
 
 __all__ = [
     "CHECKPOINT",
+    "COLUMNS",
+    "ENDED",
     "LOG",
     "PLAN",
     "RECORD",
@@ -40,15 +42,42 @@ _STATUSES = (*ENDED, "interrupted", "failed")
 #: Settings that do not change what was trained.
 _IMMATERIAL = ("device",)
 
-_TEXTS = (
-    "status", "reason", "device", "precision", "torch", "gabactl", "commit", "platform",
-    "command", "started",
-)  # fmt: skip
-_COUNTS = ("steps", "epochs", "best_epoch", "parameters")
-_NUMBERS = (
-    "validation_rmse", "rmse_capped", "nasa_capped", "rmse_uncapped", "nasa_uncapped", "accuracy",
-    "rmse_all_windows", "rmse_test_selected", "seconds",
-)  # fmt: skip
+#: Columns of the table and their types; every cell but those of the plan may be null.
+COLUMNS: dict[str, type] = {
+    "run": str,
+    "subset": str,
+    "method": str,
+    "seed": int,
+    "balancer": str,
+    "status": str,
+    "reason": str,
+    "steps": int,
+    "epochs": int,
+    "best_epoch": int,
+    "validation_rmse": float,
+    "rmse_capped": float,
+    "nasa_capped": float,
+    "rmse_uncapped": float,
+    "nasa_uncapped": float,
+    "accuracy": float,
+    "rmse_all_windows": float,
+    "rmse_test_selected": float,
+    "parameters": int,
+    "seconds": float,
+    "device": str,
+    "precision": str,
+    "torch": str,
+    "gabactl": str,
+    "commit": str,
+    "platform": str,
+    "command": str,
+    "started": str,
+    "settings": str,
+    "trace": str,
+}
+
+#: What is known of the plan, or kept beside the record; of the rest the record speaks.
+_PLANNED = ("run", "subset", "method", "seed", "balancer", "settings", "trace")
 
 
 def run_folder(folder: Path, name: str) -> Path:
@@ -150,11 +179,11 @@ def read_record(place: Path) -> dict[str, Any] | None:
     try:
         if not isinstance(record, dict) or record["status"] not in _STATUSES:
             raise TypeError("no status")
-        for names, kinds in ((_TEXTS, (str,)), (_COUNTS, (int,)), (_NUMBERS, (int, float))):
-            for name in names:
-                value = record.get(name)
-                if value is not None and (not isinstance(value, kinds) or value is True):
-                    raise TypeError(f"{name} = {value!r}")
+        for name, kind in COLUMNS.items():
+            value = None if name in _PLANNED else record.get(name)
+            kinds = (int, float) if kind is float else kind
+            if value is not None and (not isinstance(value, kinds) or value is True):
+                raise TypeError(f"{name} = {value!r}")
         if not isinstance(record["settings"], dict):
             raise TypeError("settings")
     except (KeyError, TypeError) as error:

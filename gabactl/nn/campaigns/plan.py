@@ -22,18 +22,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from gabactl.base.errors import InputError
-from gabactl.base.files import read_toml
+from gabactl.base.files import check_keys, read_toml
 from gabactl.cmapss.files import SUBSETS
 from gabactl.law.spec import GabaSpec
 from gabactl.loops.scenarios import find_description, where
 from gabactl.nn.excitation import Excitation
-from gabactl.nn.settings import TrainingSettings
+from gabactl.nn.training.settings import TrainingSettings
 
 __all__ = ["Campaign", "PlannedRun", "load_campaign"]
 
@@ -144,17 +144,24 @@ def load_campaign(path: str | Path) -> Campaign:
     """
     file = find_description(path, "campaign")
     table = read_toml(file)
-    _known(file, "the file", table, ("campaign", "method"))
+    check_keys(file, "the file", table, ("campaign", "method"))
     common = table.get("campaign")
     if not isinstance(common, dict):
         raise InputError(f"{file}: campaign is missing or not a table: add [campaign]")
-    _known(file, "[campaign]", common, (*_OWN, *_SETTINGS))
+    check_keys(file, "[campaign]", common, (*_OWN, *_SETTINGS))
     methods = table.get("method")
     if not isinstance(methods, list) or not methods:
         raise InputError(f"{file}: there is no method: add [[method]] with name and balancer")
     shared = {key: value for key, value in common.items() if key not in _OWN}
-    subsets = _subsets(file, common.get("subsets"))
-    seeds = _seeds(file, common.get("seeds"))
+    among = f"out of {', '.join(SUBSETS)}"
+    subsets = _list(file, "subsets", common.get("subsets"), SUBSETS.__contains__, among)
+    seeds = _list(
+        file,
+        "seeds",
+        common.get("seeds"),
+        lambda s: type(s) is int and s >= 0,
+        "of whole numbers, as in [42, 123]",
+    )
     choices = [_method(file, entry, shared) for entry in methods]
     names = [name for name, _ in choices]
     for name in names:
@@ -184,7 +191,7 @@ def _method(file: Path, entry: Any, shared: Mapping[str, Any]) -> tuple[str, dic
         raise InputError(f"{file}: method is not a table: write [[method]]")
     name = _name(file, "method.name", entry.get("name"))
     own = {key: value for key, value in entry.items() if key != "name"}
-    _known(file, f"method {name!r}", own, _SETTINGS)
+    check_keys(file, f"method {name!r}", own, _SETTINGS)
     if "balancer" not in own and "balancer" not in shared:
         raise InputError(
             f'{file}: method {name!r} has no balancer: add for example balancer = "gaba"'
@@ -202,14 +209,6 @@ def _method(file: Path, entry: Any, shared: Mapping[str, Any]) -> tuple[str, dic
     return name, settings
 
 
-def _known(file: Path, place: str, table: Mapping[str, Any], allowed: tuple[str, ...]) -> None:
-    for key in table:
-        if key not in allowed:
-            raise InputError(
-                f"{file}: unknown key {key!r} in {place}: choose from {', '.join(allowed)}"
-            )
-
-
 def _name(file: Path, key: str, value: Any) -> str:
     if not isinstance(value, str) or not _NAME.fullmatch(value):
         raise InputError(
@@ -218,19 +217,9 @@ def _name(file: Path, key: str, value: Any) -> str:
     return value
 
 
-def _subsets(file: Path, value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value or any(s not in SUBSETS for s in value):
-        raise InputError(
-            f"{file}: campaign.subsets = {value!r}: give a list out of {', '.join(SUBSETS)}"
-        )
-    return tuple(dict.fromkeys(value))
-
-
-def _seeds(file: Path, value: Any) -> tuple[int, ...]:
-    if not isinstance(value, list) or not value or any(type(s) is not int or s < 0 for s in value):
-        raise InputError(
-            f"{file}: campaign.seeds = {value!r}: give a list of whole numbers, as in [42, 123]"
-        )
+def _list(file: Path, key: str, value: Any, fits: Callable[[Any], bool], remedy: str) -> Any:
+    if not isinstance(value, list) or not value or not all(map(fits, value)):
+        raise InputError(f"{file}: campaign.{key} = {value!r}: give a list {remedy}")
     return tuple(dict.fromkeys(value))
 
 

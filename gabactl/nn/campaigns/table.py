@@ -15,44 +15,17 @@ import numpy as np
 from gabactl.base.errors import InputError
 from gabactl.base.files import whole_file
 from gabactl.base.results import Result, to_jsonable
-from gabactl.nn.campaigns.folder import CHECKPOINT, open_plan, read_record, run_folder, trace_of
+from gabactl.nn.campaigns.folder import (
+    CHECKPOINT,
+    COLUMNS,
+    open_plan,
+    read_record,
+    run_folder,
+    trace_of,
+)
 from gabactl.nn.campaigns.plan import Campaign, PlannedRun
 
-__all__ = ["COLUMNS", "CampaignResults", "collect_results", "load_results", "save_results"]
-
-#: Columns of ``results.parquet`` and their types; every cell but the first six may be null.
-COLUMNS: dict[str, type] = {
-    "run": str,
-    "subset": str,
-    "method": str,
-    "seed": int,
-    "balancer": str,
-    "status": str,
-    "reason": str,
-    "steps": int,
-    "epochs": int,
-    "best_epoch": int,
-    "validation_rmse": float,
-    "rmse_capped": float,
-    "nasa_capped": float,
-    "rmse_uncapped": float,
-    "nasa_uncapped": float,
-    "accuracy": float,
-    "rmse_all_windows": float,
-    "rmse_test_selected": float,
-    "parameters": int,
-    "seconds": float,
-    "device": str,
-    "precision": str,
-    "torch": str,
-    "gabactl": str,
-    "commit": str,
-    "platform": str,
-    "command": str,
-    "started": str,
-    "settings": str,
-    "trace": str,
-}
+__all__ = ["CampaignResults", "collect_results", "load_results", "save_results"]
 
 #: Known of every planned run, begun or not.
 _GIVEN = ("run", "subset", "method", "seed", "balancer", "status")
@@ -222,6 +195,7 @@ def collect_results(folder: str | Path, relative_to: str | Path | None = None) -
 
     Examples
     --------
+    >>> import tempfile
     >>> from gabactl.nn.campaigns.folder import PLAN
     >>> from gabactl.loops.scenarios import find_description
     >>> plan = find_description("cmapss_campaign_reduced", "campaign").read_text(encoding="utf-8")
@@ -298,11 +272,16 @@ def save_results(results: CampaignResults, path: str | Path) -> Path:
     file = Path(path)
     if file.suffix != ".parquet":
         raise InputError(f"{file}: the table is written as .parquet: choose that ending")
-    kinds = {str: pa.string(), int: pa.int64(), float: pa.float64()}
-    schema = pa.schema([(name, kinds[kind]) for name, kind in COLUMNS.items()])
     with whole_file(file, "choose another place") as stream:
-        pq.write_table(pa.table(results.table, schema=schema), stream, compression="zstd")
+        pq.write_table(pa.table(results.table, schema=_schema()), stream, compression="zstd")
     return file
+
+
+def _schema() -> Any:
+    import pyarrow as pa
+
+    kinds = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+    return pa.schema([(name, kinds[kind]) for name, kind in COLUMNS.items()])
 
 
 def load_results(path: str | Path) -> CampaignResults:
@@ -339,7 +318,7 @@ def load_results(path: str | Path) -> CampaignResults:
         )
     if file.stat().st_size > _MAX_BYTES:
         raise InputError(f"{file}: larger than {_MAX_BYTES >> 20} MiB, which no table is")
-    kinds = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+    anew = "with `gabactl cmapss campaign table DIR -o results.parquet`"
     try:
         found = pq.ParquetFile(
             file, thrift_string_size_limit=1 << 24, thrift_container_size_limit=1 << 20
@@ -350,24 +329,21 @@ def load_results(path: str | Path) -> CampaignResults:
         columns.validate(full=True)
     except (OSError, MemoryError, UnicodeDecodeError, pa.ArrowException) as error:
         raise InputError(
-            f"{file}: not a readable table ({str(error)[:80]}): make it anew with "
-            "`gabactl cmapss campaign table DIR -o results.parquet`"
+            f"{file}: not a readable table ({str(error)[:80]}): make it anew {anew}"
         ) from None
     table: dict[str, list[Any]] = {}
-    for name, kind in COLUMNS.items():
-        once = columns.column_names.count(name) == 1
-        if not once or columns.schema.field(name).type != kinds[kind]:
+    for field in _schema():
+        name = field.name
+        if columns.column_names.count(name) != 1 or columns.schema.field(name).type != field.type:
             raise InputError(
-                f"{file}: column {name!r} is missing or not {kind.__name__}, or there twice: make the "
-                "table with `gabactl cmapss campaign table DIR -o results.parquet`"
+                f"{file}: column {name!r} is missing or not {COLUMNS[name].__name__}, or there twice: "
+                f"make the table {anew}"
             )
         table[name] = columns.column(name).to_pylist()
         wrong = [value for value in table[name] if not _is_cell(name, value)]
         if wrong:
-            raise InputError(
-                f"{file}: column {name!r} holds {str(wrong[0])[:40]!r}: make the table with "
-                "`gabactl cmapss campaign table DIR -o results.parquet`"
-            )
+            held = str(wrong[0])[:40]
+            raise InputError(f"{file}: column {name!r} holds {held!r}: make the table {anew}")
     return CampaignResults(table, file)
 
 

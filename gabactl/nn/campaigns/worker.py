@@ -13,11 +13,12 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gabactl.base.errors import InputError
+from gabactl.base.errors import InputError, Occupied
 from gabactl.base.lock import FileLock
 from gabactl.nn.campaigns.folder import (
     CHECKPOINT,
@@ -32,12 +33,17 @@ from gabactl.nn.campaigns.folder import (
 from gabactl.nn.campaigns.plan import Campaign, PlannedRun
 
 if TYPE_CHECKING:
-    from gabactl.nn.training_result import Progress, TrainingResult
+    from gabactl.nn.training.result import Progress, TrainingResult
 
 __all__ = ["INTERRUPTED", "train_one"]
 
 #: Exit code of a run that can go on.
 INTERRUPTED = 3
+#: What a record takes over from the result as it is.
+_OUTCOME = (
+    *("steps", "epochs", "best_epoch", "validation_rmse", "rmse_all_windows"),
+    *("rmse_test_selected", "parameters", "device", "seconds"),
+)
 #: Seconds that the worker of a killed driver is given to finish its step and let go of the run.
 _PATIENCE = 120.0
 
@@ -83,13 +89,11 @@ def train_one(
     import torch
 
     from gabactl import cmapss
-    from gabactl.nn.training import train
+    from gabactl.nn.training.loop import train
 
     place = run_folder(folder, run.name)
     place.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(place / "run")
-    _acquire(lock)
-    try:
+    with _held(place):
         (place / RECORD).unlink(missing_ok=True)
         torch.set_num_threads(campaign.threads)
         resume = (place / CHECKPOINT).is_file()
@@ -102,12 +106,9 @@ def train_one(
             "settings": settings.to_dict(),
         }
         try:
+            s = settings
             examples = cmapss.load(
-                data,
-                settings.subset,
-                channels=settings.channels,
-                seed=settings.seed,
-                all_test_windows=True,
+                data, s.subset, channels=s.channels, seed=s.seed, all_test_windows=True
             )
             result = train(
                 examples,
@@ -121,34 +122,21 @@ def train_one(
                 on_step=_Reporter(),
             )
         except (InputError, RuntimeError, MemoryError) as error:
-            reason = (
-                str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-            )
+            kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+            reason = f"{kind}{error}"
             record = {**base, "status": "failed", "reason": " ".join(reason.split())[:500]}
         else:
             record = {**base, **_outcome(result, place)}
         write_record(place, record)
         return record
-    finally:
-        lock.release()
 
 
 def _outcome(result: TrainingResult, place: Path) -> dict[str, Any]:
     from gabactl.traces import read_trace
 
-    found: dict[str, Any] = {
-        "status": result.stopped,
-        "reason": "resume goes on" if result.interrupted else None,
-        "steps": result.steps,
-        "epochs": result.epochs,
-        "best_epoch": result.best_epoch,
-        "validation_rmse": result.validation_rmse,
-        "rmse_all_windows": result.rmse_all_windows,
-        "rmse_test_selected": result.rmse_test_selected,
-        "parameters": result.parameters,
-        "device": result.device,
-        "seconds": result.seconds,
-    }
+    found: dict[str, Any] = {name: getattr(result, name) for name in _OUTCOME}
+    found["status"] = result.stopped
+    found["reason"] = "resume goes on" if result.interrupted else None
     if result.stopped == "diverged":
         found["reason"] = f"the validation error is not a number after epoch {result.epochs}"
     elif result.rul_output_off:
@@ -197,17 +185,23 @@ class _Reporter:
                 print(now.step, now.steps, now.epoch, now.epochs, now.validation_rmse, flush=True)
 
 
-def _acquire(lock: FileLock) -> None:
-    """Take the run, waiting for a worker that was left over and is about to end."""
+@contextlib.contextmanager
+def _held(place: Path) -> Iterator[None]:
+    """Keep the run, after waiting for a worker that was left over and is about to end."""
+    lock = FileLock(place / "run")
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:
             lock.acquire()
-            return
-        except InputError:
+            break
+        except Occupied:
             if time.monotonic() > deadline:
                 raise
         time.sleep(0.2)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _end_with_the_driver() -> None:

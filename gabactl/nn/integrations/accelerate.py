@@ -10,7 +10,7 @@ from gabactl.base.errors import InputError, packages_for
 with packages_for(__name__):
     from torch import Tensor
 
-from gabactl.nn.gaba import GABALoss
+from gabactl.nn.losses.gaba import GABALoss
 
 __all__ = ["backward"]
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from gabactl.base.checks import check_int
 from gabactl.base.errors import InputError, packages_for
 
 with packages_for(__name__):
     from lightning.pytorch import LightningModule, Trainer
     from lightning.pytorch.callbacks import Callback
 
-from gabactl.nn.base import BalancedLoss
 from gabactl.nn.integrations.logging import scalars
+from gabactl.nn.losses.base import BalancedLoss
 
 __all__ = ["BalanceLogger", "grad_scaler_of"]
 
@@ -43,8 +44,7 @@ class BalanceLogger(Callback):
     """
 
     def __init__(self, every: int = 50, prefix: str = "balance") -> None:
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise InputError(f"every = {every!r} is not a whole number >= 1: try 50")
+        check_int("every", every, 1, "try 50")
         self.every = every
         self.prefix = prefix
 

@@ -9,7 +9,7 @@ from gabactl.base.errors import InputError, packages_for
 with packages_for(__name__):
     from torch import Tensor
 
-from gabactl.nn.base import BalancedLoss
+from gabactl.nn.losses.base import BalancedLoss
 
 __all__ = ["log_to_tensorboard", "log_to_wandb", "scalars"]
 

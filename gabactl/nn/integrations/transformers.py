@@ -12,10 +12,10 @@ with packages_for(__name__):
     import torch
     from torch import Tensor, nn
 
-from gabactl.nn.base import BalancedLoss
 from gabactl.nn.checkpoint import has_strange, load_tensors
-from gabactl.nn.gaba import GABALoss
 from gabactl.nn.integrations.logging import scalars
+from gabactl.nn.losses.base import BalancedLoss
+from gabactl.nn.losses.gaba import GABALoss
 
 __all__ = ["BalancedTrainerMixin"]
 

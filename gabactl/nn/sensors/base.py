@@ -10,17 +10,13 @@ from torch import Tensor, nn
 
 from gabactl.base.errors import InputError
 from gabactl.nn.sensors.context import Context, norm_of_task
-from gabactl.nn.sensors.norms import (
-    compute_task_grad_norm,
-    is_sharded,
-    task_gradients,
-)
-from gabactl.nn.sensors.sharded import sharded_norms
+from gabactl.nn.sensors.gradients import each_task
+from gabactl.nn.sensors.norms import is_sharded
 
 if TYPE_CHECKING:
     from gabactl.law.spec import GabaSpec
 
-__all__ = ["Sensor", "exact_norms"]
+__all__ = ["Sensor", "exact_norms", "norms_on"]
 
 
 class Sensor(nn.Module):
@@ -148,17 +144,38 @@ def exact_norms(losses: Sequence[Tensor], parameters: Sequence[Tensor], context:
     >>> exact_norms([3.0 * w[0], 4.0 * w[1]], [w], Context())
     tensor([3., 4.])
     """
-    if any(is_sharded(p) for p in parameters):
-        if context.module is None:
-            raise InputError(
-                "the shared parameters are sharded: pass the module, as in "
-                "GABALoss(reduce='norm_of_mean', sharded=model)"
-            )
-        return sharded_norms(losses, parameters, context.module, context)
-    if context.grad_scaler is None and context.reducer is None and not context.fast:
-        return torch.stack([compute_task_grad_norm(loss, parameters) for loss in losses])
+    sharded = any(is_sharded(p) for p in parameters)
+    if sharded and context.module is None:
+        raise InputError(
+            "the shared parameters are sharded: pass the module, as in "
+            "GABALoss(reduce='norm_of_mean', sharded=model)"
+        )
+    return norms_on(losses, parameters, context, context.module if sharded else None)
+
+
+def norms_on(
+    losses: Sequence[Tensor],
+    parameters: Sequence[Tensor],
+    context: Context,
+    module: nn.Module | None = None,
+) -> Tensor:
+    """Norms of the tasks' gradients on any parameters, shape (K,), as the ranks agree on them.
+
+    Parameters
+    ----------
+    losses, parameters, context
+        As for :func:`exact_norms`.
+    module : torch.nn.Module, optional
+        The one whose shards the parameters are.
+
+    Examples
+    --------
+    >>> w = torch.ones(2, requires_grad=True)
+    >>> norms_on([3.0 * w[0], 4.0 * w[1]], [w], Context())
+    tensor([3., 4.])
+    """
     norms = [
-        norm_of_task(list(task_gradients(context.scaled(loss), parameters)), parameters, context)
-        for loss in losses
+        norm_of_task(gradients, parameters, context)
+        for gradients in each_task(losses, parameters, context, retain_last=True, module=module)
     ]
     return context.agree(context.unscale(torch.stack(norms)), averaged=True)

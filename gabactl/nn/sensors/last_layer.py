@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-import torch
 from torch import Tensor
 
 from gabactl.base.errors import InputError
-from gabactl.nn.sensors.context import Context, norm_of_task
-from gabactl.nn.sensors.norms import task_gradients
+from gabactl.nn.sensors.base import norms_on
+from gabactl.nn.sensors.context import Context
 from gabactl.nn.sensors.proxy import ProxySensor
 
 __all__ = ["LastLayerSensor"]
@@ -37,6 +36,7 @@ class LastLayerSensor(ProxySensor):
 
     Examples
     --------
+    >>> import torch
     >>> a, b = torch.ones((), requires_grad=True), torch.ones((), requires_grad=True)
     >>> sensor = LastLayerSensor([b], recalibrate_every=None)
     >>> sensor.read([a * b * 3.0, a * b], [a, b], Context())
@@ -58,10 +58,4 @@ class LastLayerSensor(ProxySensor):
         self, losses: Sequence[Tensor], parameters: Sequence[Tensor], context: Context
     ) -> Tensor:
         """Norms of the losses' gradients on the layer, shape (K,)."""
-        norms = [
-            norm_of_task(
-                list(task_gradients(context.scaled(loss), self._layer)), self._layer, context
-            )
-            for loss in losses
-        ]
-        return context.agree(context.unscale(torch.stack(norms)), averaged=True)
+        return norms_on(losses, self._layer, context)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gabactl.base.checks import check_int
 from gabactl.base.errors import InputError
 from gabactl.law.spec import GabaSpec
 from gabactl.nn.sensors.base import Sensor, exact_norms
@@ -44,15 +45,8 @@ class ProxySensor(Sensor):
 
     def __init__(self, n_tasks: int = 2, recalibrate_every: int | None = 10) -> None:
         super().__init__()
-        if recalibrate_every is not None and (
-            isinstance(recalibrate_every, bool)
-            or not isinstance(recalibrate_every, int)
-            or recalibrate_every < 1
-        ):
-            raise InputError(
-                f"recalibrate_every = {recalibrate_every!r} is not a whole number >= 1: "
-                "try 10, or None for never"
-            )
+        if recalibrate_every is not None:
+            check_int("recalibrate_every", recalibrate_every, 1, "try 10, or None for never")
         self.recalibrate_every = recalibrate_every
         self.register_buffer("log_bias", torch.zeros(n_tasks))
         self._calibrate_now = False

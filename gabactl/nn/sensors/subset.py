@@ -10,9 +10,9 @@ from torch import Tensor
 
 from gabactl.base.errors import InputError
 from gabactl.law.spec import GabaSpec
-from gabactl.nn.sensors import reuse
 from gabactl.nn.sensors.base import Sensor
 from gabactl.nn.sensors.context import Context
+from gabactl.nn.sensors.gradients import each_task
 from gabactl.nn.sensors.norms import inner_product
 
 __all__ = ["SubsetSensor"]
@@ -137,7 +137,7 @@ class SubsetSensor(Sensor):
         within = Context() if context is None else context
         halves = [t[:half] for t in batch], [t[half : 2 * half] for t in batch]
         first, second = (
-            reuse.gradients_of_tasks(list(self.losses_of(*part)), parameters, within, False)
+            list(each_task(list(self.losses_of(*part)), parameters, within, retain_last=False))
             for part in halves
         )
         squares = []

@@ -21,6 +21,8 @@ _HEARTBEAT = 0.5
 #: Gains of the level and trend of the log norms (Holt), of their surprises' mean square, and of the
 #: average of the log losses.
 _LEVEL, _TREND, _SPREAD, _LOSS = 0.5, 0.2, 0.2, 0.05
+#: What is remembered of every task.
+_LISTS = ("level", "trend", "surprise", "losses", "losses_then")
 
 
 @dataclass(frozen=True)
@@ -271,15 +273,8 @@ class EventTrigger:
 
     def state(self) -> dict[str, Any]:
         """Everything that changes, as plain values."""
-        return {
-            "tokens": self._tokens,
-            "last": self._last,
-            "level": list(self._level),
-            "trend": list(self._trend),
-            "surprise": list(self._surprise),
-            "losses": list(self._losses),
-            "losses_then": list(self._losses_then),
-        }
+        lists = {name: list(getattr(self, f"_{name}")) for name in _LISTS}
+        return {"tokens": self._tokens, "last": self._last, **lists}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from :meth:`state`.
@@ -295,8 +290,7 @@ class EventTrigger:
             Not such a state, or of another number of tasks.
         """
         k = self.n_tasks
-        names = ("level", "trend", "surprise", "losses", "losses_then")
-        lists = {name: state.get(name) for name in names}
+        lists = {name: state.get(name) for name in _LISTS}
         good = all(
             isinstance(v, list) and len(v) in (0, k) and all(isinstance(x, float) for x in v)
             for v in lists.values()
@@ -307,7 +301,6 @@ class EventTrigger:
                 f"the state of the event sensor does not fit {k} tasks: load the right one"
             )
         self._tokens, self._last = tokens, last
-        self._level, self._trend, self._surprise, self._losses, self._losses_then = (
-            list(lists[name] or []) for name in names
-        )
+        for name in _LISTS:
+            setattr(self, f"_{name}", list(lists[name] or []))
         self._noisy = bool(self._level) and self._is_noisy()

@@ -21,7 +21,7 @@ class CampaignRecord(JsonReader):
 
     def good(self) -> list[bytes]:
         from gabactl.base.results import to_jsonable
-        from gabactl.nn.settings import TrainingSettings
+        from gabactl.nn.training.settings import TrainingSettings
 
         self.tree = {
             "status": "finished", "reason": None, "steps": 40, "epochs": 4, "best_epoch": 2, "validation_rmse": 20.5,
@@ -50,7 +50,8 @@ class CampaignTable(Reader):
         import pyarrow.parquet as pq
 
         from gabactl.nn.campaigns import CampaignResults
-        from gabactl.nn.campaigns.table import COLUMNS, save_results
+        from gabactl.nn.campaigns.folder import COLUMNS
+        from gabactl.nn.campaigns.table import save_results
 
         runs = [(s, m, n) for s in ("FD001", "FD003") for m in ("gaba", "fixed") for n in (1, 2)]
         given = {

@@ -18,15 +18,20 @@ class Checkpoint(Reader):
     """`gabactl cmapss train` checkpoints: loaded, and restored into a run."""
 
     name = "checkpoint"
-    modules = ("gabactl.nn.checkpoint", "gabactl.nn.training", "gabactl.nn.base", "gabactl.nn.gaba")
+    modules = (
+        "gabactl.nn.checkpoint",
+        "gabactl.nn.training.loop",
+        "gabactl.nn.losses.base",
+        "gabactl.nn.losses.gaba",
+    )
     needs = ("torch",)
 
     def good(self) -> list[bytes]:
         import torch
 
         from gabactl.cmapss.windows import load
-        from gabactl.nn import training
-        from gabactl.nn.settings import TrainingSettings
+        from gabactl.nn.training import loop as training
+        from gabactl.nn.training.settings import TrainingSettings
 
         rng = np.random.default_rng(0)
         for kind, lengths in (("train", [60, 60, 60]), ("test", [30, 30])):
@@ -183,7 +188,12 @@ class StateDict(Reader):
     """The saved state of a balancer, as other trainers keep it; then a step with it."""
 
     name = "state-dict"
-    modules = ("gabactl.nn.base", "gabactl.nn.gaba", "gabactl.nn.gradnorm", "gabactl.nn.peers")
+    modules = (
+        "gabactl.nn.losses.base",
+        "gabactl.nn.losses.gaba",
+        "gabactl.nn.losses.gradnorm",
+        "gabactl.nn.losses.peers",
+    )
     needs = ("torch", "torchjd")
     methods: ClassVar[tuple[str, ...]] = ("gaba", "gradnorm", "fixed", "uncertainty", "dwa", "famo")
 
@@ -191,7 +201,7 @@ class StateDict(Reader):
         import torch
 
         from gabactl.nn import FixedLoss, GABALoss, GradNormLoss
-        from gabactl.nn.peers import peer_loss
+        from gabactl.nn.losses.peers import peer_loss
 
         torch.manual_seed(0)
         self.x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))

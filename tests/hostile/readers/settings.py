@@ -260,7 +260,7 @@ def _browser(text: str) -> str:
 
 class Campaign(Toml):
     name = "campaign-toml"
-    modules = ("gabactl.nn.campaigns.plan", "gabactl.nn.settings", "gabactl.nn.excitation")
+    modules = ("gabactl.nn.campaigns.plan", "gabactl.nn.training.settings", "gabactl.nn.excitation")
     needs = ("torch",)
     names = (
         "campaign", "name", "subsets", "seeds", "threads", "checkpoint_every", "method", "balancer",

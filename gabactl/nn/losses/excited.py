@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from gabactl.nn.base import BalancedLoss
 from gabactl.nn.excitation import Excitation
+from gabactl.nn.losses.base import BalancedLoss
 
 __all__ = ["ExcitedLoss"]
 
@@ -82,6 +82,11 @@ class ExcitedLoss(BalancedLoss):
         scale[0] = math.exp(self.excitation_now)
         pushed = weights * scale
         return pushed * (weights.sum() / pushed.sum())
+
+    @property
+    def balancer(self) -> BalancedLoss:
+        """The loss inside, which chooses the weights."""
+        return self.inner.balancer
 
     def _weights_of_state(self) -> Tensor:
         return self.inner.applied_weights

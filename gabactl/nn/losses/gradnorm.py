@@ -9,10 +9,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from gabactl.base.errors import InputError
-from gabactl.nn.base import BalancedLoss
-from gabactl.nn.sensors import reuse
+from gabactl.balancers.gradnorm import GradNorm
+from gabactl.nn.losses.base import BalancedLoss
 from gabactl.nn.sensors.context import Context
+from gabactl.nn.sensors.gradients import (
+    combine_gradients,
+    each_task,
+    leaves_of,
+    shared_first,
+    total_with_gradients,
+)
 from gabactl.nn.sensors.norms import is_sharded, norm_of
 
 __all__ = ["GradNormLoss"]
@@ -78,6 +84,7 @@ class GradNormLoss(BalancedLoss):
     tensor([-2.8267,  1.0183])
     """
 
+    record_name = "gradnorm"
     task_weights: Tensor
     initial_losses: Tensor
 
@@ -92,24 +99,10 @@ class GradNormLoss(BalancedLoss):
         task_names: Sequence[str] | None = None,
         create_graph: bool = True,
     ) -> None:
-        if variant not in ("chen2018", "textbook"):
-            raise InputError(f"variant = {variant!r} is unknown: choose chen2018 or textbook")
-        if auxiliary_weight is None:
-            auxiliary_weight = 1.0 if variant == "chen2018" else 0.1
-        for name, value, allowed in (
-            ("alpha", alpha, alpha >= 0),
-            ("lr", lr, lr > 0),
-            ("auxiliary_weight", auxiliary_weight, auxiliary_weight > 0),
-        ):
-            if not math.isfinite(value) or not allowed:
-                raise InputError(f"{name} = {value} must be a positive number (alpha may be 0)")
-        if n_tasks < 2:
-            raise InputError(f"n_tasks = {n_tasks} is below 2: balancing needs at least two losses")
+        rule = GradNorm(variant, alpha, lr, auxiliary_weight, n_tasks=n_tasks)
         super().__init__(n_tasks, task_names)
-        self.variant = variant
-        self.alpha = alpha
-        self.lr = lr
-        self.auxiliary_weight = auxiliary_weight
+        self.variant, self.alpha, self.lr = rule.variant, rule.alpha, rule.lr
+        self.auxiliary_weight = rule.auxiliary_weight
         self.create_graph = create_graph
         self.register_buffer("task_weights", torch.ones(n_tasks))
         self.register_buffer("initial_losses", torch.full((n_tasks,), math.nan))
@@ -145,15 +138,14 @@ class GradNormLoss(BalancedLoss):
         self, losses: Sequence[Tensor], parameters: list[Tensor], applied: Tensor, step: int
     ) -> Tensor:
         """The total, with the gradients that were measured as its derivatives."""
-        own = {id(p) for p in parameters}
-        every = [*parameters, *(p for p in reuse.leaves_of(losses) if id(p) not in own)]
-        gradients = reuse.gradients_of_tasks(losses, every, Context(), self.keep_graph)
+        every = shared_first(parameters, leaves_of(losses))
+        gradients = list(each_task(losses, every, Context(), retain_last=self.keep_graph))
         device = parameters[0].device
         norms = [norm_of(task[: len(parameters)], device).to(device) for task in gradients]
         self._learn(losses, parameters, torch.stack(norms))
         self._advance(step)
         total = self._combine(losses, applied).detach()
-        return reuse.total_with_gradients(total, every, reuse.combine_gradients(gradients, applied))
+        return total_with_gradients(total, every, combine_gradients(gradients, applied))
 
     def _learn(
         self, losses: Sequence[Tensor], parameters: list[Tensor], known: Tensor | None = None
@@ -217,7 +209,7 @@ def _are_all_shared(losses: Sequence[Tensor], parameters: list[Tensor]) -> bool:
     own = {id(p) for p in parameters}
     seen: set[int] = set()
     for loss in losses:
-        reached = {id(leaf) for leaf in reuse.leaves_of([loss])}
+        reached = {id(leaf) for leaf in leaves_of([loss])}
         if (reached & seen) - own:
             return False
         seen |= reached

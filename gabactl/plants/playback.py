@@ -11,11 +11,11 @@ from numpy.typing import ArrayLike
 from gabactl.base.errors import InputError
 from gabactl.plants.base import Array, PlantState, split_disturbance
 
-__all__ = ["Replay"]
+__all__ = ["Playback"]
 
 
 @dataclass(frozen=True, eq=False)
-class Replay:
+class Playback:
     """Recorded gradient norms played back; they do not answer to the weights.
 
     Parameters
@@ -30,7 +30,7 @@ class Replay:
 
     Examples
     --------
-    >>> state = Replay([[3.0, 1.0], [5.0, 1.0]]).start()
+    >>> state = Playback([[3.0, 1.0], [5.0, 1.0]]).start()
     >>> state.measure().tolist(), state.apply([0.5, 0.5]), state.measure().tolist()
     ([3.0, 1.0], None, [5.0, 1.0])
     """
@@ -62,8 +62,8 @@ class Replay:
         return int(self.grad_norms.shape[0])
 
     @classmethod
-    def from_trace(cls, path: Any) -> Replay:
-        """The gradient norms of a trace file.
+    def from_trace(cls, path: Any) -> Playback:
+        """The gradient norms of a trace file, at every step from its first to its last.
 
         Parameters
         ----------
@@ -77,7 +77,7 @@ class Replay:
         """
         from gabactl.traces import read_trace
 
-        return cls(read_trace(path).grad_norms)
+        return cls(read_trace(path).every_step().grad_norms)
 
     def start(self, seed: int = 0) -> PlantState:
         """A running copy, at the first row.
@@ -89,14 +89,14 @@ class Replay:
 
         Examples
         --------
-        >>> Replay([[3.0, 1.0]]).start().measure().tolist()
+        >>> Playback([[3.0, 1.0]]).start().measure().tolist()
         [3.0, 1.0]
         """
-        return _ReplayState(self)
+        return _PlaybackState(self)
 
 
-class _ReplayState:
-    def __init__(self, plant: Replay) -> None:
+class _PlaybackState:
+    def __init__(self, plant: Playback) -> None:
         self._norms = plant.grad_norms
         self._row = 0
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from gabactl.base.checks import check_int
 from gabactl.base.errors import InputError
 from gabactl.runs.watch import SATURATED_STEPS, Watcher, WatchState
 from gabactl.traces import Trace
@@ -69,8 +70,7 @@ class BoardMonitor:
         prefix: str = "balance",
         saturated_steps: int = SATURATED_STEPS,
     ) -> None:
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise InputError(f"every = {every!r} is not a whole number >= 1: try 10")
+        check_int("every", every, 1, "try 10")
         wanted = ["add_scalar", *(["add_figure"] if figures else [])]
         for name in wanted:
             if not hasattr(writer, name):

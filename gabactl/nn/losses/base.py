@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,7 @@ from gabactl.base.errors import InputError
 from gabactl.law.spec import GabaSpec
 from gabactl.nn.sensors import compute_task_grad_norm
 
-__all__ = ["BalancedLoss", "NormaliseTo", "default_task_names"]
-
-NormaliseTo = Literal[1, "n_tasks"]
+__all__ = ["BalancedLoss", "ObservedLoss", "default_task_names"]
 
 
 def default_task_names(n_tasks: int) -> tuple[str, ...]:
@@ -75,6 +73,10 @@ class BalancedLoss(nn.Module):
 
     step_count: Tensor
     spec: GabaSpec | None = None
+    #: What a recording calls it; default: its class.
+    record_name = ""
+    #: What else :meth:`forward_k` takes.
+    _options: tuple[str, ...] = ()
 
     def __init__(self, n_tasks: int, task_names: Sequence[str] | None = None) -> None:
         super().__init__()
@@ -111,14 +113,16 @@ class BalancedLoss(nn.Module):
         shared_params : iterable of Tensor, optional
             Parameters to measure the gradients on; None measures nothing.
         **kwargs
-            Ignored here; a subclass may use some.
+            ``grad_scaler`` and ``samples`` go to :meth:`forward_k` where it takes them; the rest is
+            ignored.
 
         Returns
         -------
         Tensor, 0-dimensional
             As of :meth:`forward_k`.
         """
-        return self.forward_k([rul_loss, health_loss], shared_params)
+        options = {name: kwargs[name] for name in self._options if name in kwargs}
+        return self.forward_k([rul_loss, health_loss], shared_params, **options)
 
     def forward_k(
         self, losses: Sequence[Tensor], shared_params: Iterable[Tensor] | None = None
@@ -139,6 +143,16 @@ class BalancedLoss(nn.Module):
         """
         raise NotImplementedError
 
+    def _state(self) -> Tensor:
+        """What the weights come from, with its dtype and device: the first buffer of floats."""
+        floats = (b for b in self.buffers(recurse=False) if b.is_floating_point())
+        return next(floats, torch.zeros(()))
+
+    @property
+    def balancer(self) -> BalancedLoss:
+        """The loss that chooses the weights: this one, or the one that it wraps."""
+        return self
+
     def describe_sensor(self) -> dict[str, Any] | None:
         """Which sensor made the gradient norms, for records; None where none are measured."""
         return None
@@ -149,8 +163,9 @@ class BalancedLoss(nn.Module):
         return self._weights_of_state() if self._last_applied is None else self._last_applied
 
     def _weights_of_state(self) -> Tensor:
-        """The weights that the saved state alone implies."""
-        raise NotImplementedError
+        """The weights that the saved state alone implies: uniform ones, unless it says more."""
+        k = len(self.task_names)
+        return torch.full((k,), 1.0 / k)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
@@ -251,3 +266,49 @@ class BalancedLoss(nn.Module):
         for weight, loss in zip(weights, losses, strict=True):
             total = total + weight.to(loss.device) * loss.reshape(())
         return total
+
+
+class ObservedLoss(BalancedLoss):
+    """Base of the losses whose weights need no gradient norms: they can be taken for the record.
+
+    Parameters
+    ----------
+    n_tasks, task_names
+        As of :class:`BalancedLoss`.
+    measure_every : int, at least 0
+        Steps between readings, the first step being one; 0 never reads.
+
+    Raises
+    ------
+    InputError
+        A negative ``measure_every``, or not one name per task.
+    """
+
+    def __init__(
+        self, n_tasks: int, task_names: Sequence[str] | None = None, measure_every: int = 0
+    ) -> None:
+        if measure_every < 0:
+            raise InputError(
+                f"measure_every = {measure_every} is negative: 0 measures never, 1 always"
+            )
+        super().__init__(n_tasks, task_names)
+        self.measure_every = measure_every
+
+    def _observe(self, losses: Sequence[Tensor], shared_params: Iterable[Tensor] | None) -> int:
+        """Check the input and take the norms where that is due; the step, or 0 in evaluation."""
+        parameters = self._check(losses, shared_params if self.measure_every else None)
+        self.measured_this_step = False
+        if self._frozen:
+            return 0
+        step = self._steps() + 1
+        self._refuse_capture(step, self.measure_every in (0, 1))
+        if parameters is not None and (step - 1) % self.measure_every == 0:
+            self._last_grad_norms = self._norms(losses, parameters)
+            self.measured_this_step = True
+        return step
+
+    def describe_sensor(self) -> dict[str, Any] | None:
+        """Exact norms every ``measure_every`` steps, or none."""
+        if not self.measure_every:
+            return None
+        return {"name": "full", "coasts": False, "interval": self.measure_every}

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from gabactl.base.errors import InputError
 from gabactl.identification.output_error import OutputErrorFit
 
-__all__ = ["Profile"]
+__all__ = ["ProfileLikelihood"]
 
 Array = NDArray[np.float64]
 
@@ -28,7 +28,7 @@ _POINTS = 32
 _IRRELEVANT = 25.0
 
 
-class Profile:
+class ProfileLikelihood:
     """The concentrated likelihood of a fit, and the intervals read off it.
 
     Parameters
@@ -52,7 +52,7 @@ class Profile:
     >>> from gabactl.identification.output_error import fit_output_error
     >>> from gabactl.identification.synthetic import simulate_excited
     >>> run = simulate_excited(rho=-2.0, a=0.8, steps=3000, seed=2).run(0)
-    >>> low, high = Profile(fit_output_error(run, 50.0, 5), seed=0).rho_interval()
+    >>> low, high = ProfileLikelihood(fit_output_error(run, 50.0, 5), seed=0).rho_interval()
     >>> low < -2.0 < high
     True
     """

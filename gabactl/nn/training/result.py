@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gabactl.base.results import Result
-from gabactl.nn.settings import TrainingSettings
+from gabactl.nn.training.settings import TrainingSettings
 
 __all__ = ["Progress", "Score", "TrainingResult"]
 

@@ -1,12 +1,12 @@
-"""The gradients that were measured, used as the update: K backbone passes instead of K + 1."""
+"""Each task's gradients: taken, summed over micro-batches, and used as the update."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from gabactl.base.errors import InputError
@@ -14,31 +14,24 @@ from gabactl.nn.sensors.context import Context, norm_of_task
 from gabactl.nn.sensors.norms import is_sharded, task_gradients
 
 __all__ = [
+    "TaskGradients",
     "add_to_grad",
     "add_up",
     "combine_gradients",
-    "gradients_of_tasks",
+    "each_task",
     "leaves_of",
     "norms_of_tasks",
     "refuse_hooked",
+    "shared_first",
     "total_with_gradients",
 ]
 
+#: By task, then by parameter; None where the task does not reach the parameter.
 TaskGradients = list[list[Tensor | None]]
 
 
 def leaves_of(losses: Sequence[Tensor]) -> list[Tensor]:
-    """The leaf tensors whose ``.grad`` a backward pass of these losses would fill.
-
-    Parameters
-    ----------
-    losses : sequence of Tensor
-        With their graph.
-
-    Returns
-    -------
-    list of Tensor
-        In the order they are met.
+    """The leaf tensors whose ``.grad`` a backward pass of these losses would fill, as they are met.
 
     Examples
     --------
@@ -61,6 +54,19 @@ def leaves_of(losses: Sequence[Tensor]) -> list[Tensor]:
             found.setdefault(id(leaf), leaf)
         stack.extend(parent for parent, _ in reversed(node.next_functions) if parent is not None)
     return list(found.values())
+
+
+def shared_first(shared: Sequence[Tensor], others: Sequence[Tensor]) -> list[Tensor]:
+    """The shared parameters, and after them those of the others that are not shared.
+
+    Examples
+    --------
+    >>> a, b = torch.zeros(1), torch.zeros(2)
+    >>> [len(p) for p in shared_first([b], [a, b])]
+    [2, 1]
+    """
+    own = {id(p) for p in shared}
+    return [*shared, *(p for p in others if id(p) not in own)]
 
 
 def refuse_hooked(parameters: Sequence[Tensor], sharded: bool = False) -> None:
@@ -101,40 +107,95 @@ def refuse_hooked(parameters: Sequence[Tensor], sharded: bool = False) -> None:
             )
 
 
-def gradients_of_tasks(
+def each_task(
     losses: Sequence[Tensor],
     parameters: Sequence[Tensor],
     context: Context,
+    *,
     retain_last: bool,
-) -> TaskGradients:
-    """Each task's gradients, scaled as the context says, None where it does not reach.
+    module: nn.Module | None = None,
+) -> Iterator[list[Tensor | None]]:
+    """The gradients of one task after the other, scaled as the context says.
 
     Parameters
     ----------
     losses : sequence of K scalar tensors
-        Task losses.
+        Task losses, of this rank.
     parameters : sequence of P Tensors
         What to differentiate by.
     context : Context
-        Scaling.
+        Scaling; with a module, a reducer with ``norm_of_mean``.
     retain_last : bool
         Keep the graph after the last task too.
+    module : torch.nn.Module, optional
+        The whole module that ``fully_shard`` was applied to, where the parameters are its shards:
+        gradients are then averaged over the ranks, every rank with its shard.
 
-    Returns
-    -------
-    K lists of P Tensors or None
+    Yields
+    ------
+    list of P Tensors or None
+        None where the task does not reach; ``.grad`` is untouched.
+
+    Raises
+    ------
+    InputError
+        With a module: another reduction was asked for, or ``samples`` given.
 
     Examples
     --------
     >>> w, b = torch.ones(2, requires_grad=True), torch.ones((), requires_grad=True)
-    >>> gradients_of_tasks([3.0 * w.sum(), w.sum() + b], [w, b], Context(), retain_last=False)
+    >>> list(each_task([3.0 * w.sum(), w.sum() + b], [w, b], Context(), retain_last=False))
     [[tensor([3., 3.]), None], [tensor([1., 1.]), tensor(1.)]]
+
+    In one process, with nothing sharded, a module changes nothing:
+
+    >>> model = nn.Linear(2, 2, bias=False)
+    >>> y, w = model(torch.tensor([3.0, 4.0])), list(model.parameters())
+    >>> list(each_task([y[0], y[1]], w, Context(), retain_last=False, module=model))[1]
+    [tensor([[0., 0.],
+            [3., 4.]])]
+    >>> model.weight.grad is None
+    True
     """
     last = len(losses) - 1
-    return [
-        list(task_gradients(context.scaled(loss), parameters, retain_last or i < last))
-        for i, loss in enumerate(losses)
-    ]
+    if module is not None:
+        yield from _through_module(losses, parameters, context, retain_last, module)
+        return
+    for i, loss in enumerate(losses):
+        yield list(task_gradients(context.scaled(loss), parameters, retain_last or i < last))
+
+
+def _through_module(
+    losses: Sequence[Tensor],
+    parameters: Sequence[Tensor],
+    context: Context,
+    retain_last: bool,
+    module: nn.Module,
+) -> Iterator[list[Tensor | None]]:
+    """``torch.autograd.grad`` does not see sharded parameters: the graph holds gathered copies.
+
+    So each backward pass runs as in training, reduce-scatter included, into an emptied ``.grad``,
+    which is put back afterwards.
+    """
+    reducer = context.reducer
+    if reducer is not None and (reducer.reduce != "norm_of_mean" or reducer.weighted):
+        raise InputError(
+            "sharded parameters are reduced by their module, all ranks alike: set "
+            "reduce='norm_of_mean' and leave samples out"
+        )
+    every = list(module.parameters())
+    saved = [p.grad for p in every]
+    last = len(losses) - 1
+    try:
+        for i, loss in enumerate(losses):
+            for p in every:
+                p.grad = None
+            keep = retain_last or i < last
+            context.scaled(loss).backward(retain_graph=keep)  # type: ignore[no-untyped-call]
+            yield [p.grad for p in parameters]
+    finally:
+        for p, gradient in zip(every, saved, strict=True):
+            p.grad = gradient
 
 
 def norms_of_tasks(gradients: TaskGradients, shared: Sequence[Tensor], context: Context) -> Tensor:
@@ -172,7 +233,7 @@ def norms_of_tasks(gradients: TaskGradients, shared: Sequence[Tensor], context: 
 
 
 def add_up(total: TaskGradients | None, more: TaskGradients) -> TaskGradients:
-    """Sum of the tasks' gradients over micro-batches.
+    """Sum of the tasks' gradients over micro-batches; None where neither reaches.
 
     Parameters
     ----------
@@ -180,11 +241,6 @@ def add_up(total: TaskGradients | None, more: TaskGradients) -> TaskGradients:
         So far.
     more : K lists of P Tensors or None
         Of one micro-batch.
-
-    Returns
-    -------
-    K lists of P Tensors or None
-        None where neither reaches.
 
     Examples
     --------
@@ -200,8 +256,9 @@ def add_up(total: TaskGradients | None, more: TaskGradients) -> TaskGradients:
     ]
 
 
+@torch.no_grad()
 def combine_gradients(gradients: TaskGradients, weights: Tensor) -> list[Tensor | None]:
-    """Sum over tasks of w_i g_i, per parameter.
+    """Sum over tasks of w_i g_i, per parameter, every rank on its own shard; None where none reaches.
 
     Parameters
     ----------
@@ -209,11 +266,6 @@ def combine_gradients(gradients: TaskGradients, weights: Tensor) -> list[Tensor 
         The tasks' gradients; consumed.
     weights : Tensor, shape (K,)
         Applied weights.
-
-    Returns
-    -------
-    list of P Tensors or None
-        None where no task reaches.
 
     Examples
     --------
@@ -225,23 +277,40 @@ def combine_gradients(gradients: TaskGradients, weights: Tensor) -> list[Tensor 
         for i, gradient in enumerate(task):
             if gradient is None:
                 continue
-            part = gradient * weight.to(gradient.device)
+            part = _weighed(gradient, weight)
             so_far = combined[i]
-            combined[i] = part if so_far is None else so_far.add_(part)
+            if so_far is None:
+                combined[i] = part
+            else:
+                _local(so_far).add_(_local(part))
         task.clear()
     return combined
 
 
+def _weighed(gradient: Tensor, weight: Tensor) -> Tensor:
+    """A shard is ours alone and multiplied where it is; other gradients may share their memory."""
+    if is_sharded(gradient):
+        _local(gradient).mul_(weight)
+        return gradient
+    return gradient * weight.to(gradient.device)
+
+
+def _local(gradient: Any) -> Tensor:
+    """The storage of this rank's shard."""
+    local: Tensor = gradient.to_local() if is_sharded(gradient) else gradient
+    return local
+
+
 @torch.no_grad()
 def add_to_grad(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
-    """Accumulate into ``.grad``, as a backward pass does.
+    """Accumulate into ``.grad``, as a backward pass does; None leaves it as it is.
 
     Parameters
     ----------
     parameters : sequence of P Tensors
         Leaves.
     gradients : sequence of P Tensors or None
-        What to add; None leaves ``.grad`` as it is.
+        What to add.
 
     Examples
     --------
@@ -275,11 +344,6 @@ def total_with_gradients(
         Leaves.
     gradients : sequence of P Tensors or None
         Their derivatives.
-
-    Returns
-    -------
-    Tensor, 0-dimensional
-        Call ``backward()`` on it.
 
     Examples
     --------

@@ -10,13 +10,13 @@ with packages_for(__name__):
     import torch
     from torch import nn
 
-from gabactl.nn.base import BalancedLoss
-from gabactl.nn.excited import ExcitedLoss
-from gabactl.nn.fixed import FixedLoss
-from gabactl.nn.gaba import GABALoss
-from gabactl.nn.gradnorm import GradNormLoss
-from gabactl.nn.peers import ScalarizedLoss, peer_loss
-from gabactl.nn.settings import TrainingSettings
+from gabactl.nn.losses.base import BalancedLoss
+from gabactl.nn.losses.excited import ExcitedLoss
+from gabactl.nn.losses.fixed import FixedLoss
+from gabactl.nn.losses.gaba import GABALoss
+from gabactl.nn.losses.gradnorm import GradNormLoss
+from gabactl.nn.losses.peers import ScalarizedLoss, peer_loss
+from gabactl.nn.training.settings import TrainingSettings
 
 __all__ = ["build_loss", "build_optimizer"]
 
@@ -91,7 +91,7 @@ def build_optimizer(
     0.1
     """
     groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
-    inner = getattr(loss_fn, "inner", loss_fn)
+    inner = loss_fn.balancer
     if isinstance(inner, ScalarizedLoss) and (learned := list(inner.parameters())):
         # Decay would pull the log-variances of uncertainty weighting towards equal weights.
         groups.append({"params": learned, "weight_decay": 0.0})

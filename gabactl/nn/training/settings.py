@@ -12,9 +12,9 @@ from gabactl.cmapss.files import Subset
 from gabactl.law.spec import GabaSpec
 from gabactl.nn.excitation import Excitation
 
-__all__ = ["Balancer", "Precision", "SampleWeights", "TrainingSettings"]
+__all__ = ["BalancerName", "Precision", "SampleWeights", "TrainingSettings"]
 
-Balancer = Literal["gaba", "gradnorm", "fixed", "uncertainty", "dwa", "pcgrad", "cagrad"]
+BalancerName = Literal["gaba", "gradnorm", "fixed", "uncertainty", "dwa", "pcgrad", "cagrad"]
 SampleWeights = Literal["none", "amnl"]
 Precision = Literal["float32", "tf32", "bf16"]
 
@@ -37,7 +37,7 @@ class TrainingSettings:
     channels : {14, 17}
         14 sensors, or these and the settings.
     model : {"small", "paper"}
-        See :mod:`gabactl.nn.models`.
+        See :mod:`gabactl.nn.training.models`.
     dropout : float in [0, 1), optional
         Default: as published, by subset.
     balancer : {"gaba", "gradnorm", "fixed", "uncertainty", "dwa", "pcgrad", "cagrad"}
@@ -116,7 +116,7 @@ class TrainingSettings:
     channels: int = 14
     model: Literal["small", "paper"] = "small"
     dropout: float | None = None
-    balancer: Balancer = "gaba"
+    balancer: BalancerName = "gaba"
     spec: GabaSpec = field(default_factory=GabaSpec)
     normalise_to: int | str = 1
     weights: tuple[float, ...] = (0.5, 0.5)

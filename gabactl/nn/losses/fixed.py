@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from gabactl.base.errors import InputError
-from gabactl.nn.base import BalancedLoss
+from gabactl.nn.losses.base import ObservedLoss
 
 __all__ = ["FixedLoss"]
 
 
-class FixedLoss(BalancedLoss):
+class FixedLoss(ObservedLoss):
     """Combines K losses with constant weights, and can measure gradient norms on the way.
 
     Parameters
@@ -42,6 +41,7 @@ class FixedLoss(BalancedLoss):
     tensor(7.)
     """
 
+    record_name = "fixed"
     task_weights: Tensor
 
     def __init__(
@@ -61,12 +61,7 @@ class FixedLoss(BalancedLoss):
             raise InputError(
                 f"weights = {values}: give at least two finite weights >= 0, not all 0"
             )
-        if measure_every < 0:
-            raise InputError(
-                f"measure_every = {measure_every} is negative: 0 measures never, 1 always"
-            )
-        super().__init__(len(values), task_names)
-        self.measure_every = measure_every
+        super().__init__(len(values), task_names, measure_every)
         self.register_buffer("task_weights", torch.tensor(values))
 
     def forward_k(
@@ -81,23 +76,10 @@ class FixedLoss(BalancedLoss):
         shared_params : iterable of Tensor, optional
             Used for the record only.
         """
-        parameters = self._check(losses, shared_params if self.measure_every else None)
-        self.measured_this_step = False
-        if not self._frozen:
-            # The first step is measured, then every measure_every-th after it.
-            step = self._steps() + 1
-            self._refuse_capture(step, self.measure_every in (0, 1))
-            if parameters is not None and (step - 1) % self.measure_every == 0:
-                self._last_grad_norms = self._norms(losses, parameters)
-                self.measured_this_step = True
+        step = self._observe(losses, shared_params)
+        if step:
             self._advance(step)
         return self._combine(losses, self.task_weights)
-
-    def describe_sensor(self) -> dict[str, Any] | None:
-        """Exact norms every ``measure_every`` steps, or none."""
-        if not self.measure_every:
-            return None
-        return {"name": "full", "coasts": False, "interval": self.measure_every}
 
     def _weights_of_state(self) -> Tensor:
         return self.task_weights

@@ -9,8 +9,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,6 @@ with packages_for(__name__):
 from gabactl.base.devices import choose_device, use_precision
 from gabactl.base.interrupts import stop_asked
 from gabactl.base.lock import FileLock
-from gabactl.nn._weight_average import WeightAverage
-from gabactl.nn.build import build_loss, build_optimizer
 from gabactl.nn.checkpoint import (
     check_optimizer,
     check_plain,
@@ -39,16 +37,19 @@ from gabactl.nn.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from gabactl.nn.models import build_model
-from gabactl.nn.peers import amnl_loss
-from gabactl.nn.recorder import TraceRecorder
+from gabactl.nn.losses.amnl import amnl_loss
+from gabactl.nn.recording.recorder import TraceRecorder
 from gabactl.nn.sensors import get_shared_params
-from gabactl.nn.settings import TrainingSettings
-from gabactl.nn.training_result import Progress, Score, TrainingResult
+from gabactl.nn.training.build import build_loss, build_optimizer
+from gabactl.nn.training.models import build_model
+from gabactl.nn.training.result import Progress, Score, TrainingResult
+from gabactl.nn.training.settings import TrainingSettings
 
 __all__ = ["Progress", "Score", "TrainingResult", "train"]
 
 _EVALUATION_BATCH = 4096
+#: What a checkpoint raises whose parts do not fit.
+_DAMAGED = (LookupError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError)
 #: Plateau of the learning rate: halve after 30 epochs without improvement, down to 5e-6.
 _PLATEAU = {"mode": "min", "factor": 0.5, "patience": 30, "min_lr": 5e-6}
 
@@ -118,11 +119,8 @@ def train(
     """
     if checkpoint_every < 1:
         raise InputError(f"checkpoint_every = {checkpoint_every} is below 1: choose 500")
-    if (data.subset, data.channels, data.seed) != (
-        settings.subset,
-        settings.channels,
-        settings.seed,
-    ):
+    asked = (settings.subset, settings.channels, settings.seed)
+    if (data.subset, data.channels, data.seed) != asked:
         raise InputError(
             f"the data are {data.subset} with {data.channels} channels and split seed {data.seed}, "
             f"the settings say {settings.subset}, {settings.channels}, {settings.seed}"
@@ -134,86 +132,30 @@ def train(
         )
     if resume and checkpoint is None:
         raise InputError("there is nothing to resume from: name the checkpoint")
-    with _alone(checkpoint):
-        return _train(
-            data,
-            settings,
-            record,
-            checkpoint,
-            checkpoint_every,
-            resume,
-            overwrite,
-            command,
-            on_step,
-        )
-
-
-@contextmanager
-def _alone(checkpoint: str | Path | None) -> Iterator[None]:
-    """Keep a second run from the same checkpoint; without one there is nothing to spoil."""
-    if checkpoint is None:
-        yield
-        return
-    lock = FileLock(checkpoint, "training with this checkpoint")
-    lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _train(
-    data: Cmapss,
-    settings: TrainingSettings,
-    record: str | Path | None,
-    checkpoint: str | Path | None,
-    checkpoint_every: int,
-    resume: bool,
-    overwrite: bool,
-    command: str | None,
-    on_step: Callable[[Progress], None] | None,
-) -> TrainingResult:
-    run = _Run(data, settings)
-    if resume and checkpoint is not None:
-        run.restore(load_checkpoint(checkpoint, run.device), str(checkpoint))
-    recorder = None
-    if record is not None:
-        recorder = TraceRecorder(
-            record,
-            run.loss_fn,
-            _metadata(run, command),
-            excitation=settings.excite is not None,
-            resume=resume,
-            overwrite=overwrite,
-        )
-        if recorder.last_step < run.step:
-            recorder.close(finish=False)
-            raise InputError(
-                f"{record}: ends at step {recorder.last_step}, the checkpoint is of step {run.step}: "
-                "the trace is not of this run; record elsewhere without --resume"
-            )
-    begin = time.perf_counter()
-    try:
-        with stop_asked() as interrupted, use_precision(settings.precision, run.device):
-            stopped = run.loop(recorder, checkpoint, checkpoint_every, interrupted, on_step)
-    except BaseException:
-        if recorder is not None:
-            recorder.close(finish=False)
-        raise
-    try:
-        if checkpoint is not None:
-            run.save(checkpoint, recorder)
-    except BaseException:
-        if recorder is not None:
-            recorder.close(finish=False)
-        raise
-    kept = None if recorder is None else recorder.close(finish=stopped != "interrupted")
-    test, everywhere = None, math.nan
-    if stopped != "interrupted":
+    with ExitStack() as stack:
+        if checkpoint is not None:  # without one there is nothing that a second run could spoil
+            lock = FileLock(checkpoint, "training with this checkpoint")
+            lock.acquire()
+            stack.callback(lock.release)
+        run = _Run(data, settings)
+        if resume and checkpoint is not None:
+            run.restore(load_checkpoint(checkpoint, run.device), str(checkpoint))
+        recorder = kept = None
+        if record is not None:
+            recorder = stack.enter_context(_recorder(run, record, resume, overwrite, command))
+        begin = time.perf_counter()
         with use_precision(settings.precision, run.device):
-            test = run.test(run.last_windows)
-            if len(run.last_windows) < len(data.test):
-                everywhere = run.test(data.test).rmse
+            with stop_asked() as interrupted:
+                stopped = run.loop(recorder, checkpoint, checkpoint_every, interrupted, on_step)
+            if checkpoint is not None:
+                run.save(checkpoint, recorder)
+            if recorder is not None:
+                kept = recorder.close(finish=stopped != "interrupted")
+            test, everywhere = None, math.nan
+            if stopped != "interrupted":
+                test = run.test(run.last_windows)
+                if len(run.last_windows) < len(data.test):
+                    everywhere = run.test(data.test).rmse
     return TrainingResult(
         settings=settings,
         steps=run.step,
@@ -233,6 +175,52 @@ def _train(
     )
 
 
+def _recorder(
+    run: _Run, record: str | Path, resume: bool, overwrite: bool, command: str | None
+) -> TraceRecorder:
+    recorder = TraceRecorder(
+        record,
+        run.loss_fn,
+        _metadata(run, command),
+        excitation=run.settings.excite is not None,
+        resume=resume,
+        overwrite=overwrite,
+    )
+    if recorder.last_step < run.step:
+        recorder.close(finish=False)
+        raise InputError(
+            f"{record}: ends at step {recorder.last_step}, the checkpoint is of step {run.step}: "
+            "the trace is not of this run; record elsewhere without --resume"
+        )
+    return recorder
+
+
+class _WeightAverage:
+    """Exponential moving average of the weights (and of the floating buffers), in eval mode.
+
+    Not torch's ``AveragedModel``: that copies the first weights, which here are a random start,
+    and would average counters too.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.model = copy.deepcopy(model).eval()
+        self.decay = decay
+        pairs = list(
+            zip(self.model.state_dict().values(), model.state_dict().values(), strict=True)
+        )
+        self._floats = [(a, m) for a, m in pairs if a.is_floating_point()]
+        self._others = [(a, m) for a, m in pairs if not a.is_floating_point()]
+
+    def update(self, step: int) -> None:
+        """Take in the weights after ``step`` (counted from 1)."""
+        decay = min(self.decay, step / (9.0 + step))
+        averages, current = zip(*self._floats, strict=True)
+        with torch.no_grad():
+            torch._foreach_lerp_(averages, current, 1.0 - decay)
+            for average, value in self._others:
+                average.copy_(value)
+
+
 class _Run:
     """Everything that changes during a run; ``state`` and ``restore`` hold all of it."""
 
@@ -245,7 +233,7 @@ class _Run:
         self.model.to(self.device)
         self.loss_fn = build_loss(settings, self.device)
         self.shared = get_shared_params(self.model)
-        self.average = WeightAverage(self.model, settings.average)
+        self.average = _WeightAverage(self.model, settings.average)
         self.optimizer = build_optimizer(self.model, self.loss_fn, settings)
         self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(self.optimizer, **_PLATEAU)  # type: ignore[arg-type]
         self.inputs, self.rul, self.health = self._on_device(data.train)
@@ -292,15 +280,8 @@ class _Run:
             if checkpoint is not None and self.step % checkpoint_every == 0:
                 self.save(checkpoint, recorder)
             if on_step is not None:
-                on_step(
-                    Progress(
-                        self.step,
-                        self.total_steps,
-                        self.epoch,
-                        self.settings.epochs,
-                        self.last_rmse,
-                    )
-                )
+                epochs = (self.epoch, self.settings.epochs)
+                on_step(Progress(self.step, self.total_steps, *epochs, self.last_rmse))
 
     def _step(self, batch: Tensor, recorder: TraceRecorder | None) -> None:
         predicted, logits = self._forward(self.inputs[batch])
@@ -359,8 +340,8 @@ class _Run:
         if not test_rmse >= self.best_test_rmse and not math.isnan(test_rmse):
             self.best_test_rmse = test_rmse
         if self.settings.balancer == "dwa":
-            inner: Any = getattr(self.loss_fn, "inner", self.loss_fn)
-            inner.scalarizer.step()
+            balancer: Any = self.loss_fn.balancer
+            balancer.scalarizer.step()
         if self.epoch > self.settings.lr_warmup_epochs and not math.isnan(self.last_rmse):
             self.plateau.step(self.last_rmse)
         self._set_lr()
@@ -486,14 +467,7 @@ class _Run:
                 torch.cuda.set_rng_state(saved["rng_cuda"].cpu(), self.device)
         except InputError:
             raise
-        except (
-            LookupError,
-            TypeError,
-            ValueError,
-            RuntimeError,
-            AttributeError,
-            OverflowError,
-        ) as error:
+        except _DAMAGED as error:
             raise InputError(
                 f"{source}: damaged checkpoint ({type(error).__name__}): delete it and start afresh"
             ) from None

@@ -1,6 +1,6 @@
-"""Other balancers behind our call signature: those of torchjd, and the AMNL sample weights.
+"""Other balancers behind our call signature: those of torchjd. Needs the extra ``peers``.
 
-Needs the extra ``peers`` for the former. GradNorm is :class:`gabactl.nn.GradNormLoss`.
+GradNorm is :class:`gabactl.nn.GradNormLoss`.
 """
 
 from __future__ import annotations
@@ -13,18 +13,21 @@ import torch
 from torch import Tensor, nn
 
 from gabactl.base.errors import InputError
-from gabactl.nn.base import BalancedLoss
 from gabactl.nn.checkpoint import check_optimizer, has_strange
-from gabactl.nn.sensors import reuse
+from gabactl.nn.losses.base import BalancedLoss, ObservedLoss
 from gabactl.nn.sensors.context import Context
+from gabactl.nn.sensors.gradients import (
+    combine_gradients,
+    each_task,
+    leaves_of,
+    shared_first,
+    total_with_gradients,
+)
 from gabactl.nn.sensors.norms import inner_product, is_sharded
 
 __all__ = [
     "GramianLoss",
     "ScalarizedLoss",
-    "amnl_loss",
-    "amnl_weights",
-    "grace_losses",
     "peer_loss",
 ]
 
@@ -43,30 +46,7 @@ _MEMORY = {"dwa": ("_loss_sum", "_n_batches", "_previous_averages"), "famo": ("_
 _ABSENT = object()
 
 
-class _TorchjdLoss(BalancedLoss):
-    """What both kinds of torchjd's methods share: a part of it, built by name, and uniform weights."""
-
-    _part: str
-    _names: Mapping[str, str]
-
-    def __init__(
-        self, method: str, n_tasks: int, task_names: Sequence[str] | None, **options: Any
-    ) -> None:
-        super().__init__(n_tasks, task_names)
-        self.method = method
-        shape = (n_tasks,) if method in _SHAPED else ()
-        self._built(_build(self._part, self._names, method, *shape, **options))
-
-    def _built(self, engine: nn.Module) -> None:
-        """Keep the part of torchjd that was built, under its name."""
-        raise NotImplementedError
-
-    def _weights_of_state(self) -> Tensor:
-        k = len(self.task_names)
-        return torch.full((k,), 1.0 / k)
-
-
-class GramianLoss(_TorchjdLoss):
+class GramianLoss(BalancedLoss):
     """Weights from the inner products of the tasks' gradients, by a torchjd weighting.
 
     Costs K backbone passes, as torchjd does: the gradients that were compared become the update,
@@ -100,9 +80,7 @@ class GramianLoss(_TorchjdLoss):
     (tensor([0.2500, 0.7500]), tensor([0.7500, 0.7500]))
     """
 
-    _part = "aggregation"
-    _names = _GRAMIAN
-    weighting: nn.Module
+    _options = ("grad_scaler",)
 
     def __init__(
         self,
@@ -112,10 +90,9 @@ class GramianLoss(_TorchjdLoss):
         task_names: Sequence[str] | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(method, n_tasks, task_names, **options)
-
-    def _built(self, engine: nn.Module) -> None:
-        self.weighting = engine
+        super().__init__(n_tasks, task_names)
+        self.method = method
+        self.weighting: nn.Module = _build("aggregation", _GRAMIAN, method, n_tasks, options)
 
     def forward_k(
         self,
@@ -145,15 +122,13 @@ class GramianLoss(_TorchjdLoss):
         self.measured_this_step = False
         if self._frozen or parameters is None:
             return self._combine(losses, self._weights_of_state().to(losses[0].device))
-        leaves = [p for p in reuse.leaves_of(losses) if p.requires_grad]
+        leaves = [p for p in leaves_of(losses) if p.requires_grad]
         _refuse_sharded([*parameters, *leaves])
-        own = {id(p) for p in parameters}
         reusing = all(p.is_leaf for p in parameters)
-        others = [p for p in leaves if id(p) not in own] if reusing else []
+        every = shared_first(parameters, leaves) if reusing else parameters
         context = Context(grad_scaler)
-        gradients = reuse.gradients_of_tasks(
-            losses, [*parameters, *others], context, retain_last=self.keep_graph or not reusing
-        )
+        keep = self.keep_graph or not reusing
+        gradients = list(each_task(losses, every, context, retain_last=keep))
         one = context.unscale(torch.ones((), device=parameters[0].device))
         gramian = _gramian([task[: len(parameters)] for task in gradients]) * one * one
         weights = self.weighting(gramian).detach()
@@ -163,15 +138,15 @@ class GramianLoss(_TorchjdLoss):
         total = self._combine(losses, weights)
         if not reusing:
             return total
-        update = reuse.combine_gradients(gradients, weights * one)
-        return reuse.total_with_gradients(total.detach(), [*parameters, *others], update)
+        update = combine_gradients(gradients, weights * one)
+        return total_with_gradients(total.detach(), every, update)
 
     def describe_sensor(self) -> dict[str, Any]:
         """Exact norms at every step."""
         return {"name": "full", "coasts": False, "interval": 1}
 
 
-class ScalarizedLoss(_TorchjdLoss):
+class ScalarizedLoss(ObservedLoss):
     """Weights from the losses alone, by a torchjd scalarizer.
 
     ``applied_weights`` are the derivatives of the combined loss by the losses.
@@ -208,10 +183,6 @@ class ScalarizedLoss(_TorchjdLoss):
     tensor([0.5000, 0.5000])
     """
 
-    _part = "scalarization"
-    _names = _SCALAR
-    scalarizer: nn.Module
-
     def __init__(
         self,
         method: str,
@@ -221,15 +192,9 @@ class ScalarizedLoss(_TorchjdLoss):
         measure_every: int = 0,
         **options: Any,
     ) -> None:
-        if measure_every < 0:
-            raise InputError(
-                f"measure_every = {measure_every} is negative: 0 measures never, 1 always"
-            )
-        super().__init__(method, n_tasks, task_names, **options)
-        self.measure_every = measure_every
-
-    def _built(self, engine: nn.Module) -> None:
-        self.scalarizer = engine
+        super().__init__(n_tasks, task_names, measure_every)
+        self.method = method
+        self.scalarizer: nn.Module = _build("scalarization", _SCALAR, method, n_tasks, options)
 
     def forward_k(
         self, losses: Sequence[Tensor], shared_params: Iterable[Tensor] | None = None
@@ -243,27 +208,16 @@ class ScalarizedLoss(_TorchjdLoss):
         shared_params : iterable of Tensor, optional
             Used for the record only.
         """
-        parameters = self._check(losses, shared_params if self.measure_every else None)
-        self.measured_this_step = False
-        if self._frozen:
-            return self._combine(losses, self.applied_weights.to(losses[0].device))
-        step = self._steps() + 1
-        if parameters is not None and (step - 1) % self.measure_every == 0:
-            self._last_grad_norms = self._norms(losses, parameters)
-            self.measured_this_step = True
+        step = self._observe(losses, shared_params)
         device = losses[0].device
+        if not step:
+            return self._combine(losses, self.applied_weights.to(device))
         values = torch.stack([loss.reshape(()).to(device) for loss in losses])
         total: Tensor = self.scalarizer(values)
         (weights,) = torch.autograd.grad(total, [values], retain_graph=True)
         self._last_applied = weights.detach()
         self._advance(step)
         return total
-
-    def describe_sensor(self) -> dict[str, Any] | None:
-        """Exact norms every ``measure_every`` steps, or none."""
-        if not self.measure_every:
-            return None
-        return {"name": "full", "coasts": False, "interval": self.measure_every}
 
     def get_extra_state(self) -> dict[str, Any]:
         """What dwa remembers of its epochs, famo of the losses before its last step; else nothing."""
@@ -366,110 +320,6 @@ def peer_loss(method: str, n_tasks: int = 2, **options: Any) -> BalancedLoss:
     raise InputError(_unknown(method, [*_GRAMIAN, *_SCALAR]))
 
 
-def amnl_weights(targets: Tensor, limit: float = 125.0) -> Tensor:
-    """Sample weights of AMNL: 1 far from failure, 2 at failure.
-
-    Parameters
-    ----------
-    targets : Tensor, any shape
-        Remaining useful life.
-    limit : float, positive
-        RUL from which on the weight is 1, in the units of the targets.
-
-    Returns
-    -------
-    Tensor
-        1 + clip(1 - y / limit, 0, 1), of the targets' shape.
-
-    Raises
-    ------
-    InputError
-        ``limit`` that is not positive.
-
-    Notes
-    -----
-    Source: "Gradient-Aware Multi-Task Learning for Predictive Maintenance", AMNL.
-
-    Examples
-    --------
-    >>> amnl_weights(torch.tensor([0.0, 62.5, 125.0, 200.0]))
-    tensor([2.0000, 1.5000, 1.0000, 1.0000])
-    """
-    if not limit > 0:
-        raise InputError(f"limit = {limit} is not positive: give the RUL limit, such as 125")
-    return 1.0 + (1.0 - targets / limit).clamp(0.0, 1.0)
-
-
-def amnl_loss(predicted: Tensor, targets: Tensor, limit: float = 125.0) -> Tensor:
-    """Mean squared error under :func:`amnl_weights`.
-
-    Parameters
-    ----------
-    predicted, targets : Tensor, any shape
-        The same for both; in cycles or any unit of the RUL.
-    limit : float
-        As in :func:`amnl_weights`.
-
-    Returns
-    -------
-    Tensor, 0-dimensional
-        In squared units of the targets.
-
-    Raises
-    ------
-    InputError
-        Predictions and targets of different shapes.
-
-    Examples
-    --------
-    >>> amnl_loss(torch.tensor([1.0, 126.0]), torch.tensor([0.0, 125.0]))
-    tensor(1.5000)
-    """
-    if predicted.shape != targets.shape:
-        raise InputError(
-            f"predictions of shape {tuple(predicted.shape)}, targets of {tuple(targets.shape)}: "
-            "they would broadcast; reshape one"
-        )
-    return (amnl_weights(targets, limit) * (predicted - targets).square()).mean()
-
-
-def grace_losses(
-    rul_predicted: Tensor, rul: Tensor, health_logits: Tensor, health: Tensor, limit: float = 125.0
-) -> list[Tensor]:
-    """The two losses of GRACE; weigh them with :class:`gabactl.nn.GABALoss`, and that is GRACE.
-
-    Parameters
-    ----------
-    rul_predicted, rul : Tensor, shape (batch,)
-        Remaining useful life.
-    health_logits : Tensor, shape (batch, classes)
-        Class scores.
-    health : Tensor, shape (batch,)
-        Classes.
-    limit : float
-        As in :func:`amnl_weights`.
-
-    Returns
-    -------
-    list of two Tensors, 0-dimensional
-        Of the RUL, and of the health class.
-
-    Notes
-    -----
-    Source: as :func:`amnl_weights`; GRACE combines AMNL's sample weights with GABA's task weights.
-
-    Examples
-    --------
-    >>> rul, logits = torch.tensor([0.0, 125.0]), torch.zeros(2, 3)
-    >>> [round(x.item(), 4) for x in grace_losses(rul + 1, rul, logits, torch.tensor([0, 2]))]
-    [1.5, 1.0986]
-    """
-    return [
-        amnl_loss(rul_predicted, rul, limit),
-        nn.functional.cross_entropy(health_logits, health),
-    ]
-
-
 def _gramian(gradients: Sequence[Sequence[Tensor | None]]) -> Tensor:
     """Inner products of the tasks' gradients, shape (K, K)."""
     k = len(gradients)
@@ -490,12 +340,16 @@ def _refuse_sharded(parameters: Sequence[Tensor]) -> None:
         )
 
 
-def _build(part: str, names: Mapping[str, str], method: str, *args: Any, **options: Any) -> Any:
+def _build(
+    part: str, names: Mapping[str, str], method: str, n_tasks: int, options: Mapping[str, Any]
+) -> Any:
+    """A part of torchjd by name."""
     if method not in names:
-        raise InputError(_unknown(method, list(names)))
+        raise InputError(_unknown(method, names))
+    shape = (n_tasks,) if method in _SHAPED else ()
     try:
         module = importlib.import_module(f"torchjd.{part}")
-        return getattr(module, names[method])(*args, **options)
+        return getattr(module, names[method])(*shape, **options)
     except (ImportError, AttributeError) as error:
         raise InputError(
             f"{method} needs torchjd 0.18 or later with its solvers ({str(error)[:80]}): "
@@ -503,5 +357,5 @@ def _build(part: str, names: Mapping[str, str], method: str, *args: Any, **optio
         ) from error
 
 
-def _unknown(method: str, known: list[str]) -> str:
+def _unknown(method: str, known: Iterable[str]) -> str:
     return f"method = {method!r} is unknown: choose one of {', '.join(sorted(known))}"

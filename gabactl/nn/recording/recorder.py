@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 import time
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from gabactl.base.checks import check_int
 from gabactl.base.errors import Absent, InputError
-from gabactl.nn.base import BalancedLoss
-from gabactl.nn.pending import PendingRows, Row
+from gabactl.nn.losses.base import BalancedLoss
 from gabactl.nn.sensors import norm_of
 from gabactl.traces.metadata import describe_environment
 from gabactl.traces.writer import TraceWriter
 
 __all__ = ["TraceRecorder"]
 
-_BALANCERS = {"GABALoss": "gaba", "GradNormLoss": "gradnorm", "FixedLoss": "fixed"}
+#: NaN says "not finite", null says "not measured": these are null between readings.
+_MEASURED = ("grad_norm_", "raw_", "param_norms_")
 
 
 class TraceRecorder:
@@ -90,18 +95,19 @@ class TraceRecorder:
         resume: bool = False,
         overwrite: bool = False,
     ) -> None:
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise InputError(f"every = {every!r} is not a whole number >= 1: try 100")
+        check_int("every", every, 1, "try 100")
         if param_norms is True:
             raise InputError("param_norms = True: pass the named parameters, as in a dict")
         self._loss_fn = loss_fn
         self._every = every
         self._parameters = dict(param_norms or {})  # type: ignore[arg-type]
         if self._parameters:
-            getattr(loss_fn, "inner", loss_fn).keep_graph = True
+            loss_fn.balancer.keep_graph = True
         self._excited = excitation
-        self._has_ema = _ema(loss_fn) is not None
-        self._double = _buffer(loss_fn).dtype == torch.float64
+        stages = [] if _ema(loss_fn) is None else ["raw", "ema"]
+        self._groups = ["grad_norm", *stages, "weight", "loss"]
+        double = loss_fn.balancer._state().dtype == torch.float64
+        self._dtype = torch.float64 if double else torch.float32
         writer = None
         if resume:
             with contextlib.suppress(Absent):  # killed before anything was recorded: a start
@@ -119,24 +125,24 @@ class TraceRecorder:
         self._started = time.monotonic() - self._writer.last_wall_time
         self._began_after = loss_fn._steps()
         tasks = loss_fn.task_names
-        self._pending = PendingRows(
-            self._writer,
-            [f"{group}_{task}" for group in self._groups() for task in tasks],
-            tasks,
-            self._excited,
-            len(self._parameters),
-        )
-        self._finalizer = self._pending.write_when_forgotten(self)
+        places: dict[str, int | slice] = {}
+        for i, group in enumerate(self._groups):
+            places |= {f"{group}_{task}": i * len(tasks) + j for j, task in enumerate(tasks)}
+        start, size = len(places), len(self._parameters)
+        for j, task in enumerate(tasks if size else ()):
+            places[f"param_norms_{task}"] = slice(start + j * size, start + (j + 1) * size)
+        self._pending = _Pending(self._writer, places, excitation)
+        # Written when the recorder goes away, or the interpreter ends; the stream stays open.
+        self._finalizer = weakref.finalize(self, self._pending.last_words)
 
     def _new_writer(
         self, path: str | Path, metadata: Mapping[str, Any], overwrite: bool
     ) -> TraceWriter:
-        loss_fn = self._loss_fn
-        inner = getattr(loss_fn, "inner", loss_fn)
+        loss_fn, inner = self._loss_fn, self._loss_fn.balancer
         header: dict[str, Any] = {
             **describe_environment(),
-            "balancer": _balancer(inner),
-            "device": str(_buffer(loss_fn).device),
+            "balancer": inner.record_name or type(inner).__name__,
+            "device": str(inner._state().device),
         }
         if inner.spec is not None:
             header["spec"] = inner.spec.to_dict()
@@ -144,27 +150,22 @@ class TraceRecorder:
         sensor = inner.describe_sensor()
         if sensor is not None:
             header["sensor"] = sensor
-        kind = "float64" if self._double else "float32"
-        groups = self._groups()
+        kind = str(self._dtype).removeprefix("torch.")
         return TraceWriter(
             path,
             loss_fn.task_names,
             {**header, **metadata},
-            groups=groups,
-            dtypes=dict.fromkeys([*groups, "param_norms"], kind),
+            groups=self._groups,
+            dtypes=dict.fromkeys([*self._groups, "param_norms"], kind),
             excitation=self._excited,
             param_names=list(self._parameters) or None,
             overwrite=overwrite,
         )
 
-    def _groups(self) -> list[str]:
-        stages = ["raw", "ema"] if self._has_ema else []
-        return ["grad_norm", *stages, "weight", "loss"]
-
     def _refuse_other_run(self) -> None:
         """A resumed recording must be of the same loss: tasks, columns and settings."""
         before, columns = self._writer.metadata, self._writer.columns
-        inner = getattr(self._loss_fn, "inner", self._loss_fn)
+        inner = self._loss_fn.balancer
         spec, sensor = inner.spec, inner.describe_sensor()
         expected = {
             "tasks": (list(self._loss_fn.task_names), before["tasks"]),
@@ -172,7 +173,7 @@ class TraceRecorder:
             # A recording of before sensors were named goes on as it is.
             "sensor": (sensor, before.get("sensor", sensor)),
             "columns": (
-                [self._has_ema, self._excited, list(self._parameters)],
+                ["ema" in self._groups, self._excited, list(self._parameters)],
                 [
                     f"ema_{before['tasks'][0]}" in columns,
                     "excitation" in columns,
@@ -229,42 +230,42 @@ class TraceRecorder:
             )
         measured = loss_fn.measured_this_step
         row = self._row(losses, measured)
-        norms = self._param_norms(losses) if self._parameters and measured else None
         now = float(getattr(loss_fn, "excitation_now", 0.0) if excitation is None else excitation)
         # A step is recorded whole, or not at all.
         wall = time.monotonic() - self._started
-        self._pending.add(Row(step, measured, wall, row, now, norms))
-        if len(self._pending) >= self._every:
+        self._pending.rows.append(_Row(step, measured, wall, now, row))
+        if len(self._pending.rows) >= self._every:
             self.flush()
 
     @torch.no_grad()
     def _row(self, losses: Sequence[Tensor], measured: bool) -> Tensor:
-        """One vector on the device, groups in column order; NaN where nothing was measured."""
-        loss_fn = self._loss_fn
-        dtype = torch.float64 if self._double else torch.float32
-        device = losses[0].device
-        k = len(losses)
-        nothing = torch.full((k,), torch.nan, dtype=dtype, device=device)
+        """One vector on the device, in the order of the columns; NaN where nothing was measured."""
+        loss_fn, k, device = self._loss_fn, len(losses), losses[0].device
         parts: dict[str, Any] = {
             "grad_norm": loss_fn._last_grad_norms if measured else None,
             "raw": loss_fn._last_raw_weights if measured else None,
             "ema": _ema(loss_fn),
             "weight": loss_fn.applied_weights,
-            "loss": torch.stack([x.detach().reshape(()).to(device, dtype) for x in losses]),
+            "loss": torch.stack([x.detach().reshape(()).to(device, self._dtype) for x in losses]),
         }
-        inner = getattr(loss_fn, "inner", loss_fn)
-        if getattr(inner, "normalise_to", 1) == "n_tasks":
+        if getattr(loss_fn.balancer, "normalise_to", 1) == "n_tasks":
             parts["weight"] = parts["weight"] / k
-        vectors = [
-            nothing if parts[group] is None else parts[group].detach().to(device, dtype)
-            for group in self._groups()
-        ]
-        return torch.cat(vectors)
+        vectors = [(parts[group], k) for group in self._groups]
+        if self._parameters:
+            own = self._param_norms(losses) if measured else None
+            vectors.append((own, k * len(self._parameters)))
+        nothing = torch.full((), torch.nan, dtype=self._dtype, device=device)
+        return torch.cat(
+            [
+                nothing.expand(size) if part is None else part.to(device, self._dtype)
+                for part, size in vectors
+            ]
+        )
 
     def _param_norms(self, losses: Sequence[Tensor]) -> Tensor:
-        """Norm of each parameter's gradient, shape (K, P)."""
+        """Norm of each parameter's gradient, shape (K * P,)."""
         parameters = list(self._parameters.values())
-        rows = []
+        device, norms = parameters[0].device, []
         for loss in losses:
             try:
                 gradients = torch.autograd.grad(
@@ -275,9 +276,8 @@ class TraceRecorder:
                     f"per-parameter norms cannot be measured ({str(error)[:80]}): call log before "
                     "backward(), with the losses as the loss got them"
                 ) from None
-            device = parameters[0].device
-            rows.append(torch.stack([norm_of([g], device).to(device) for g in gradients]))
-        return torch.stack(rows).detach()
+            norms += [norm_of([g], device).to(device) for g in gradients]
+        return torch.stack(norms)
 
     def flush(self) -> None:
         """Write what is pending; the only moment that waits for the device.
@@ -306,8 +306,8 @@ class TraceRecorder:
             finish = False
             raise
         finally:
-            self._finalizer.detach()
             done = self._writer.close(finish)
+            self._finalizer.detach()
         return done
 
     def __enter__(self) -> TraceRecorder:
@@ -328,21 +328,66 @@ class TraceRecorder:
             error.add_note(f"and the recording: {second}")
 
 
-def _balancer(loss_fn: BalancedLoss) -> str:
-    """The documented name of one of our losses or its subclasses; else the class's own."""
-    names = [kind.__name__ for kind in type(loss_fn).__mro__]
-    return next((_BALANCERS[name] for name in names if name in _BALANCERS), names[0])
+class _Row(NamedTuple):
+    """One step; ``values`` are on the device still, in the order of the columns."""
+
+    step: int
+    measured: bool
+    wall_time: float
+    excitation: float
+    values: Tensor
+
+
+class _Pending:
+    """Rows that are still in memory, written together: one transfer from the device per write."""
+
+    def __init__(
+        self, writer: TraceWriter, places: Mapping[str, int | slice], excited: bool
+    ) -> None:
+        self._writer = writer
+        self._places = places
+        self._excited = excited
+        self.rows: list[_Row] = []
+        self._process = os.getpid()
+
+    @property
+    def last_step(self) -> int:
+        """The last step that is here or in the file."""
+        return self.rows[-1].step if self.rows else self._writer.last_step
+
+    def write(self) -> None:
+        """Append what is there to the file; the rows stay here where that fails."""
+        # An interrupt may have come between the writing of rows and their removal from here.
+        rows = [row for row in self.rows if row.step > self._writer.last_step]
+        if not rows:
+            self.rows = []
+            return
+        steps, measured, times, excitations, vectors = zip(*rows, strict=True)
+        values = torch.stack(vectors).cpu().numpy()
+        columns: dict[str, Any] = {
+            "step": np.array(steps, dtype=np.int64),
+            "wall_time": np.array(times),
+            **{name: values[:, place] for name, place in self._places.items()},
+        }
+        if self._excited:
+            columns["excitation"] = np.array(excitations)
+        there = np.array(measured)
+        self._writer.append(
+            columns, {name: there for name in self._places if name.startswith(_MEASURED)}
+        )
+        self.rows = []
+
+    def last_words(self) -> None:
+        """Write, and leave the stream open."""
+        if os.getpid() != self._process:
+            return  # a fork: the rows are the parent's to write
+        try:
+            self.write()
+        except InputError as error:
+            print(f"{len(self.rows)} steps were not recorded: {error}", file=sys.stderr)
+        finally:
+            self._writer.close(finish=False)
 
 
 def _ema(loss_fn: BalancedLoss) -> Tensor | None:
     return getattr(loss_fn, "ema_weights", None)
-
-
-def _buffer(loss_fn: BalancedLoss) -> Tensor:
-    """The tensor whose dtype and device are those of the controller's state."""
-    inner = getattr(loss_fn, "inner", loss_fn)
-    for name in ("ema_weights", "task_weights"):
-        tensor = getattr(inner, name, None)
-        if tensor is not None:
-            return tensor
-    return torch.zeros(())

@@ -1,0 +1,1 @@
+"""Recordings of a training run: written step by step, and shown in TensorBoard while they grow."""

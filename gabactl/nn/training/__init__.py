@@ -1,0 +1,1 @@
+"""Training on C-MAPSS: settings, networks, the loop, and what it found."""
