@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gabactl.base import plots
+from gabactl.base.checks import check_int
 from gabactl.base.errors import InputError, packages_for
 from gabactl.base.results import Result
 from gabactl.control._rational import Rational, Stability
@@ -380,8 +381,7 @@ def open_loop(spec: GabaSpec, plant: Any, ratio: float = 1.0, sensor_delay: int 
     """
     if not (math.isfinite(ratio) and ratio > 0):
         raise InputError(f"ratio = {ratio!r} is not positive and finite: give g_1/g_2, such as 10")
-    if sensor_delay < 0:
-        raise InputError(f"sensor_delay = {sensor_delay} is negative: give steps, such as 1")
+    check_int("sensor_delay", sensor_delay, 0, "give steps, such as 1")
     slope = floor_slope(spec, math.log(ratio))
     return Loop(spec, plant_rational(plant), slope, sensor_delay, ratio)
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from gabactl.base import plots
+from gabactl.base.checks import check_real
 from gabactl.base.errors import InputError
 from gabactl.control._rational import Rational, Stability, root_counter, roots_of, stability_of
 from gabactl.control.linear import ClosedLoop, Loop, as_loop, format_roots
@@ -246,8 +247,7 @@ def margins(
     >>> round(margins(loop).gain_margin_up, 6)  # 199/50
     3.98
     """
-    if not math.isfinite(skew):
-        raise InputError(f"skew = {skew!r} is not finite: give a number, such as 0 (balanced)")
+    check_real("skew", skew, "such as 0 (balanced)")
     found = as_loop(loop, plant, ratio, sensor_delay)
     rational, interval = found.rational, found.interval
     if abs(rational.characteristic()[0]) < 1e-14 * abs(rational.denominator[0]):

@@ -89,8 +89,7 @@ def impulse_response(
             f"the slowest mode of the closed loop takes {decay:.3g} readings to die out, more than "
             f"the {_LONGEST:,} that are summed: choose a smaller beta"
         )
-    pulse = np.zeros(decay + 4 * den.size + 1)
-    pulse[0] = 1.0
+    pulse = signal.unit_impulse(decay + 4 * den.size + 1)
     return np.asarray(signal.lfilter(num, den, pulse), dtype=np.float64)
 
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, signal
+from scipy import optimize
 
+from gabactl.base.checks import check_int, check_real
 from gabactl.base.errors import InputError
 from gabactl.base.results import Result
 from gabactl.control.linear import (
@@ -202,8 +203,7 @@ def equilibria(loop: Any, plant: Any = None, *, disturbance: float = 0.0) -> Equ
     spec, plant = as_setting(loop, plant)
     if spec.n_tasks != 2:
         raise InputError(f"n_tasks = {spec.n_tasks}: balance points are listed for two tasks")
-    if not math.isfinite(disturbance):
-        raise InputError(f"disturbance = {disturbance!r} is not finite: give nats, such as 2")
+    check_real("disturbance", disturbance, "give nats, such as 2")
     knee = math.log(saturation_ratio(spec)) if spec.floor > 0.0 else math.inf
     if isinstance(plant, QuadraticBowls):
         return _bowls(spec, plant, disturbance, knee)
@@ -212,13 +212,9 @@ def equilibria(loop: Any, plant: Any = None, *, disturbance: float = 0.0) -> Equ
         rho = -float(np.real(rational(1.0)))
     if not math.isfinite(rho):
         raise InputError("the plant has a pole at z = 1: it never rests while the weights differ")
-    continuum = None
-    if (
-        abs(rho - 1.0) < 1e-12
-        and disturbance == 0.0
-        and (FLOORS[spec.floor_mode].has_knee or knee == math.inf)
-    ):
-        continuum = (-knee, knee)
+    straight = FLOORS[spec.floor_mode].has_knee or knee == math.inf
+    undoes = abs(rho - 1.0) < 1e-12 and disturbance == 0.0
+    continuum = (-knee, knee) if undoes and straight else None
     points = []
     for y in rest_points(spec, rho, disturbance, knee, continuum):
         u = float(settled_log_weights(spec, y))
@@ -401,8 +397,7 @@ def simulate_log_ratio(
     first = np.atleast_1d(np.asarray(start_ema, dtype=np.float64))
     if not ((first > 0) & (first < 1)).all():
         raise InputError("start_ema: give stored averages strictly between 0 and 1")
-    if steps < 1:
-        raise InputError(f"steps = {steps} is below 1: give a number of steps, such as 1000")
+    check_int("steps", steps, 1, "such as 1000")
     d = np.broadcast_to(np.asarray(disturbance, dtype=np.float64), (steps,))
     ema = np.stack([first, 1.0 - first], axis=-1)
     weights = saturate(ema, spec.floor, spec.floor_mode)
@@ -681,7 +676,4 @@ def _absolute_sum(rational: Any) -> float:
         return math.inf
     decay = math.log(1e-14) / math.log(radius) if radius > 0.0 else 0.0
     length = int(min(decay, 1e6)) + 3 * rational.poles.size + 10
-    pulse = np.zeros(length)
-    pulse[0] = 1.0
-    h = signal.lfilter(np.real(rational.numerator), np.real(rational.denominator), pulse)
-    return float(np.abs(h).sum())
+    return float(np.abs(rational.pulse(length)).sum())

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import signal
 
+from gabactl.base.checks import check_int
 from gabactl.base.errors import InputError
 from gabactl.control._rational import Stability
 from gabactl.control.linear import ClosedLoop, Loop, as_loop
@@ -226,11 +227,9 @@ def linear_response(
 def _simulate(loop: Loop, d: Array) -> tuple[Array, Array]:
     if loop.interval == 1 and loop.closed.radius <= 1.0 + 1e-9:
         # Time-invariant: filtered in one go. (A growing one would lose its digits that way.)
-        n, den = np.real(loop.rational.numerator), np.real(loop.rational.denominator)
-        fn, fd = np.real(loop.filter.numerator), np.real(loop.filter.denominator)
         pn, pd = np.real(loop.plant.numerator), np.real(loop.plant.denominator)
         seen = np.concatenate([np.zeros(loop.sensor_delay), d])[: d.size]
-        u = signal.lfilter(-np.polymul(fn, den), np.polymul(fd, n + den), seen)
+        u = signal.lfilter(*loop.closed_loop_coefficients()["weights"], seen)
         return d + signal.lfilter(pn, pd, u), np.asarray(u)
     return _simulate_steps(loop, d)
 
@@ -300,32 +299,30 @@ def step_response(
     389
     """
     found = as_loop(loop, plant, ratio, sensor_delay)
-    n = horizon(found) if steps is None else steps
-    if n < 1:
-        raise InputError(f"steps = {n} is below 1: give a number of steps, such as 1000")
-    step = np.full(n, float(size))
+    step = np.full(_length(found, steps), float(size))
     result = linear_response(found, disturbance=step, kind=f"step of {size:g} nats")
     return replace(result, **{"reason": None, **_step_info(found, result, size)})
 
 
-def _step_info(loop: Loop, result: LinearResponse, size: float) -> dict[str, Any]:
-    def none(reason: str) -> dict[str, Any]:
-        return {"reason": reason}
+def _length(loop: Loop, steps: int | None) -> int:
+    return horizon(loop) if steps is None else check_int("steps", steps, 1, "such as 1000")
 
+
+def _step_info(loop: Loop, result: LinearResponse, size: float) -> dict[str, Any]:
     if not loop.closed.stable:
-        return none(f"the closed loop is {loop.closed.verdict}")
+        return {"reason": f"the closed loop is {loop.closed.verdict}"}
     dc = float(np.real(loop.rational(1.0)))
     final = -loop.slope * size / (1.0 + dc)
     y_end = size / (1.0 + dc)
     q_end = y_end + final
     share_error = 0.5 - 1.0 / (1.0 + math.exp(-y_end))
     if final == 0.0:
-        return none("the weights do not answer (the floor holds them)")
+        return {"reason": "the weights do not answer (the floor holds them)"}
     relative = result.log_weights / final
     unsettled = np.flatnonzero(np.abs(relative - 1.0) > 0.02)
     settling = int(unsettled[-1]) + 1 if unsettled.size else 0
     if settling >= relative.size:
-        return none(f"not settled within the {relative.size} steps shown: ask for more")
+        return {"reason": f"not settled within the {relative.size} steps shown: ask for more"}
     first10, first90 = (int(np.flatnonzero(relative >= level)[0]) for level in (0.1, 0.9))
     overshoot = max(0.0, 100.0 * (float(relative.max()) - 1.0))
     return {
@@ -369,6 +366,5 @@ def ramp_response(
     0.099
     """
     found = as_loop(loop, plant, ratio, sensor_delay)
-    n = horizon(found) if steps is None else steps
-    ramp = slope_per_step * np.arange(n)
+    ramp = slope_per_step * np.arange(_length(found, steps))
     return linear_response(found, disturbance=ramp, kind=f"ramp of {slope_per_step:g} per step")

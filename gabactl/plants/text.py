@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import MISSING, fields
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,9 @@ from gabactl.plants.playback import Playback
 
 __all__ = ["describe_plant", "parse_plant"]
 
-_KINDS: dict[str, tuple[str, ...]] = {
-    "log-ratio": ("rho", "a", "delay", "n_tasks"),
-    "bowls": ("curvatures", "minimisers", "noise", "step_size", "start_at"),
-    "replay": ("path",),
+_KINDS: dict[str, type[LogRatio | QuadraticBowls]] = {
+    "log-ratio": LogRatio,
+    "bowls": QuadraticBowls,
 }
 _INTEGERS = {"delay", "n_tasks"}
 _LISTS = {"curvatures", "minimisers", "start_at"}
@@ -47,33 +47,33 @@ def parse_plant(text: str) -> LogRatio | QuadraticBowls | Playback:
     """
     kind, _, rest = text.partition(":")
     kind = kind.strip()
-    if kind not in _KINDS:
-        raise InputError(
-            f"plant {kind!r} is unknown: choose from {', '.join(_KINDS)}, "
-            "such as log-ratio:rho=0.5,a=0.9,delay=1"
-        )
     if kind == "replay":
         path = rest.removeprefix("path=").strip()
         if not path:
             raise InputError("plant replay: no file given: write replay:PATH")
         return Playback.from_trace(path)
+    if kind not in _KINDS:
+        raise InputError(
+            f"plant {kind!r} is unknown: choose from {', '.join(_KINDS)}, replay, "
+            "such as log-ratio:rho=0.5,a=0.9,delay=1"
+        )
+    known = _settings(_KINDS[kind])
     settings: dict[str, Any] = {}
     for item in filter(None, (part.strip() for part in rest.split(","))):
         key, equals, value = (part.strip() for part in item.partition("="))
         if not equals:
             raise InputError(f"plant {kind}: {item!r} is not of the form key=value")
-        if key not in _KINDS[kind]:
+        if key not in known:
             raise InputError(
-                f"plant {kind}: unknown setting {key!r}: choose from {', '.join(_KINDS[kind])}"
+                f"plant {kind}: unknown setting {key!r}: choose from {', '.join(known)}"
             )
         if key in settings:
             raise InputError(f"plant {kind}: {key} is given twice: give it once")
         settings[key] = _parse_value(kind, key, value)
-    required = ("rho",) if kind == "log-ratio" else ("curvatures", "minimisers")
-    missing = [key for key in required if key not in settings]
-    if missing:
-        raise InputError(f"plant {kind}: {missing[0]} is missing: add {missing[0]}=...")
-    return LogRatio(**settings) if kind == "log-ratio" else QuadraticBowls(**settings)
+    for key, default in known.items():
+        if default is MISSING and key not in settings:
+            raise InputError(f"plant {kind}: {key} is missing: add {key}=...")
+    return _KINDS[kind](**settings)
 
 
 def describe_plant(plant: Any) -> str:
@@ -91,11 +91,11 @@ def describe_plant(plant: Any) -> str:
     >>> describe_plant(QuadraticBowls((500, 1), (0, 1), noise=0.1))
     'bowls:curvatures=500/1,minimisers=0/1,noise=0.1,step_size=0.001'
     """
-    kind = {LogRatio: "log-ratio", QuadraticBowls: "bowls"}.get(type(plant))
+    kind = next((name for name, one in _KINDS.items() if isinstance(plant, one)), None)
     if kind is None:
         return type(plant).__name__
     words = []
-    for key in _KINDS[kind]:
+    for key in _settings(_KINDS[kind]):
         value = getattr(plant, key)
         if value is None or (key == "n_tasks" and value == 2):
             continue
@@ -106,13 +106,16 @@ def describe_plant(plant: Any) -> str:
     return f"{kind}:{','.join(words)}"
 
 
+def _settings(kind: type[LogRatio | QuadraticBowls]) -> dict[str, Any]:
+    """Name -> default of what a plant is set to."""
+    return {f.name: f.default for f in fields(kind) if f.init}
+
+
 def _parse_value(kind: str, key: str, text: str) -> Any:
     try:
         if key in _INTEGERS:
             return int(text)
-        if key in _LISTS:
-            return tuple(float(part) for part in text.split("/"))
-        if key == "noise" and "/" in text:
+        if key in _LISTS or (key == "noise" and "/" in text):
             return tuple(float(part) for part in text.split("/"))
         return float(text)
     except ValueError:

@@ -369,7 +369,7 @@ def test_a_neutral_loop_has_no_gains_to_offer():
 @pytest.mark.parametrize(
     ("loop", "skew", "message"),
     [
-        (LOOP, math.inf, "skew = inf is not finite: give a number, such as 0 (balanced)"),
+        (LOOP, math.inf, "skew = inf is not a finite number: such as 0 (balanced)"),
         (
             control.TransferFunction([-1.0, 0.2], [1.0, 0.5], 1),
             0.0,
