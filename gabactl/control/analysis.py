@@ -33,7 +33,7 @@ from gabactl.law.authority import Authority, authority, closed_loop_authority
 from gabactl.law.filter import FilterFacts, filter_facts
 from gabactl.law.floors import FLOORS
 from gabactl.law.spec import GabaSpec
-from gabactl.plants import CallablePlant, LogRatio, Playback, QuadraticBowls, describe_plant
+from gabactl.plants import CallablePlant, LogRatio, QuadraticBowls, describe_plant
 
 __all__ = ["Analysis", "analyze"]
 
@@ -174,7 +174,7 @@ def analyze(
     loop : GabaSpec or Loop
         A setting, or a loop of :func:`~gabactl.control.linear.open_loop`, which has a plant, a ratio
         and a sensor delay.
-    plant : LogRatio, QuadraticBowls, Playback, LtiPlant or a python-control system, optional
+    plant : LogRatio, QuadraticBowls, LtiPlant or a python-control system, optional
         What answers to the weights; without one only the controller is described.
     ratio : float > 0
         Imbalance g_1/g_2 the linear loop is taken at.
@@ -257,8 +257,6 @@ def _why_alone(plant: Any, tasks: int) -> str:
     """Why there is nothing to analyse but the controller; empty where there is."""
     if plant is None:
         return "No plant given: the controller alone."
-    if isinstance(plant, Playback):
-        return "A replay does not answer to the weights: there is no loop to analyse."
     if isinstance(plant, CallablePlant):
         return "A callable has no transfer function: simulate it."
     if isinstance(plant, QuadraticBowls) and tasks > 2:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
 from typing import Any
 
 import numpy as np
@@ -10,26 +9,25 @@ import numpy as np
 from gabactl.base.errors import InputError
 from gabactl.plants.bowls import QuadraticBowls
 from gabactl.plants.log_ratio import LogRatio
-from gabactl.plants.playback import Playback
 
 __all__ = ["describe_plant", "parse_plant"]
 
-_KINDS: dict[str, type[LogRatio | QuadraticBowls]] = {
-    "log-ratio": LogRatio,
-    "bowls": QuadraticBowls,
+_KINDS: dict[str, tuple[str, ...]] = {
+    "log-ratio": ("rho", "a", "delay", "n_tasks"),
+    "bowls": ("curvatures", "minimisers", "noise", "step_size", "start_at"),
 }
 _INTEGERS = {"delay", "n_tasks"}
 _LISTS = {"curvatures", "minimisers", "start_at"}
 
 
-def parse_plant(text: str) -> LogRatio | QuadraticBowls | Playback:
+def parse_plant(text: str) -> LogRatio | QuadraticBowls:
     """A plant from its one-line description, as the command line takes it.
 
     Parameters
     ----------
     text : str
         ``log-ratio:rho=0.5,a=0.9,delay=1``, ``bowls:curvatures=500/1,minimisers=0/1,noise=0.1``
-        (lists with slashes), or ``replay:PATH``.
+        (lists with slashes).
 
     Raises
     ------
@@ -47,33 +45,28 @@ def parse_plant(text: str) -> LogRatio | QuadraticBowls | Playback:
     """
     kind, _, rest = text.partition(":")
     kind = kind.strip()
-    if kind == "replay":
-        path = rest.removeprefix("path=").strip()
-        if not path:
-            raise InputError("plant replay: no file given: write replay:PATH")
-        return Playback.from_trace(path)
     if kind not in _KINDS:
         raise InputError(
-            f"plant {kind!r} is unknown: choose from {', '.join(_KINDS)}, replay, "
+            f"plant {kind!r} is unknown: choose from {', '.join(_KINDS)}, "
             "such as log-ratio:rho=0.5,a=0.9,delay=1"
         )
-    known = _settings(_KINDS[kind])
     settings: dict[str, Any] = {}
     for item in filter(None, (part.strip() for part in rest.split(","))):
         key, equals, value = (part.strip() for part in item.partition("="))
         if not equals:
             raise InputError(f"plant {kind}: {item!r} is not of the form key=value")
-        if key not in known:
+        if key not in _KINDS[kind]:
             raise InputError(
-                f"plant {kind}: unknown setting {key!r}: choose from {', '.join(known)}"
+                f"plant {kind}: unknown setting {key!r}: choose from {', '.join(_KINDS[kind])}"
             )
         if key in settings:
             raise InputError(f"plant {kind}: {key} is given twice: give it once")
         settings[key] = _parse_value(kind, key, value)
-    for key, default in known.items():
-        if default is MISSING and key not in settings:
-            raise InputError(f"plant {kind}: {key} is missing: add {key}=...")
-    return _KINDS[kind](**settings)
+    required = ("rho",) if kind == "log-ratio" else ("curvatures", "minimisers")
+    missing = [key for key in required if key not in settings]
+    if missing:
+        raise InputError(f"plant {kind}: {missing[0]} is missing: add {missing[0]}=...")
+    return LogRatio(**settings) if kind == "log-ratio" else QuadraticBowls(**settings)
 
 
 def describe_plant(plant: Any) -> str:
@@ -91,11 +84,11 @@ def describe_plant(plant: Any) -> str:
     >>> describe_plant(QuadraticBowls((500, 1), (0, 1), noise=0.1))
     'bowls:curvatures=500/1,minimisers=0/1,noise=0.1,step_size=0.001'
     """
-    kind = next((name for name, one in _KINDS.items() if isinstance(plant, one)), None)
+    kind = {LogRatio: "log-ratio", QuadraticBowls: "bowls"}.get(type(plant))
     if kind is None:
         return type(plant).__name__
     words = []
-    for key in _settings(_KINDS[kind]):
+    for key in _KINDS[kind]:
         value = getattr(plant, key)
         if value is None or (key == "n_tasks" and value == 2):
             continue
@@ -106,16 +99,13 @@ def describe_plant(plant: Any) -> str:
     return f"{kind}:{','.join(words)}"
 
 
-def _settings(kind: type[LogRatio | QuadraticBowls]) -> dict[str, Any]:
-    """Name -> default of what a plant is set to."""
-    return {f.name: f.default for f in fields(kind) if f.init}
-
-
 def _parse_value(kind: str, key: str, text: str) -> Any:
     try:
         if key in _INTEGERS:
             return int(text)
-        if key in _LISTS or (key == "noise" and "/" in text):
+        if key in _LISTS:
+            return tuple(float(part) for part in text.split("/"))
+        if key == "noise" and "/" in text:
             return tuple(float(part) for part in text.split("/"))
         return float(text)
     except ValueError:
