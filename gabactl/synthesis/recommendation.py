@@ -102,14 +102,6 @@ class Tuning(Result):
         """The recommended settings as TOML, for ``--spec``."""
         return self.spec.to_toml()
 
-    def facts(self) -> dict[str, Any]:
-        """The result as plain values.
-
-        Keys: spec, advice, binding, reasons, noise_target, max_overhead, workload, alternatives
-        (name, spec, jitter, lag_error, total, ramp_lag_steps, overhead, residual_ratio, stable).
-        """
-        return super().facts() | {"alternatives": [item.to_dict() for item in self.alternatives]}
-
     def rows(self) -> list[tuple[str, ...]]:
         """The advice, the settings and the table of alternatives."""
         work = self.workload

@@ -152,11 +152,7 @@ class Prediction(Result):
         """Keys: comparisons, plant, plant_from, forecasts, the free run's fits, notes."""
         facts = super().facts()
         del facts["source"], facts["curves"]
-        return facts | {
-            "comparisons": [vars(item) for item in self.comparisons],
-            "plant": None if self.plant is None else describe_plant(self.plant),
-            "forecasts": [score.to_dict() for score in self.forecasts],
-        }
+        return facts | {"plant": None if self.plant is None else describe_plant(self.plant)}
 
     def rows(self) -> list[tuple[str, ...]]:
         """Comparisons, then forecasts."""
