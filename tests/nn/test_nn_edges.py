@@ -11,7 +11,15 @@ import torch
 
 from gabactl.base.errors import InputError
 from gabactl.law.spec import GabaSpec
-from gabactl.nn import FixedLoss, GABALoss, GradNormLoss, TraceRecorder
+from gabactl.nn import (
+    EventSensor,
+    FixedLoss,
+    GABALoss,
+    GradNormLoss,
+    LastLayerSensor,
+    TraceRecorder,
+    compute_task_grad_norm,
+)
 from gabactl.nn.checkpoint import load_tensors
 from gabactl.nn.excitation import Excitation
 from gabactl.nn.integrations.accelerate import backward
@@ -19,13 +27,7 @@ from gabactl.nn.losses.base import BalancedLoss
 from gabactl.nn.losses.excited import ExcitedLoss
 from gabactl.nn.losses.gradnorm import _are_all_shared
 from gabactl.nn.recording.monitor import BoardMonitor
-from gabactl.nn.sensors import (
-    EventSensor,
-    LastLayerSensor,
-    base,
-    compute_task_grad_norm,
-    proxy,
-)
+from gabactl.nn.sensors import base, proxy
 from gabactl.nn.sensors.calibration import calibrate
 from gabactl.nn.sensors.gradients import add_to_grad, each_task
 from gabactl.nn.sensors.trigger import EventTrigger

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gabactl.base.errors import InputError
 from gabactl.law.spec import GabaSpec
-from gabactl.nn.sensors import compute_task_grad_norm
+from gabactl.nn.sensors.norms import compute_task_grad_norm
 
 __all__ = ["BalancedLoss", "ObservedLoss", "default_task_names"]
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from gabactl.base.checks import check_int
 from gabactl.base.errors import Absent, InputError
 from gabactl.nn.losses.base import BalancedLoss
-from gabactl.nn.sensors import norm_of
+from gabactl.nn.sensors.norms import norm_of
 from gabactl.traces.metadata import describe_environment
 from gabactl.traces.writer import TraceWriter
 

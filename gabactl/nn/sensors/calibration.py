@@ -130,7 +130,7 @@ def calibrate(
     Examples
     --------
     >>> import torch
-    >>> from gabactl.nn.sensors import LastLayerSensor
+    >>> from gabactl.nn import LastLayerSensor
     >>> _ = torch.manual_seed(0)
     >>> model = nn.ModuleDict({"backbone": nn.Linear(4, 4), "rul_head": nn.Linear(4, 1),
     ...                        "health_head": nn.Linear(4, 1)})

@@ -39,7 +39,7 @@ from gabactl.nn.checkpoint import (
 )
 from gabactl.nn.losses.amnl import amnl_loss
 from gabactl.nn.recording.recorder import TraceRecorder
-from gabactl.nn.sensors import get_shared_params
+from gabactl.nn.sensors.norms import get_shared_params
 from gabactl.nn.training.build import build_loss, build_optimizer
 from gabactl.nn.training.models import build_model
 from gabactl.nn.training.result import Progress, Score, TrainingResult
