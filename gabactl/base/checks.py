@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 
 from gabactl.base.errors import InputError
 
-__all__ = ["check_int", "check_real"]
+__all__ = ["check_choice", "check_int", "check_real"]
 
 
 def check_real(name: str, value: Any, remedy: str) -> None:
@@ -68,3 +69,33 @@ def check_int(name: str, value: Any, least: int, remedy: str) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise InputError(f"{name} = {value!r} is not a whole number >= {least}: {remedy}")
+
+
+def check_choice(name: str, value: Any, allowed: Collection[Any]) -> None:
+    """Refuse what is none of a few choices, naming them.
+
+    Parameters
+    ----------
+    name : str
+        For the message.
+    value
+        What was given.
+    allowed : collection
+        The choices.
+
+    Raises
+    ------
+    InputError
+        Another value.
+
+    Examples
+    --------
+    >>> check_choice("of", "mean", ("signal", "batch"))
+    Traceback (most recent call last):
+        ...
+    gabactl.base.errors.InputError: of = 'mean' is unknown: choose one of signal, batch
+    """
+    if value not in allowed:
+        raise InputError(
+            f"{name} = {value!r} is unknown: choose one of {', '.join(map(str, allowed))}"
+        )

@@ -128,15 +128,11 @@ def test_a_campaign_does_not_depend_on_the_clock(
 
 
 def test_a_second_driver_is_refused(plan: Path, tiny_cmapss: Path, tmp_path: Path) -> None:
-    lock = FileLock(tmp_path / ".campaign")
-    lock.acquire()
-    try:
-        with pytest.raises(
-            InputError, match="another `gabactl cmapss campaign run` is at work there"
-        ):
-            run_campaign(plan, tmp_path, tiny_cmapss)
-    finally:
-        lock.release()
+    with (
+        FileLock(tmp_path / ".campaign"),
+        pytest.raises(InputError, match="running a campaign there"),
+    ):
+        run_campaign(plan, tmp_path, tiny_cmapss)
 
 
 def test_places_that_cannot_be_written_or_are_gone(

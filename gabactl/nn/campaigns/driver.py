@@ -10,13 +10,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gabactl.base.errors import InputError, MissingPackage, Occupied
+from gabactl.base.checks import check_int
+from gabactl.base.errors import InputError, MissingPackage
 from gabactl.base.files import write_text
 from gabactl.base.interrupts import stop_asked
 from gabactl.base.lock import FileLock
@@ -29,8 +29,8 @@ from gabactl.nn.campaigns.folder import (
     PLAN,
     TABLE,
     ended,
-    environment,
     open_plan,
+    origin_of,
     read_record,
     run_folder,
     write_record,
@@ -84,10 +84,6 @@ class CampaignStatus(Result):
             score = "-" if rmse is None else f"{rmse:.2f}"
             rows.append((run["run"], run["status"], epochs, score, run["reason"] or ""))
         return rows
-
-    def facts(self) -> dict[str, Any]:
-        """Keys ``name``, ``stopped`` and ``runs``."""
-        return {"name": self.name, "stopped": self.stopped, "runs": list(self.runs)}
 
 
 def campaign_status(folder: str | Path, stopped: bool = False) -> CampaignStatus:
@@ -190,10 +186,9 @@ def run_campaign(
     >>> run_campaign("cmapss_campaign_reduced", "out", "CMAPSSData.zip", workers=0)
     Traceback (most recent call last):
         ...
-    gabactl.base.errors.InputError: workers = 0 is below 1: choose 1, or as many as there are cores
+    gabactl.base.errors.InputError: workers = 0 is not a whole number >= 1: choose 1, or as many as there are cores
     """
-    if workers < 1:
-        raise InputError(f"workers = {workers} is below 1: choose 1, or as many as there are cores")
+    check_int("workers", workers, 1, "choose 1, or as many as there are cores")
     if time_limit is not None and not time_limit > 0:
         raise InputError(f"time = {time_limit} is not positive: give seconds, as in 600")
     if importlib.util.find_spec("torch") is None:
@@ -202,7 +197,8 @@ def run_campaign(
     for subset in campaign.subsets:
         read_rul(data, f"RUL_{subset}.txt")
     place = Path(folder)
-    with _held(place, resume):
+    _make(place, resume)
+    with FileLock(place / ".campaign", "running a campaign there"):
         todo = _todo(campaign, place, only)
         write_text(place / PLAN, find_description(file, "campaign").read_text(encoding="utf-8"))
         crew = _Crew(place, Path(data), campaign, todo, command)
@@ -211,9 +207,8 @@ def run_campaign(
         return campaign_status(place, stopped)
 
 
-@contextmanager
-def _held(place: Path, resume: bool) -> Iterator[None]:
-    """Make the folder, and keep a second driver out of it."""
+def _make(place: Path, resume: bool) -> None:
+    """Make the folder, unless something else is there."""
     begun = (place / PLAN).exists()
     if begun and not resume:
         raise InputError(
@@ -228,18 +223,6 @@ def _held(place: Path, resume: bool) -> Iterator[None]:
         raise InputError(
             f"{place}: cannot be made ({error.strerror}): choose another place"
         ) from None
-    lock = FileLock(place / ".campaign")
-    try:
-        lock.acquire()
-    except Occupied:
-        raise InputError(
-            f"{place}: another `gabactl cmapss campaign run` is at work there: wait for it, or choose "
-            "another folder"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _todo(campaign: Campaign, place: Path, only: str | None) -> list[PlannedRun]:
@@ -253,28 +236,22 @@ def _todo(campaign: Campaign, place: Path, only: str | None) -> list[PlannedRun]
     return [r for r in chosen if not ended(r, read_record(run_folder(place, r.name)), str(place))]
 
 
+@dataclass
 class _Crew:
     """The workers of one call."""
 
-    def __init__(
-        self,
-        place: Path,
-        data: Path,
-        campaign: Campaign,
-        todo: Sequence[PlannedRun],
-        command: str | None,
-    ) -> None:
-        self.place, self.data, self.command = place, data, command
-        self.campaign = campaign
-        self.waiting = list(todo)
-        self.total, self.done = len(todo), 0
+    place: Path
+    data: Path
+    campaign: Campaign
+    waiting: list[PlannedRun]
+    command: str | None
+
+    def __post_init__(self) -> None:
+        self.total, self.done = len(self.waiting), 0
         self.workers: dict[str, _Worker] = {}
 
     def work(
-        self,
-        at_once: int,
-        time_limit: float | None,
-        on_activity: Callable[[Activity], None] | None,
+        self, at_once: int, time_limit: float | None, on_activity: Callable[[Activity], None] | None
     ) -> bool:
         """Run until all is done or it is time to stop; whether it was stopped."""
         deadline = None if time_limit is None else time.monotonic() + time_limit
@@ -300,9 +277,8 @@ class _Crew:
         return stopped and self.done < self.total
 
     def _start(self, run: PlannedRun) -> None:
-        words = [str(self.place), run.name, "--data", str(self.data)]
-        if self.command is not None:
-            words += ["--command", self.command]
+        command = [] if self.command is None else [self.command]
+        words = [str(self.place), run.name, str(self.data), *command]
         self.workers[run.name] = _Worker(words, run_folder(self.place, run.name), self.campaign)
 
     def _reap(self, stopped: bool) -> None:
@@ -329,17 +305,8 @@ class _Crew:
             said = (place / LOG).read_text(encoding="utf-8", errors="replace").split("\n")
             last = next((line for line in reversed(said) if line.strip()), "")
             reason = f"exit code {code}, see {LOG}: {last[:200]}"
-        write_record(
-            place,
-            {
-                **environment(),
-                "status": "failed",
-                "reason": reason,
-                "precision": run.settings.precision,
-                "command": self.command,
-                "settings": run.settings.to_dict(),
-            },
-        )
+        origin = origin_of(run.settings, self.command)
+        write_record(place, {**origin, "status": "failed", "reason": reason})
 
 
 class _Worker:

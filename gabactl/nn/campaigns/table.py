@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,12 @@ class CampaignResults(Result):
             for cells in zip(*self.table.values(), strict=True)
         ]
 
+    def _groups(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
+        groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for record in self.records():
+            groups.setdefault((record["subset"], record["method"]), []).append(record)
+        return groups
+
     def summary(self) -> list[dict[str, Any]]:
         """Mean and standard deviation over the seeds, per subset and method.
 
@@ -77,18 +84,11 @@ class CampaignResults(Result):
             Keys ``subset``, ``method``, ``runs`` (that count), ``planned``, and ``rmse_capped`` (cycles),
             ``nasa_capped`` and ``accuracy`` (0 to 1), each with its ``_sd``.
         """
-        groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        for record in self.records():
-            groups.setdefault((record["subset"], record["method"]), []).append(record)
         found = []
-        for (subset, method), runs in groups.items():
+        for (subset, method), runs in self._groups().items():
             scored = [r for r in runs if r["rmse_capped"] is not None]
-            row: dict[str, Any] = {
-                "subset": subset,
-                "method": method,
-                "runs": len(scored),
-                "planned": len(runs),
-            }
+            row: dict[str, Any] = {"subset": subset, "method": method}
+            row |= {"runs": len(scored), "planned": len(runs)}
             for name in ("rmse_capped", "nasa_capped", "accuracy"):
                 values = np.array([r[name] for r in scored], dtype=np.float64)
                 # A run that diverged may score 1e200, whose square is no float.
@@ -101,25 +101,20 @@ class CampaignResults(Result):
 
     def rows(self) -> list[tuple[str, ...]]:
         """Mean and standard deviation over the seeds, and how many runs there are."""
-        rows: list[tuple[str, ...]] = [
-            ("subset", "method", "runs", "RMSE", "NASA score", "health accuracy")
-        ]
-        for entry in self.summary():
-            rows.append(
-                (
-                    entry["subset"],
-                    entry["method"],
-                    f"{entry['runs']} of {entry['planned']}",
-                    _spread(entry, "rmse_capped", 2),
-                    _spread(entry, "nasa_capped", 1),
-                    _spread(entry, "accuracy", 1, 100.0, " %"),
-                )
+        rows = [
+            (
+                entry["subset"],
+                entry["method"],
+                f"{entry['runs']} of {entry['planned']}",
+                _spread(entry, "rmse_capped", 2),
+                _spread(entry, "nasa_capped", 1),
+                _spread(entry, "accuracy", 1, 100.0, " %"),
             )
-        counts: dict[str, int] = {}
-        for status in self.table["status"]:
-            counts[status] = counts.get(status, 0) + 1
-        rows.append(("all", ", ".join(f"{n} {status}" for status, n in counts.items())))
-        return rows
+            for entry in self.summary()
+        ]
+        counts = Counter(self.table["status"])
+        head = ("subset", "method", "runs", "RMSE", "NASA score", "health accuracy")
+        return [head, *rows, ("all", ", ".join(f"{n} {word}" for word, n in counts.items()))]
 
     def facts(self) -> dict[str, Any]:
         """Keys ``table`` and ``summary``."""
@@ -139,22 +134,15 @@ class CampaignResults(Result):
             ax = axes(ax)
             methods = list(dict.fromkeys(self.table["method"]))
             subsets = list(dict.fromkeys(self.table["subset"]))
-            for i, subset in enumerate(subsets):
-                colour = PALETTE[i % len(PALETTE)]
-                shift = 0.16 * (i - (len(subsets) - 1) / 2)
-                for place, method in enumerate(methods):
-                    values = [
-                        r["rmse_capped"]
-                        for r in self.records()
-                        if r["subset"] == subset
-                        and r["method"] == method
-                        and r["rmse_capped"] is not None
-                    ]
-                    if not values:
-                        continue
-                    y = place + shift
-                    ax.plot(values, [y] * len(values), "o", color=colour, alpha=0.5, ms=4)
+            colours = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(subsets)}
+            for (subset, method), runs in self._groups().items():
+                values = [r["rmse_capped"] for r in runs if r["rmse_capped"] is not None]
+                shift = 0.16 * (subsets.index(subset) - (len(subsets) - 1) / 2)
+                y, colour = methods.index(method) + shift, colours[subset]
+                ax.plot(values, [y] * len(values), "o", color=colour, alpha=0.5, ms=4)
+                if values:
                     ax.plot(np.mean(values), y, "|", color=colour, ms=14, mew=2)
+            for subset, colour in colours.items():
                 ax.plot([], [], "o", color=colour, label=subset)
             ax.set_yticks(range(len(methods)), methods)
             ax.invert_yaxis()
@@ -214,26 +202,23 @@ def collect_results(folder: str | Path, relative_to: str | Path | None = None) -
 
 def _row(folder: Path, run: PlannedRun, start: Path) -> dict[str, Any]:
     place = run_folder(folder, run.name)
-    record = read_record(place)
-    row: dict[str, Any] = dict.fromkeys(COLUMNS)
+    record, trace = read_record(place), trace_of(place)
     if record is None:
-        begun = (place / CHECKPOINT).is_file()
-        row["status"] = "interrupted" if begun else "not_run"
-        row["reason"] = "running, or killed: resume goes on" if begun else "planned, not started"
-    else:
-        row |= {name: record.get(name) for name in COLUMNS if name in record}
-    settings = run.settings.to_dict() if record is None else record["settings"]
-    trace = trace_of(place)
-    row |= {
+        told = ("not_run", "planned, not started")
+        if (place / CHECKPOINT).is_file():
+            told = ("interrupted", "running, or killed: resume goes on")
+        record = {"status": told[0], "reason": told[1], "settings": run.settings.to_dict()}
+    row = {
+        **record,
         "run": run.name,
         "subset": run.settings.subset,
         "method": run.method,
         "seed": run.settings.seed,
         "balancer": run.settings.balancer,
-        "settings": json.dumps(to_jsonable(settings), allow_nan=False),
+        "settings": json.dumps(to_jsonable(record["settings"]), allow_nan=False),
         "trace": None if trace is None else Path(os.path.relpath(trace, start)).as_posix(),
     }
-    return {name: _finite(row[name]) for name in COLUMNS}
+    return {name: _finite(row.get(name)) for name in COLUMNS}
 
 
 def _finite(value: Any) -> Any:

@@ -6,26 +6,25 @@ started it is gone (its standard input closes), with a checkpoint written.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from dataclasses import astuple
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gabactl.base.errors import InputError, Occupied
+from gabactl.base.errors import InputError
 from gabactl.base.lock import FileLock
 from gabactl.nn.campaigns.folder import (
     CHECKPOINT,
     RECORD,
     TRACE,
-    environment,
     open_plan,
+    origin_of,
     run_folder,
     trace_of,
     write_record,
@@ -44,6 +43,8 @@ _OUTCOME = (
     *("steps", "epochs", "best_epoch", "validation_rmse", "rmse_all_windows"),
     *("rmse_test_selected", "parameters", "device", "seconds"),
 )
+#: What a record calls the fields of a Score, in their order.
+_SCORES = ("rmse_capped", "nasa_capped", "rmse_uncapped", "nasa_uncapped", "accuracy")
 #: Seconds that the worker of a killed driver is given to finish its step and let go of the run.
 _PATIENCE = 120.0
 
@@ -93,26 +94,21 @@ def train_one(
 
     place = run_folder(folder, run.name)
     place.mkdir(parents=True, exist_ok=True)
-    with _held(place):
+    # A worker that was left over, and is about to end, may have the run still.
+    with FileLock(place / "run", "training it", patience=_PATIENCE):
         (place / RECORD).unlink(missing_ok=True)
         torch.set_num_threads(campaign.threads)
         resume = (place / CHECKPOINT).is_file()
-        settings = run.settings
-        base = {
-            **environment(),
-            "precision": settings.precision,
-            "command": command,
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "settings": settings.to_dict(),
-        }
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        base = {**origin_of(run.settings, command), "started": started}
         try:
-            s = settings
+            s = run.settings
             examples = cmapss.load(
                 data, s.subset, channels=s.channels, seed=s.seed, all_test_windows=True
             )
             result = train(
                 examples,
-                settings,
+                s,
                 record=place / TRACE,
                 checkpoint=place / CHECKPOINT,
                 checkpoint_every=campaign.checkpoint_every,
@@ -142,13 +138,7 @@ def _outcome(result: TrainingResult, place: Path) -> dict[str, Any]:
     elif result.rul_output_off:
         found["reason"] = "the final ReLU of the RUL head is off"
     if result.test is not None:
-        found |= {
-            "rmse_capped": result.test.rmse,
-            "nasa_capped": result.test.nasa,
-            "rmse_uncapped": result.test.rmse_uncapped,
-            "nasa_uncapped": result.test.nasa_uncapped,
-            "accuracy": result.test.health_accuracy,
-        }
+        found |= zip(_SCORES, astuple(result.test), strict=True)
     recorded = trace_of(place)
     if recorded is not None and result.steps:
         # Over all pieces of a resumed run; the clock of the result is that of the last alone.
@@ -185,25 +175,6 @@ class _Reporter:
                 print(now.step, now.steps, now.epoch, now.epochs, now.validation_rmse, flush=True)
 
 
-@contextlib.contextmanager
-def _held(place: Path) -> Iterator[None]:
-    """Keep the run, after waiting for a worker that was left over and is about to end."""
-    lock = FileLock(place / "run")
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            lock.acquire()
-            break
-        except Occupied:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(0.2)
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def _end_with_the_driver() -> None:
     """Stop as at SIGTERM when standard input closes, which it does however the driver ends."""
 
@@ -221,17 +192,13 @@ def main(arguments: list[str] | None = None) -> int:
     Parameters
     ----------
     arguments : list of str, optional
-        Default: those of the process.
+        Folder of the campaign, name of the run, data, and what the record says of the command;
+        default: those of the process.
     """
-    parser = argparse.ArgumentParser(prog="gabactl.nn.campaigns.worker")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("run")
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--command")
-    given = parser.parse_args(arguments)
+    folder, name, data, *command = sys.argv[1:] if arguments is None else arguments
     _end_with_the_driver()
-    campaign = open_plan(given.folder)
-    record = train_one(campaign, campaign.run(given.run), given.folder, given.data, given.command)
+    campaign = open_plan(folder)
+    record = train_one(campaign, campaign.run(name), Path(folder), Path(data), *command)
     if record["status"] == "failed":
         print(record["reason"], file=sys.stderr)
         return 1
