@@ -114,6 +114,39 @@ def test_a_killed_run_resumes_from_an_older_checkpoint(data: Cmapss, tmp_path: P
     assert np.array_equal(t.weights, u.weights)
 
 
+@pytest.mark.parametrize("died_at", [0, 7])
+def test_killed_before_the_first_checkpoint_it_starts(
+    data: Cmapss, tmp_path: Path, died_at: int
+) -> None:
+    """At 0 there is not even a recording: a queue may give the same command from the start."""
+    train(data, QUICK, record=tmp_path / "a.parquet")
+    pieces = {"record": tmp_path / "b.parquet", "checkpoint": tmp_path / "b.ckpt"}
+
+    def die(now: Progress) -> None:
+        if now.step == died_at:
+            raise RuntimeError("killed")
+
+    if died_at:
+        with pytest.raises(RuntimeError, match="killed"):
+            train(data, QUICK, **pieces, on_step=die)
+        assert read_trace(tmp_path / "b.arrows").step[-1] == died_at
+    assert train(data, QUICK, **pieces, resume=True).steps == 20
+    t, u = read_trace(tmp_path / "a.parquet"), read_trace(tmp_path / "b.parquet")
+    assert u.step.tolist() == list(range(1, 21))
+    assert not u.truncated
+    assert np.array_equal(t.losses, u.losses)
+    assert np.array_equal(t.weights, u.weights)
+
+
+def test_a_finished_recording_is_not_started_anew(data: Cmapss, tmp_path: Path) -> None:
+    file = tmp_path / "a.parquet"
+    train(data, QUICK, record=file, checkpoint=tmp_path / "a.ckpt")
+    before = file.read_bytes()
+    with pytest.raises(InputError, match="no such checkpoint"):
+        train(data, QUICK, record=file, checkpoint=tmp_path / "b.ckpt", resume=True)
+    assert file.read_bytes() == before
+
+
 def test_a_finished_run_can_be_extended(data: Cmapss, tmp_path: Path) -> None:
     pieces = {"record": tmp_path / "b.parquet", "checkpoint": tmp_path / "b.ckpt"}
     train(data, replace(QUICK, epochs=1), **pieces)

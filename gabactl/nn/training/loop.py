@@ -89,7 +89,8 @@ def train(
         Steps between checkpoints.
     resume : bool
         Go on from ``checkpoint``. On a CPU the result equals that of an uninterrupted run bit for
-        bit; rows of the trace after the checkpoint are replaced.
+        bit; rows of the trace after the checkpoint are replaced. Where the run was killed before
+        its first checkpoint, it starts anew.
     overwrite : bool
         Replace an earlier trace instead of refusing.
     command : str, optional
@@ -134,11 +135,9 @@ def train(
         raise InputError("there is nothing to resume from: name the checkpoint")
     with ExitStack() as stack:
         if checkpoint is not None:  # without one there is nothing that a second run could spoil
-            lock = FileLock(checkpoint, "training with this checkpoint")
-            lock.acquire()
-            stack.callback(lock.release)
+            stack.enter_context(FileLock(checkpoint, "training with this checkpoint"))
         run = _Run(data, settings)
-        if resume and checkpoint is not None:
+        if resume and checkpoint is not None and _was_begun(checkpoint, record):
             run.restore(load_checkpoint(checkpoint, run.device), str(checkpoint))
         recorder = kept = None
         if record is not None:
@@ -173,6 +172,12 @@ def train(
         record=kept,
         checkpoint=None if checkpoint is None else Path(checkpoint),
     )
+
+
+def _was_begun(checkpoint: str | Path, record: str | Path | None) -> bool:
+    """Whether there must be a checkpoint: it is there, or the recording beside it is finished."""
+    finished = record is not None and Path(record).suffix == ".parquet" and Path(record).exists()
+    return finished or Path(checkpoint).exists()
 
 
 def _recorder(
