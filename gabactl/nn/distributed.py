@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from gabactl.base.checks import check_choice, check_int
 from gabactl.base.errors import InputError
 
 __all__ = ["RankLostError", "Reduce", "Reducer", "check_reduce", "reducer_for"]
@@ -43,10 +44,8 @@ def check_reduce(reduce: Reduce | None) -> None:
     --------
     >>> check_reduce("mean_of_norms")
     """
-    if reduce is not None and reduce not in get_args(Reduce):
-        raise InputError(
-            f"reduce = {reduce!r} is unknown: choose one of {', '.join(get_args(Reduce))}"
-        )
+    if reduce is not None:
+        check_choice("reduce", reduce, get_args(Reduce))
 
 
 def reducer_for(
@@ -104,8 +103,8 @@ class Reducer:
     """
 
     def __init__(self, reduce: Reduce, group: Any = None, samples: int | None = None) -> None:
-        if samples is not None and samples < 0:
-            raise InputError(f"samples = {samples} is negative: pass the size of the batch")
+        if samples is not None:
+            check_int("samples", samples, 0, "pass the size of the batch")
         self.reduce = reduce
         self.weighted = samples is not None
         self._group = group

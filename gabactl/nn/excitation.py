@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gabactl.base.checks import check_int
 from gabactl.base.errors import InputError
 
 __all__ = ["Excitation"]
@@ -63,10 +64,8 @@ class Excitation:
             raise InputError(
                 f"excitation amplitude = {self.amplitude} is not in (0, 10] nats: try 0.5"
             )
-        if self.period < 1:
-            raise InputError(f"excitation period = {self.period} is below 1 step: try 50")
-        if self.seed < 0:
-            raise InputError(f"excitation seed = {self.seed} is negative: give a number >= 0")
+        check_int("excitation period", self.period, 1, "try 50 steps")
+        check_int("excitation seed", self.seed, 0, "give for example 1")
 
     @classmethod
     def parse(cls, text: str) -> Excitation:

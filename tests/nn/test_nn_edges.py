@@ -52,7 +52,7 @@ def ones(**options):
     [
         (lambda: GABALoss(normalise_to=2), r"^normalise_to = 2 is unknown: choose 1 or 'n_tasks'$"),
         (lambda: GABALoss(normalise_to=True), r"^normalise_to = True is unknown"),
-        (lambda: FixedLoss(measure_every=-1), r"^measure_every = -1 is negative: 0 measures never"),
+        (lambda: FixedLoss(measure_every=-1), r"^measure_every = -1 is not a whole number >= 0: 0 measures never"),
         (lambda: compute_task_grad_norm(ones().sum(), []), r"^shared_params is empty: pass the"),
         (
             lambda: compute_task_grad_norm(torch.ones(()), [ones()]),
@@ -358,7 +358,7 @@ class TestPeers:
     def test_refusals(self, monkeypatch):
         from gabactl.nn.losses.peers import GramianLoss, ScalarizedLoss
 
-        with pytest.raises(InputError, match=r"^measure_every = -1 is negative"):
+        with pytest.raises(InputError, match=r"^measure_every = -1 is not a whole number"):
             ScalarizedLoss("uncertainty", measure_every=-1)
         for kind in (ScalarizedLoss, GramianLoss):
             with pytest.raises(InputError, match="'nothing'"):

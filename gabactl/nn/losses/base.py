@@ -8,6 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from gabactl.base.checks import check_int
 from gabactl.base.errors import InputError
 from gabactl.law.spec import GabaSpec
 from gabactl.nn.sensors.norms import compute_task_grad_norm
@@ -287,10 +288,7 @@ class ObservedLoss(BalancedLoss):
     def __init__(
         self, n_tasks: int, task_names: Sequence[str] | None = None, measure_every: int = 0
     ) -> None:
-        if measure_every < 0:
-            raise InputError(
-                f"measure_every = {measure_every} is negative: 0 measures never, 1 always"
-            )
+        check_int("measure_every", measure_every, 0, "0 measures never, 1 always")
         super().__init__(n_tasks, task_names)
         self.measure_every = measure_every
 

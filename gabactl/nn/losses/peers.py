@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gabactl.base.checks import check_choice
 from gabactl.base.errors import InputError
 from gabactl.nn.checkpoint import check_optimizer, has_strange
 from gabactl.nn.losses.base import BalancedLoss, ObservedLoss
@@ -25,11 +26,7 @@ from gabactl.nn.sensors.gradients import (
 )
 from gabactl.nn.sensors.norms import inner_product, is_sharded
 
-__all__ = [
-    "GramianLoss",
-    "ScalarizedLoss",
-    "peer_loss",
-]
+__all__ = ["peer_loss"]
 
 _GRAMIAN = {
     "cagrad": "CAGradWeighting",
@@ -313,11 +310,9 @@ def peer_loss(method: str, n_tasks: int = 2, **options: Any) -> BalancedLoss:
     >>> peer_loss("pcgrad").method
     'pcgrad'
     """
-    if method in _GRAMIAN:
-        return GramianLoss(method, n_tasks, **options)
-    if method in _SCALAR:
-        return ScalarizedLoss(method, n_tasks, **options)
-    raise InputError(_unknown(method, [*_GRAMIAN, *_SCALAR]))
+    check_choice("method", method, sorted([*_GRAMIAN, *_SCALAR]))
+    kind = GramianLoss if method in _GRAMIAN else ScalarizedLoss
+    return kind(method, n_tasks, **options)
 
 
 def _gramian(gradients: Sequence[Sequence[Tensor | None]]) -> Tensor:
@@ -344,8 +339,7 @@ def _build(
     part: str, names: Mapping[str, str], method: str, n_tasks: int, options: Mapping[str, Any]
 ) -> Any:
     """A part of torchjd by name."""
-    if method not in names:
-        raise InputError(_unknown(method, names))
+    check_choice("method", method, sorted(names))
     shape = (n_tasks,) if method in _SHAPED else ()
     try:
         module = importlib.import_module(f"torchjd.{part}")
@@ -355,7 +349,3 @@ def _build(
             f"{method} needs torchjd 0.18 or later with its solvers ({str(error)[:80]}): "
             "pip install 'gabactl[peers]'"
         ) from error
-
-
-def _unknown(method: str, known: Iterable[str]) -> str:
-    return f"method = {method!r} is unknown: choose one of {', '.join(sorted(known))}"

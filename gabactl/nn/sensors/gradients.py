@@ -13,19 +13,6 @@ from gabactl.base.errors import InputError
 from gabactl.nn.sensors.context import Context, norm_of_task
 from gabactl.nn.sensors.norms import is_sharded, task_gradients
 
-__all__ = [
-    "TaskGradients",
-    "add_to_grad",
-    "add_up",
-    "combine_gradients",
-    "each_task",
-    "leaves_of",
-    "norms_of_tasks",
-    "refuse_hooked",
-    "shared_first",
-    "total_with_gradients",
-]
-
 #: By task, then by parameter; None where the task does not reach the parameter.
 TaskGradients = list[list[Tensor | None]]
 

@@ -9,15 +9,7 @@ from torch import Tensor, nn
 
 from gabactl.base.errors import InputError
 
-__all__ = [
-    "compute_task_grad_norm",
-    "fused_norm_of",
-    "get_shared_params",
-    "inner_product",
-    "is_sharded",
-    "norm_of",
-    "task_gradients",
-]
+__all__ = ["compute_task_grad_norm", "get_shared_params"]
 
 
 _WIDE = (torch.float32, torch.float64)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from gabactl.base.checks import check_choice
 from gabactl.base.errors import InputError
 from gabactl.law.spec import GabaSpec
 from gabactl.nn.sensors.base import Sensor
@@ -73,8 +74,7 @@ class SubsetSensor(Sensor):
         super().__init__()
         if not 0.0 < fraction <= 1.0:
             raise InputError(f"fraction = {fraction} is not in (0, 1]: choose for example 0.25")
-        if of not in ("signal", "batch"):
-            raise InputError(f"of = {of!r} is unknown: choose signal or batch")
+        check_choice("of", of, ("signal", "batch"))
         self.losses_of = losses_of
         self.fraction = fraction
         self.of = of

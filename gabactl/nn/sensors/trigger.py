@@ -75,15 +75,7 @@ class EventBudget(Result):
 
     def facts(self) -> dict[str, Any]:
         """Keys as the attributes, and the worst overhead over 1,000 steps."""
-        return {
-            "budget": self.budget,
-            "reading_cost": self.reading_cost,
-            "max_gap": self.max_gap,
-            "burst": self.burst,
-            "rate": self.rate,
-            "ema_error": self.ema_error,
-            "worst_overhead_1000": self.overhead(1000),
-        }
+        return {**super().facts(), "worst_overhead_1000": self.overhead(1000)}
 
 
 class EventTrigger:

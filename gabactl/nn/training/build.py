@@ -98,8 +98,5 @@ def build_optimizer(
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay)
     return torch.optim.SGD(
-        groups,
-        lr=settings.lr,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
+        groups, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
     )

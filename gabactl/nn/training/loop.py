@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from gabactl.base.checks import check_int
 from gabactl.base.errors import InputError, packages_for
 from gabactl.cmapss.metrics import nasa_score, rmse
 from gabactl.cmapss.windows import MAX_RUL, Cmapss, Windows
@@ -118,8 +119,7 @@ def train(
     >>> result.steps, result.parameters, result.stopped
     (1, 76709, 'finished')
     """
-    if checkpoint_every < 1:
-        raise InputError(f"checkpoint_every = {checkpoint_every} is below 1: choose 500")
+    check_int("checkpoint_every", checkpoint_every, 1, "choose 500")
     asked = (settings.subset, settings.channels, settings.seed)
     if (data.subset, data.channels, data.seed) != asked:
         raise InputError(
@@ -241,7 +241,11 @@ class _Run:
         self.average = _WeightAverage(self.model, settings.average)
         self.optimizer = build_optimizer(self.model, self.loss_fn, settings)
         self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(self.optimizer, **_PLATEAU)  # type: ignore[arg-type]
-        self.inputs, self.rul, self.health = self._on_device(data.train)
+        target = data.train.rul / np.float32(settings.target_scale)
+        inputs, health = data.train.inputs, data.train.health
+        self.inputs, self.rul, self.health = (
+            torch.from_numpy(values).to(self.device) for values in (inputs, target, health)
+        )
         self.validation = data.validation
         self.last_windows = _last_of_each(data.test)
         self.steps_per_epoch = len(data.train) // settings.batch_size
@@ -393,14 +397,6 @@ class _Run:
             float(right.mean()),
         )
 
-    def _on_device(self, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
-        scale = self.settings.target_scale
-        return (
-            torch.from_numpy(windows.inputs).to(self.device),
-            torch.from_numpy(windows.rul / np.float32(scale)).to(self.device),
-            torch.from_numpy(windows.health).to(self.device),
-        )
-
     # -- checkpoints -------------------------------------------------------------------------
 
     def save(self, checkpoint: str | Path, recorder: TraceRecorder | None) -> None:
@@ -484,17 +480,13 @@ def _last_of_each(windows: Windows) -> Windows:
     return Windows(**{f.name: getattr(windows, f.name)[last] for f in fields(Windows)})
 
 
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+def _plain(value: Any) -> Any:
     """Only what ``torch.load(weights_only=True)`` reads back: no NumPy scalars, tuples as lists."""
-    plain: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            plain[key] = _plain(value)
-        elif isinstance(value, (list, tuple)):
-            plain[key] = list(value)
-        else:
-            plain[key] = value.item() if isinstance(value, np.generic) else value
-    return plain
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _metadata(run: _Run, command: str | None) -> dict[str, Any]:
