@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import platform
 import subprocess
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from gabactl.base.files import read_json, write_text
 from gabactl.base.results import to_jsonable
 from gabactl.nn.campaigns.plan import Campaign, PlannedRun, load_campaign
 from gabactl.nn.training.settings import TrainingSettings
+from gabactl.traces.metadata import describe_environment
 
 __all__ = ["COLUMNS"]
 
@@ -235,12 +234,9 @@ def origin_of(settings: TrainingSettings, command: str | None) -> dict[str, Any]
     >>> sorted(origin_of(TrainingSettings(), None))
     ['command', 'commit', 'gabactl', 'platform', 'precision', 'settings', 'torch']
     """
-    versions: dict[str, str | None] = dict.fromkeys(("gabactl", "torch"))
-    for package in versions:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
+    versions = describe_environment()["versions"]
     return {
-        **versions,
+        **{package: versions.get(package) for package in ("gabactl", "torch")},
         "platform": platform.platform(),
         "commit": _commit(),
         "precision": settings.precision,

@@ -87,11 +87,6 @@ class Campaign:
     source: str
 
     @property
-    def methods(self) -> tuple[str, ...]:
-        """The methods, in the order of the file."""
-        return tuple(dict.fromkeys(run.method for run in self.runs))
-
-    @property
     def subsets(self) -> tuple[str, ...]:
         """The subsets, in the order of the file."""
         return tuple(dict.fromkeys(run.settings.subset for run in self.runs))

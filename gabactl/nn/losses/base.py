@@ -74,6 +74,8 @@ class BalancedLoss(nn.Module):
 
     step_count: Tensor
     spec: GabaSpec | None = None
+    #: Steps between exact readings of all norms; 0: there are none.
+    measure_every = 0
     #: What a recording calls it; default: its class.
     record_name = ""
     #: What else :meth:`forward_k` takes.
@@ -156,7 +158,9 @@ class BalancedLoss(nn.Module):
 
     def describe_sensor(self) -> dict[str, Any] | None:
         """Which sensor made the gradient norms, for records; None where none are measured."""
-        return None
+        if not self.measure_every:
+            return None
+        return {"name": "full", "coasts": False, "interval": self.measure_every}
 
     @property
     def applied_weights(self) -> Tensor:
@@ -304,9 +308,3 @@ class ObservedLoss(BalancedLoss):
             self._last_grad_norms = self._norms(losses, parameters)
             self.measured_this_step = True
         return step
-
-    def describe_sensor(self) -> dict[str, Any] | None:
-        """Exact norms every ``measure_every`` steps, or none."""
-        if not self.measure_every:
-            return None
-        return {"name": "full", "coasts": False, "interval": self.measure_every}

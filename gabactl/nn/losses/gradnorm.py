@@ -85,6 +85,7 @@ class GradNormLoss(BalancedLoss):
     """
 
     record_name = "gradnorm"
+    measure_every = 1
     task_weights: Tensor
     initial_losses: Tensor
 
@@ -193,10 +194,6 @@ class GradNormLoss(BalancedLoss):
         weighted = self.task_weights.abs() * norms
         above = torch.sign(weighted - self._targets(weighted, values))
         return self.auxiliary_weight * norms * torch.sign(self.task_weights) * above
-
-    def describe_sensor(self) -> dict[str, Any]:
-        """Exact norms at every step, on the parameters it is given."""
-        return {"name": "full", "coasts": False, "interval": 1}
 
     def _weights_of_state(self) -> Tensor:
         return self.task_weights

@@ -77,6 +77,7 @@ class GramianLoss(BalancedLoss):
     (tensor([0.2500, 0.7500]), tensor([0.7500, 0.7500]))
     """
 
+    measure_every = 1
     _options = ("grad_scaler",)
 
     def __init__(
@@ -137,10 +138,6 @@ class GramianLoss(BalancedLoss):
             return total
         update = combine_gradients(gradients, weights * one)
         return total_with_gradients(total.detach(), every, update)
-
-    def describe_sensor(self) -> dict[str, Any]:
-        """Exact norms at every step."""
-        return {"name": "full", "coasts": False, "interval": 1}
 
 
 class ScalarizedLoss(ObservedLoss):
