@@ -22,7 +22,7 @@ torch = pytest.importorskip("torch")
 
 from gabactl.nn.campaigns import load_campaign, run_campaign  # noqa: E402
 from gabactl.nn.campaigns import worker as campaign_worker  # noqa: E402
-from gabactl.nn.campaigns.folder import read_record, run_folder  # noqa: E402
+from gabactl.nn.campaigns.files import read_record, run_folder  # noqa: E402
 
 PLAN = tiny_plan(
     """

@@ -451,7 +451,7 @@ def test_averaged_weights_are_the_stated_average(data: Cmapss) -> None:
     name = "rul_head.0.weight"
     expected = run.average.model.state_dict()[name].clone()
     for step in range(1, 13):
-        run._step(order[:32], None)
+        run._step(order[:32])
         decay = min(0.5, step / (9 + step))
         expected = decay * expected + (1 - decay) * run.model.state_dict()[name]
     assert torch.allclose(run.average.model.state_dict()[name], expected, atol=1e-6)
@@ -477,7 +477,7 @@ def test_divergence_ends_the_run(data: Cmapss) -> None:
 
     run = _Run(data, replace(QUICK, epochs=50, balancer="fixed", measure_every=0))
     run.model.rul_head[0].weight.data.fill_(float("nan"))
-    assert run.loop(None, None, 500, lambda: False, None) == "diverged"
+    assert run.loop(500, lambda: False, None) == "diverged"
     assert run.epoch == 1
 
 
@@ -488,7 +488,7 @@ def test_a_dead_output_is_said(data: Cmapss) -> None:
     assert not result.rul_output_off
     run = _Run(data, replace(QUICK, steps=3))
     run.model.rul_head[-2].bias.data.fill_(-1e4)
-    run.loop(None, None, 500, lambda: False, None)
+    run.loop(500, lambda: False, None)
     assert run.rul_output_off()
     assert "warning" in str(replace(result, rul_output_off=True))
 

@@ -23,18 +23,7 @@ from gabactl.base.lock import FileLock
 from gabactl.base.results import Result
 from gabactl.cmapss.files import read_rul
 from gabactl.loops.scenarios import find_description
-from gabactl.nn.campaigns.folder import (
-    ENDED,
-    LOG,
-    PLAN,
-    TABLE,
-    ended,
-    open_plan,
-    origin_of,
-    read_record,
-    run_folder,
-    write_record,
-)
+from gabactl.nn.campaigns import files
 from gabactl.nn.campaigns.plan import Campaign, PlannedRun, load_campaign
 from gabactl.nn.campaigns.table import collect_results, save_results
 
@@ -67,7 +56,7 @@ class CampaignStatus(Result):
     @property
     def title(self) -> str:  # type: ignore[override]
         """Name and count."""
-        done = sum(run["status"] in ENDED for run in self.runs)
+        done = sum(run["status"] in files.ENDED for run in self.runs)
         return f"Campaign {self.name}: {done} of {len(self.runs)} runs done"
 
     @property
@@ -108,7 +97,7 @@ def campaign_status(folder: str | Path, stopped: bool = False) -> CampaignStatus
         ...
     gabactl.base.errors.InputError: nowhere: no campaign there ...
     """
-    campaign = open_plan(folder)
+    campaign = files.open_plan(folder)
     told = ("run", "status", "steps", "epochs", "rmse_capped", "reason")
     pairs = zip(campaign.runs, collect_results(folder).records(), strict=True)
     runs = tuple(
@@ -200,16 +189,17 @@ def run_campaign(
     _make(place, resume)
     with FileLock(place / ".campaign", "running a campaign there"):
         todo = _todo(campaign, place, only)
-        write_text(place / PLAN, find_description(file, "campaign").read_text(encoding="utf-8"))
+        plan = find_description(file, "campaign").read_text(encoding="utf-8")
+        write_text(place / files.PLAN, plan)
         crew = _Crew(place, Path(data), campaign, todo, command)
         stopped = crew.work(workers, time_limit, on_activity)
-        save_results(collect_results(place), place / TABLE)
+        save_results(collect_results(place), place / files.TABLE)
         return campaign_status(place, stopped)
 
 
 def _make(place: Path, resume: bool) -> None:
     """Make the folder, unless something else is there."""
-    begun = (place / PLAN).exists()
+    begun = (place / files.PLAN).exists()
     if begun and not resume:
         raise InputError(
             f"{place}: holds a campaign already: add --resume to go on with it, or choose another "
@@ -233,7 +223,8 @@ def _todo(campaign: Campaign, place: Path, only: str | None) -> list[PlannedRun]
             f"only = {only!r} fits none of {len(campaign.runs)} runs: their names are like "
             f"{campaign.runs[0].name}"
         )
-    return [r for r in chosen if not ended(r, read_record(run_folder(place, r.name)), str(place))]
+    records = ((r, files.read_record(files.run_folder(place, r.name))) for r in chosen)
+    return [r for r, record in records if not files.ended(r, record, str(place))]
 
 
 @dataclass
@@ -279,7 +270,9 @@ class _Crew:
     def _start(self, run: PlannedRun) -> None:
         command = [] if self.command is None else [self.command]
         words = [str(self.place), run.name, str(self.data), *command]
-        self.workers[run.name] = _Worker(words, run_folder(self.place, run.name), self.campaign)
+        self.workers[run.name] = _Worker(
+            words, files.run_folder(self.place, run.name), self.campaign
+        )
 
     def _reap(self, stopped: bool) -> None:
         for name, worker in list(self.workers.items()):
@@ -291,10 +284,10 @@ class _Crew:
             del self.workers[name]
             worker.close()
             self.done += code == 0
-            place = run_folder(self.place, name)
-            if code not in (0, 3) and not stopped and read_record(place) is None:
+            place = files.run_folder(self.place, name)
+            if code not in (0, 3) and not stopped and files.read_record(place) is None:
                 self._failed(self.campaign.run(name), place, code)
-            save_results(collect_results(self.place), self.place / TABLE)
+            save_results(collect_results(self.place), self.place / files.TABLE)
 
     def _failed(self, run: PlannedRun, place: Path, code: int) -> None:
         """Write the record that a worker could not write itself."""
@@ -302,11 +295,11 @@ class _Crew:
             name = signal.Signals(-code).name
             reason = f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
         else:
-            said = (place / LOG).read_text(encoding="utf-8", errors="replace").split("\n")
+            said = (place / files.LOG).read_text(encoding="utf-8", errors="replace").split("\n")
             last = next((line for line in reversed(said) if line.strip()), "")
-            reason = f"exit code {code}, see {LOG}: {last[:200]}"
-        origin = origin_of(run.settings, self.command)
-        write_record(place, {**origin, "status": "failed", "reason": reason})
+            reason = f"exit code {code}, see {files.LOG}: {last[:200]}"
+        origin = files.origin_of(run.settings, self.command)
+        files.write_record(place, {**origin, "status": "failed", "reason": reason})
 
 
 class _Worker:
@@ -316,7 +309,7 @@ class _Worker:
         place.mkdir(parents=True, exist_ok=True)
         environ = dict(os.environ)
         environ["OMP_NUM_THREADS"] = str(campaign.threads)
-        self._log = open(place / LOG, "ab")  # noqa: SIM115
+        self._log = open(place / files.LOG, "ab")  # noqa: SIM115
         # In a process group of its own, so that Ctrl-C in the terminal reaches the driver alone
         # (not in a session of its own: schedulers that share time by session would treat it as
         # another job). Its standard input stays open as long as the driver lives.

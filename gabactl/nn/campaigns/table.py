@@ -16,15 +16,8 @@ import numpy as np
 from gabactl.base.errors import InputError
 from gabactl.base.files import whole_file
 from gabactl.base.results import Result, to_jsonable
-from gabactl.nn.campaigns.folder import (
-    CHECKPOINT,
-    COLUMNS,
-    open_plan,
-    read_record,
-    run_folder,
-    trace_of,
-)
-from gabactl.nn.campaigns.plan import Campaign, PlannedRun
+from gabactl.nn.campaigns import files
+from gabactl.nn.campaigns.plan import PlannedRun
 
 __all__ = ["CampaignResults", "collect_results", "load_results", "save_results"]
 
@@ -184,7 +177,7 @@ def collect_results(folder: str | Path, relative_to: str | Path | None = None) -
     Examples
     --------
     >>> import tempfile
-    >>> from gabactl.nn.campaigns.folder import PLAN
+    >>> from gabactl.nn.campaigns.files import PLAN
     >>> from gabactl.loops.scenarios import find_description
     >>> plan = find_description("cmapss_campaign_reduced", "campaign").read_text(encoding="utf-8")
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -194,18 +187,18 @@ def collect_results(folder: str | Path, relative_to: str | Path | None = None) -
     ('FD001-fixed-seed42', 'not_run')
     """
     place = Path(folder)
-    campaign: Campaign = open_plan(place)
+    campaign = files.open_plan(place)
     start = Path(relative_to) if relative_to is not None else place
     rows = [_row(place, run, start) for run in campaign.runs]
-    return CampaignResults({name: [row[name] for row in rows] for name in COLUMNS}, place)
+    return CampaignResults({name: [row[name] for row in rows] for name in files.COLUMNS}, place)
 
 
 def _row(folder: Path, run: PlannedRun, start: Path) -> dict[str, Any]:
-    place = run_folder(folder, run.name)
-    record, trace = read_record(place), trace_of(place)
+    place = files.run_folder(folder, run.name)
+    record, trace = files.read_record(place), files.trace_of(place)
     if record is None:
         told = ("not_run", "planned, not started")
-        if (place / CHECKPOINT).is_file():
+        if (place / files.CHECKPOINT).is_file():
             told = ("interrupted", "running, or killed: resume goes on")
         record = {"status": told[0], "reason": told[1], "settings": run.settings.to_dict()}
     row = {
@@ -218,7 +211,7 @@ def _row(folder: Path, run: PlannedRun, start: Path) -> dict[str, Any]:
         "settings": json.dumps(to_jsonable(record["settings"]), allow_nan=False),
         "trace": None if trace is None else Path(os.path.relpath(trace, start)).as_posix(),
     }
-    return {name: _finite(row.get(name)) for name in COLUMNS}
+    return {name: _finite(row.get(name)) for name in files.COLUMNS}
 
 
 def _finite(value: Any) -> Any:
@@ -266,7 +259,7 @@ def _schema() -> Any:
     import pyarrow as pa
 
     kinds = {str: pa.string(), int: pa.int64(), float: pa.float64()}
-    return pa.schema([(name, kinds[kind]) for name, kind in COLUMNS.items()])
+    return pa.schema([(name, kinds[kind]) for name, kind in files.COLUMNS.items()])
 
 
 def load_results(path: str | Path) -> CampaignResults:
@@ -321,8 +314,8 @@ def load_results(path: str | Path) -> CampaignResults:
         name = field.name
         if columns.column_names.count(name) != 1 or columns.schema.field(name).type != field.type:
             raise InputError(
-                f"{file}: column {name!r} is missing or not {COLUMNS[name].__name__}, or there twice: "
-                f"make the table {anew}"
+                f"{file}: column {name!r} is missing or not {files.COLUMNS[name].__name__}, or there "
+                f"twice: make the table {anew}"
             )
         table[name] = columns.column(name).to_pylist()
         wrong = [value for value in table[name] if not _is_cell(name, value)]

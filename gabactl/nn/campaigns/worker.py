@@ -19,16 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from gabactl.base.errors import InputError
 from gabactl.base.lock import FileLock
-from gabactl.nn.campaigns.folder import (
-    CHECKPOINT,
-    RECORD,
-    TRACE,
-    open_plan,
-    origin_of,
-    run_folder,
-    trace_of,
-    write_record,
-)
+from gabactl.nn.campaigns import files
 from gabactl.nn.campaigns.plan import Campaign, PlannedRun
 
 if TYPE_CHECKING:
@@ -92,15 +83,15 @@ def train_one(
     from gabactl import cmapss
     from gabactl.nn.training.loop import train
 
-    place = run_folder(folder, run.name)
+    place = files.run_folder(folder, run.name)
     place.mkdir(parents=True, exist_ok=True)
     # A worker that was left over, and is about to end, may have the run still.
     with FileLock(place / "run", "training it", patience=_PATIENCE):
-        (place / RECORD).unlink(missing_ok=True)
+        (place / files.RECORD).unlink(missing_ok=True)
         torch.set_num_threads(campaign.threads)
-        resume = (place / CHECKPOINT).is_file()
+        resume = (place / files.CHECKPOINT).is_file()
         started = datetime.now(UTC).isoformat(timespec="seconds")
-        base = {**origin_of(run.settings, command), "started": started}
+        base = {**files.origin_of(run.settings, command), "started": started}
         try:
             s = run.settings
             examples = cmapss.load(
@@ -109,8 +100,8 @@ def train_one(
             result = train(
                 examples,
                 s,
-                record=place / TRACE,
-                checkpoint=place / CHECKPOINT,
+                record=place / files.TRACE,
+                checkpoint=place / files.CHECKPOINT,
                 checkpoint_every=campaign.checkpoint_every,
                 resume=resume,
                 overwrite=not resume,
@@ -123,7 +114,7 @@ def train_one(
             record = {**base, "status": "failed", "reason": " ".join(reason.split())[:500]}
         else:
             record = {**base, **_outcome(result, place)}
-        write_record(place, record)
+        files.write_record(place, record)
         return record
 
 
@@ -139,7 +130,7 @@ def _outcome(result: TrainingResult, place: Path) -> dict[str, Any]:
         found["reason"] = "the final ReLU of the RUL head is off"
     if result.test is not None:
         found |= zip(_SCORES, astuple(result.test), strict=True)
-    recorded = trace_of(place)
+    recorded = files.trace_of(place)
     if recorded is not None and result.steps:
         # Over all pieces of a resumed run; the clock of the result is that of the last alone.
         trace = read_trace(recorded)
@@ -197,7 +188,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     folder, name, data, *command = sys.argv[1:] if arguments is None else arguments
     _end_with_the_driver()
-    campaign = open_plan(folder)
+    campaign = files.open_plan(folder)
     record = train_one(campaign, campaign.run(name), Path(folder), Path(data), *command)
     if record["status"] == "failed":
         print(record["reason"], file=sys.stderr)

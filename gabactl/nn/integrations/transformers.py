@@ -95,11 +95,7 @@ class BalancedTrainerMixin:
         raise NotImplementedError("override shared_parameters(model) -> list of parameters")
 
     def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        **kwargs: Any,
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **kwargs: Any
     ) -> Any:
         """The balanced loss, as ``Trainer`` asks for it.
 

@@ -231,11 +231,8 @@ class BalancedLoss(nn.Module):
             raise InputError(f"got {len(losses)} losses for n_tasks = {k}: pass one loss per task")
         for name, loss in zip(self.task_names, losses, strict=True):
             if not isinstance(loss, Tensor) or loss.numel() != 1:
-                what = (
-                    f"shape {tuple(loss.shape)}"
-                    if isinstance(loss, Tensor)
-                    else type(loss).__name__
-                )
+                shaped = isinstance(loss, Tensor)
+                what = f"shape {tuple(loss.shape)}" if shaped else type(loss).__name__
                 raise InputError(
                     f"loss {name!r} is a {what}, not a scalar tensor: reduce it, for example by mean()"
                 )

@@ -136,20 +136,20 @@ def train(
     with ExitStack() as stack:
         if checkpoint is not None:  # without one there is nothing that a second run could spoil
             stack.enter_context(FileLock(checkpoint, "training with this checkpoint"))
-        run = _Run(data, settings)
+        run = _Run(data, settings, checkpoint)
         if resume and checkpoint is not None and _was_begun(checkpoint, record):
             run.restore(load_checkpoint(checkpoint, run.device), str(checkpoint))
-        recorder = kept = None
+        kept = None
         if record is not None:
-            recorder = stack.enter_context(_recorder(run, record, resume, overwrite, command))
+            recorder = _recorder(run, record, resume, overwrite, command)
+            run.recorder = stack.enter_context(recorder)
         begin = time.perf_counter()
         with use_precision(settings.precision, run.device):
             with stop_asked() as interrupted:
-                stopped = run.loop(recorder, checkpoint, checkpoint_every, interrupted, on_step)
-            if checkpoint is not None:
-                run.save(checkpoint, recorder)
-            if recorder is not None:
-                kept = recorder.close(finish=stopped != "interrupted")
+                stopped = run.loop(checkpoint_every, interrupted, on_step)
+            run.save()
+            if run.recorder is not None:
+                kept = run.recorder.close(finish=stopped != "interrupted")
             test, everywhere = None, math.nan
             if stopped != "interrupted":
                 test = run.test(run.last_windows)
@@ -229,8 +229,12 @@ class _WeightAverage:
 class _Run:
     """Everything that changes during a run; ``state`` and ``restore`` hold all of it."""
 
-    def __init__(self, data: Cmapss, settings: TrainingSettings) -> None:
+    def __init__(
+        self, data: Cmapss, settings: TrainingSettings, checkpoint: str | Path | None = None
+    ) -> None:
         self.settings = settings
+        self.checkpoint = checkpoint
+        self.recorder: TraceRecorder | None = None
         self.device = choose_device(settings.device)
         torch.manual_seed(settings.seed)
         size: Any = settings.model
@@ -267,8 +271,6 @@ class _Run:
 
     def loop(
         self,
-        recorder: TraceRecorder | None,
-        checkpoint: str | Path | None,
         checkpoint_every: int,
         interrupted: Callable[[], bool],
         on_step: Callable[[Progress], None] | None,
@@ -283,16 +285,16 @@ class _Run:
             if place == 0:
                 order = self._order()
             size = self.settings.batch_size
-            self._step(order[place * size : (place + 1) * size], recorder)
+            self._step(order[place * size : (place + 1) * size])
             if self.step % self.steps_per_epoch == 0:
                 self._finish_epoch()
-            if checkpoint is not None and self.step % checkpoint_every == 0:
-                self.save(checkpoint, recorder)
+            if self.step % checkpoint_every == 0:
+                self.save()
             if on_step is not None:
                 epochs = (self.epoch, self.settings.epochs)
                 on_step(Progress(self.step, self.total_steps, *epochs, self.last_rmse))
 
-    def _step(self, batch: Tensor, recorder: TraceRecorder | None) -> None:
+    def _step(self, batch: Tensor) -> None:
         predicted, logits = self._forward(self.inputs[batch])
         losses = [
             self._rul_loss(predicted, self.rul[batch]),
@@ -306,8 +308,8 @@ class _Run:
         self.optimizer.step()
         self.step += 1
         self.average.update(self.step)
-        if recorder is not None:
-            recorder.log(losses)
+        if self.recorder is not None:
+            self.recorder.log(losses)
 
     def _forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         if self.settings.precision != "bf16":
@@ -399,11 +401,13 @@ class _Run:
 
     # -- checkpoints -------------------------------------------------------------------------
 
-    def save(self, checkpoint: str | Path, recorder: TraceRecorder | None) -> None:
-        """Write a checkpoint that the trace is never behind."""
-        if recorder is not None:
-            recorder.flush()
-        save_checkpoint(checkpoint, self.state())
+    def save(self) -> None:
+        """Write a checkpoint, if there is to be one, that the trace is never behind."""
+        if self.checkpoint is None:
+            return
+        if self.recorder is not None:
+            self.recorder.flush()
+        save_checkpoint(self.checkpoint, self.state())
 
     def state(self) -> dict[str, Any]:
         """All that the rest of the run depends on, as tensors and plain values."""
