@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gabactl.base.checks import check_choice, check_int
 from gabactl.base.errors import InputError
+from gabactl.nn.sensors.norms import Tensors
 
 __all__ = ["RankLostError", "Reduce", "Reducer", "check_reduce", "reducer_for"]
 
@@ -129,7 +130,7 @@ class Reducer:
         return mean
 
     def mean_gradients(
-        self, gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]
+        self, gradients: Sequence[Tensor | None], parameters: Tensors
     ) -> list[Tensor | None]:
         """Mean over the ranks, in one all-reduce per dtype and device.
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from gabactl.base.errors import InputError, packages_for
+from gabactl.nn.sensors.norms import Tensors
 
 with packages_for(__name__):
     import torch
@@ -60,7 +60,7 @@ class BalancedTrainerMixin:
         # What compute_loss returns is a mean over this micro-batch; dividing is Trainer's work.
         self.model_accepts_loss_kwargs = False
 
-    def task_losses(self, model: nn.Module, inputs: dict[str, Any]) -> tuple[Sequence[Tensor], Any]:
+    def task_losses(self, model: nn.Module, inputs: dict[str, Any]) -> tuple[Tensors, Any]:
         """The losses of one batch; to be overridden.
 
         Parameters
@@ -79,7 +79,7 @@ class BalancedTrainerMixin:
         """
         raise NotImplementedError("override task_losses(model, inputs) -> (losses, outputs)")
 
-    def shared_parameters(self, model: nn.Module) -> Sequence[Tensor]:
+    def shared_parameters(self, model: nn.Module) -> Tensors:
         """The parameters all tasks share; to be overridden.
 
         Parameters

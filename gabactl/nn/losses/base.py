@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gabactl.base.checks import check_int
 from gabactl.base.errors import InputError
 from gabactl.law.spec import GabaSpec
-from gabactl.nn.sensors.norms import compute_task_grad_norm
+from gabactl.nn.sensors.norms import Tensors, compute_task_grad_norm
 
 __all__ = ["BalancedLoss", "ObservedLoss", "default_task_names"]
 
@@ -127,9 +127,7 @@ class BalancedLoss(nn.Module):
         options = {name: kwargs[name] for name in self._options if name in kwargs}
         return self.forward_k([rul_loss, health_loss], shared_params, **options)
 
-    def forward_k(
-        self, losses: Sequence[Tensor], shared_params: Iterable[Tensor] | None = None
-    ) -> Tensor:
+    def forward_k(self, losses: Tensors, shared_params: Iterable[Tensor] | None = None) -> Tensor:
         """The weighted sum of K losses.
 
         Parameters
@@ -223,7 +221,7 @@ class BalancedLoss(nn.Module):
         self._steps_seen = (self.step_count, self.step_count._version, step)
 
     def _check(
-        self, losses: Sequence[Tensor], shared_params: Iterable[Tensor] | None
+        self, losses: Tensors, shared_params: Iterable[Tensor] | None
     ) -> list[Tensor] | None:
         """Refuse bad input before any state moves; the shared parameters as a list, or None."""
         k = len(self.task_names)
@@ -257,11 +255,11 @@ class BalancedLoss(nn.Module):
             raise InputError("none of the shared_params requires a gradient: unfreeze the backbone")
         return parameters
 
-    def _norms(self, losses: Sequence[Tensor], parameters: list[Tensor]) -> Tensor:
+    def _norms(self, losses: Tensors, parameters: list[Tensor]) -> Tensor:
         """Gradient norms, shape (K,), with the graph retained for the caller's backward."""
         return torch.stack([compute_task_grad_norm(loss, parameters) for loss in losses])
 
-    def _combine(self, losses: Sequence[Tensor], weights: Tensor) -> Tensor:
+    def _combine(self, losses: Tensors, weights: Tensor) -> Tensor:
         """Sum of w_i loss_i, accumulated from 0.0 in task order; remembers the weights."""
         self._last_applied = weights
         total: Any = 0.0
@@ -293,7 +291,7 @@ class ObservedLoss(BalancedLoss):
         super().__init__(n_tasks, task_names)
         self.measure_every = measure_every
 
-    def _observe(self, losses: Sequence[Tensor], shared_params: Iterable[Tensor] | None) -> int:
+    def _observe(self, losses: Tensors, shared_params: Iterable[Tensor] | None) -> int:
         """Check the input and take the norms where that is due; the step, or 0 in evaluation."""
         parameters = self._check(losses, shared_params if self.measure_every else None)
         self.measured_this_step = False

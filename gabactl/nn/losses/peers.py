@@ -24,7 +24,7 @@ from gabactl.nn.sensors.gradients import (
     shared_first,
     total_with_gradients,
 )
-from gabactl.nn.sensors.norms import inner_product, is_sharded
+from gabactl.nn.sensors.norms import Tensors, inner_product, is_sharded
 
 __all__ = ["peer_loss"]
 
@@ -94,7 +94,7 @@ class GramianLoss(BalancedLoss):
 
     def forward_k(
         self,
-        losses: Sequence[Tensor],
+        losses: Tensors,
         shared_params: Iterable[Tensor] | None = None,
         *,
         grad_scaler: Any = None,
@@ -190,9 +190,7 @@ class ScalarizedLoss(ObservedLoss):
         self.method = method
         self.scalarizer: nn.Module = _build("scalarization", _SCALAR, method, n_tasks, options)
 
-    def forward_k(
-        self, losses: Sequence[Tensor], shared_params: Iterable[Tensor] | None = None
-    ) -> Tensor:
+    def forward_k(self, losses: Tensors, shared_params: Iterable[Tensor] | None = None) -> Tensor:
         """The combined loss.
 
         Parameters
@@ -324,7 +322,7 @@ def _gramian(gradients: Sequence[Sequence[Tensor | None]]) -> Tensor:
     return torch.stack(rows)
 
 
-def _refuse_sharded(parameters: Sequence[Tensor]) -> None:
+def _refuse_sharded(parameters: Tensors) -> None:
     if any(is_sharded(p) for p in parameters):
         raise InputError(
             "the parameters are sharded, and torchjd's methods need whole gradients: use "

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from gabactl.base.checks import check_int
 from gabactl.base.errors import Absent, InputError
 from gabactl.nn.losses.base import BalancedLoss
-from gabactl.nn.sensors.norms import norm_of
+from gabactl.nn.sensors.norms import Tensors, norm_of
 from gabactl.traces.metadata import describe_environment
 from gabactl.traces.writer import TraceWriter
 
@@ -198,7 +198,7 @@ class TraceRecorder:
         """The last step in the file, 0 when there is none."""
         return self._writer.last_step
 
-    def log(self, losses: Sequence[Tensor], excitation: float | None = None) -> None:
+    def log(self, losses: Tensors, excitation: float | None = None) -> None:
         """Record the step just taken; call it once after each forward of the loss.
 
         Parameters
@@ -237,7 +237,7 @@ class TraceRecorder:
             self.flush()
 
     @torch.no_grad()
-    def _row(self, losses: Sequence[Tensor], measured: bool) -> Tensor:
+    def _row(self, losses: Tensors, measured: bool) -> Tensor:
         """One vector on the device, in the order of the columns; NaN where nothing was measured."""
         loss_fn, k, device = self._loss_fn, len(losses), losses[0].device
         parts: dict[str, Any] = {
@@ -261,7 +261,7 @@ class TraceRecorder:
             ]
         )
 
-    def _param_norms(self, losses: Sequence[Tensor]) -> Tensor:
+    def _param_norms(self, losses: Tensors) -> Tensor:
         """Norm of each parameter's gradient, shape (K * P,)."""
         parameters = list(self._parameters.values())
         device, norms = parameters[0].device, []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from gabactl.base.results import Result
 from gabactl.law.stages import raw_weights
 from gabactl.nn.sensors.base import Sensor, exact_norms
 from gabactl.nn.sensors.context import Context
-from gabactl.nn.sensors.norms import get_shared_params
+from gabactl.nn.sensors.norms import Tensors, get_shared_params
 from gabactl.nn.sensors.proxy import ProxySensor
 
 __all__ = ["Calibration", "calibrate"]
@@ -89,7 +89,7 @@ class Calibration(Result):
 def calibrate(
     model: nn.Module,
     loader: Iterable[Any],
-    losses_of: Callable[[nn.Module, Any], Sequence[Tensor]],
+    losses_of: Callable[[nn.Module, Any], Tensors],
     sensor: Sensor,
     shared_params: Iterable[Tensor] | None = None,
     max_batches: int = 50,

@@ -12,6 +12,9 @@ from gabactl.base.errors import InputError
 __all__ = ["compute_task_grad_norm", "get_shared_params"]
 
 
+#: Of the tasks, or parameters.
+Tensors = Sequence[Tensor]
+
 _WIDE = (torch.float32, torch.float64)
 
 
@@ -98,7 +101,7 @@ def compute_task_grad_norm(
 
 
 def task_gradients(
-    loss: Tensor, parameters: Sequence[Tensor], retain_graph: bool = True
+    loss: Tensor, parameters: Tensors, retain_graph: bool = True
 ) -> tuple[Tensor | None, ...]:
     """One loss's gradients, None for parameters it does not reach; ``.grad`` stays untouched.
 
