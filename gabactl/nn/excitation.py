@@ -9,7 +9,7 @@ follow the gradients. A perturbation that nothing in the run knows of breaks the
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -113,16 +113,6 @@ class Excitation:
     def __str__(self) -> str:
         end = ",inverted" if self.inverted else ""
         return f"prbs:amplitude={self.amplitude:g},period={self.period},seed={self.seed}{end}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """The settings as plain values.
-
-        Examples
-        --------
-        >>> Excitation().to_dict()["period"]
-        50
-        """
-        return asdict(self)
 
     def sequence(self, steps: int) -> NDArray[np.float64]:
         """What is added at steps 1 to ``steps``; a longer sequence begins with a shorter one.

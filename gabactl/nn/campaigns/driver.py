@@ -309,18 +309,18 @@ class _Worker:
         place.mkdir(parents=True, exist_ok=True)
         environ = dict(os.environ)
         environ["OMP_NUM_THREADS"] = str(campaign.threads)
-        self._log = open(place / files.LOG, "ab")  # noqa: SIM115
         # In a process group of its own, so that Ctrl-C in the terminal reaches the driver alone
         # (not in a session of its own: schedulers that share time by session would treat it as
         # another job). Its standard input stays open as long as the driver lives.
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "gabactl.nn.campaigns.worker", *words],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env=environ,
-            process_group=0 if os.name == "posix" else None,
-        )
+        with open(place / files.LOG, "ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "gabactl.nn.campaigns.worker", *words],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=environ,
+                process_group=0 if os.name == "posix" else None,
+            )
         self.told: tuple[float, ...] = ()
         self._stopped_at: float | None = None
         self._ears = threading.Thread(target=self._listen, daemon=True)
@@ -343,6 +343,6 @@ class _Worker:
 
     def close(self) -> None:
         self._ears.join(timeout=5.0)
-        for stream in (self.process.stdin, self.process.stdout, self._log):
+        for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
                 stream.close()

@@ -105,15 +105,7 @@ class GABALoss(ReusingLoss):
         sharded: nn.Module | None = None,
     ) -> None:
         spec = GabaSpec(n_tasks, beta, min_weight, warmup_steps, law, floor_mode, guard, interval)
-        super().__init__(
-            spec,
-            task_names,
-            normalise_to=normalise_to,
-            sensor=sensor,
-            reduce=reduce,
-            process_group=process_group,
-            sharded=sharded,
-        )
+        super().__init__(spec, task_names, normalise_to, sensor, reduce, process_group, sharded)
         self.register_buffer("ema_weights", torch.full((spec.n_tasks,), 1.0 / spec.n_tasks))
         if self.sensor.coasts:
             self.register_buffer("held_raw", self.ema_weights.clone())

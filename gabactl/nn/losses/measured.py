@@ -48,7 +48,6 @@ class MeasuredLoss(BalancedLoss):
         self,
         spec: GabaSpec,
         task_names: Sequence[str] | None = None,
-        *,
         normalise_to: NormaliseTo = 1,
         sensor: Sensor | None = None,
         reduce: Reduce | None = None,

@@ -52,9 +52,8 @@ def build_loss(settings: TrainingSettings, device: torch.device) -> BalancedLoss
         options: dict[str, Any] = {"c": settings.cagrad_c} if settings.balancer == "cagrad" else {}
         loss = peer_loss(settings.balancer, **options)
     else:
-        variant: Any = settings.gradnorm_variant
         loss = GradNormLoss(
-            variant,
+            settings.gradnorm_variant,
             alpha=settings.gradnorm_alpha,
             lr=settings.gradnorm_lr,
             # cuDNN's recurrent layers have no second derivative; the closed form gives the same.

@@ -237,8 +237,9 @@ class _Run:
         self.recorder: TraceRecorder | None = None
         self.device = choose_device(settings.device)
         torch.manual_seed(settings.seed)
-        size: Any = settings.model
-        self.model = build_model(size, settings.channels, settings.dropout, settings.subset)
+        self.model = build_model(
+            settings.model, settings.channels, settings.dropout, settings.subset
+        )
         self.model.to(self.device)
         self.loss_fn = build_loss(settings, self.device)
         self.shared = get_shared_params(self.model)
