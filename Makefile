@@ -14,7 +14,7 @@ VERSION := -c 'import sys; print("%d.%d" % sys.version_info[:2])'
 install = lock=locks/$$("$(BIN)/python" $(VERSION)).txt; \
 	PIP_CONSTRAINT=$$lock PIP_BUILD_CONSTRAINT=$$lock $(PIP) install -e ".$(EXTRAS)"
 
-.PHONY: demo test test-all lint types docs locks release-check hostile clean
+.PHONY: demo test test-all lint types docs locks release-check hostile gpu-pack clean
 .DELETE_ON_ERROR:
 
 $(AT)/bin/python:
@@ -70,6 +70,11 @@ release-check:
 
 hostile: $(AT)/.all
 	"$(BIN)/python" simulations/hostile_inputs.py
+
+# What a GPU machine lacks, into .gpu/: make gpu-pack LIMIT=64 [WHEELS="control==0.10.2"], in MiB.
+gpu-pack:
+	$(if $(LIMIT),,$(error make gpu-pack LIMIT=64, or how many MiB may travel))
+	"$(PYTHON)" benchmarks/gpu_pack.py --limit "$(LIMIT)" --wheels $(WHEELS)
 
 clean:
 	rm -rf "$(VENV)" build dist report.html docs/_build docs/auto_examples docs/auto_theory docs/generated

@@ -37,8 +37,8 @@ from gabactl.base.files import write_text
 from gabactl.law.controller import Controller
 from gabactl.law.spec import GabaSpec
 from gabactl.loops.batch import run_batch
+from gabactl.loops.compiled import CompiledLoop
 from gabactl.loops.profiles import Profile, constant, levels
-from gabactl.loops.simulate import CompiledLoop
 from gabactl.plants import LogRatio
 
 SPEC = GabaSpec(warmup=0)

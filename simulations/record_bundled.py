@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gabactl.traces import read_trace, write_parquet
+from gabactl.traces import Trace, read_trace, write_parquet
 
 _COMMON = "--model small --batch-size 256 --seed {seed} --device cpu --threads 1"
 _FD001 = f"--subset FD001 {_COMMON} --epochs 40"  # 61 steps per epoch
@@ -63,16 +63,13 @@ def runs() -> dict[str, str]:
     return found
 
 
-def shrink(source: Path, target: Path, excited: bool) -> None:
-    """Rewrite a trace with what its readers need, and no more."""
-    trace = read_trace(source)
+def small(trace: Trace, excited: bool) -> Trace:
+    """A trace with what its readers need, and no more."""
     if excited:
         # Identification takes norms, weights and the excitation.
-        trace = trace.replace(losses=None, wall_time=None)
-    else:
-        # To 1/1024 s, the last bits of which are zero and compress away.
-        trace = trace.replace(wall_time=np.round(trace.wall_time * 1024.0) / 1024.0)
-    write_parquet(trace, target)
+        return trace.replace(losses=None, wall_time=None)
+    # To 1/1024 s, the last bits of which are zero and compress away.
+    return trace.replace(wall_time=np.round(trace.wall_time * 1024.0) / 1024.0)
 
 
 def main() -> None:
@@ -103,7 +100,8 @@ def main() -> None:
             ]
             print(f"{name}: {shlex.join(command[2:])}", flush=True)
             subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-            shrink(record, target, excited="--excite" in known[name])
+            excited = "--excite" in known[name]
+            write_parquet(small(read_trace(record), excited), target)
         print(f"{name}: {target.stat().st_size:,} bytes", flush=True)
 
 

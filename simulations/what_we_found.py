@@ -196,7 +196,10 @@ def run_words(found: CampaignFigures) -> dict[str, Any]:
     if absent:
         not_run.append(f"the methods {', '.join(absent)}")
     if all("cuda" not in device for device in devices):
-        not_run.append("anything on a GPU, peak memory and step time of C36 and C37 included")
+        not_run.append(
+            "anything on a GPU, peak memory and step time of C36 and C37 included: not yet "
+            "validated on a GPU, for which [one command](gpu.md) is ready"
+        )
     return {
         "done": len(done),
         "planned": len(found.rows),

@@ -172,7 +172,7 @@ class GradNormTab:
 
 
 def _left_over(contributions: np.ndarray) -> np.ndarray:
-    from gabactl.loops.simulate import spread
+    from gabactl.loops.result import spread
 
     ratio = np.exp(spread(contributions))
     return np.asarray(np.where(np.isfinite(ratio), ratio, np.nan))

@@ -11,7 +11,7 @@ from gabactl.app.figures import COLOURS, MUTED, Board, plain_powers
 from gabactl.app.session import Session
 from gabactl.app.text import number, pane, paragraph, table
 from gabactl.law.authority import saturation_ratio, weight_bounds
-from gabactl.loops.simulate import spread
+from gabactl.loops.result import spread
 
 __all__ = ["LiveTab"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import inspect
 import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -12,7 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from gabactl.base.errors import InputError
 
-__all__ = ["Balancer", "number"]
+__all__ = ["Array", "Balancer", "Reading", "number"]
+
+Array = NDArray[np.float64]
+#: What a step is given of each task: its norm (or gradient), its loss; nothing where it was not read.
+Reading = Array | None
 
 
 class Balancer(abc.ABC):
@@ -51,9 +56,7 @@ class Balancer(abc.ABC):
         self.n_tasks = int(n_tasks)
         self.reset()
 
-    def step(
-        self, grad_norms: ArrayLike | None, losses: ArrayLike | None = None
-    ) -> NDArray[np.float64]:
+    def step(self, grad_norms: ArrayLike | None, losses: ArrayLike | None = None) -> Array:
         """Advance one optimisation step and return the weights applied in it.
 
         Parameters
@@ -100,13 +103,14 @@ class Balancer(abc.ABC):
         """Back to the state before the first step."""
 
     @abc.abstractmethod
-    def _step(
-        self, grad_norms: NDArray[np.float64] | None, losses: NDArray[np.float64] | None
-    ) -> NDArray[np.float64]: ...
+    def _step(self, grad_norms: Reading, losses: Reading) -> Array: ...
 
     def settings(self) -> Mapping[str, Any]:
-        """What it is set to, as plain values."""
-        return {"n_tasks": self.n_tasks}
+        """What it is set to: the arguments that it keeps under their names as plain values."""
+        kept = {
+            name: getattr(self, name, None) for name in inspect.signature(type(self)).parameters
+        }
+        return {n: v for n, v in kept.items() if isinstance(v, (bool, int, float, str))}
 
     def __repr__(self) -> str:
         inside = ", ".join(f"{key}={value!r}" for key, value in self.settings().items())

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gabactl.balancers.base import Balancer
+from gabactl.balancers.base import Array, Balancer, Reading
 from gabactl.base.errors import InputError, packages_for
 
 __all__ = ["DIRECTION_METHODS", "Direction"]
@@ -104,9 +103,7 @@ class Direction(Balancer):
             **self.arguments,
         }
 
-    def _step(
-        self, grad_norms: NDArray[np.float64] | None, losses: NDArray[np.float64] | None
-    ) -> NDArray[np.float64]:
+    def _step(self, grad_norms: Reading, losses: Reading) -> Array:
         import torch
 
         if grad_norms is None:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-from gabactl.balancers.base import Balancer, number
+from gabactl.balancers.base import Array, Balancer, Reading, number
 from gabactl.base.errors import InputError
 
 __all__ = ["Dwa"]
@@ -59,19 +55,9 @@ class Dwa(Balancer):
         """Back to the first step of the first epoch."""
         self._sum = np.zeros(self.n_tasks)
         self._count = 0
-        self._means: list[NDArray[np.float64]] = []
+        self._means: list[Array] = []
 
-    def settings(self) -> Mapping[str, Any]:
-        """Temperature, steps per epoch, tasks."""
-        return {
-            "temperature": self.temperature,
-            "epoch_steps": self.epoch_steps,
-            "n_tasks": self.n_tasks,
-        }
-
-    def _step(
-        self, grad_norms: NDArray[np.float64] | None, losses: NDArray[np.float64] | None
-    ) -> NDArray[np.float64]:
+    def _step(self, grad_norms: Reading, losses: Reading) -> Array:
         assert losses is not None
         weights = np.ones(self.n_tasks)
         if len(self._means) == 2:

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from gabactl.balancers.base import Balancer
+from gabactl.balancers.base import Array, Balancer, Reading
 from gabactl.base.errors import InputError
 
 __all__ = ["Fixed"]
@@ -50,7 +50,7 @@ class Fixed(Balancer):
     def reset(self) -> None:
         """Nothing to forget."""
 
-    def run(self, grad_norms: ArrayLike, losses: ArrayLike | None = None) -> NDArray[np.float64]:
+    def run(self, grad_norms: ArrayLike, losses: ArrayLike | None = None) -> Array:
         """Weights of a whole record: as :meth:`step` row by row.
 
         Parameters
@@ -76,7 +76,5 @@ class Fixed(Balancer):
         """The weights."""
         return {"weights": self.weights.tolist()}
 
-    def _step(
-        self, grad_norms: NDArray[np.float64] | None, losses: NDArray[np.float64] | None
-    ) -> NDArray[np.float64]:
+    def _step(self, grad_norms: Reading, losses: Reading) -> Array:
         return self.weights.copy()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from gabactl.balancers.base import Balancer, number
+from gabactl.balancers.base import Array, Balancer, Reading, number
 from gabactl.base.errors import InputError
 
 __all__ = ["GradNorm", "target_weights"]
@@ -93,20 +93,9 @@ class GradNorm(Balancer):
     def reset(self) -> None:
         """Back to weights 1 and no memory of the initial losses."""
         self.weights = np.ones(self.n_tasks)
-        self.initial_losses: NDArray[np.float64] | None = None
+        self.initial_losses: Array | None = None
 
-    def settings(self) -> Mapping[str, Any]:
-        """Variant, alpha, step size, auxiliary weight, renormalisation, tasks."""
-        return {
-            "variant": self.variant,
-            "alpha": self.alpha,
-            "lr": self.lr,
-            "auxiliary_weight": self.auxiliary_weight,
-            "renormalise": self.renormalise,
-            "n_tasks": self.n_tasks,
-        }
-
-    def relay_step(self, grad_norms: ArrayLike) -> NDArray[np.float64]:
+    def relay_step(self, grad_norms: ArrayLike) -> Array:
         """How far one step moves each weight: lr a g_i, also the width of the limit cycle.
 
         Parameters
@@ -126,7 +115,7 @@ class GradNorm(Balancer):
         """
         return self.lr * self.auxiliary_weight * np.asarray(grad_norms, dtype=np.float64)
 
-    def run(self, grad_norms: ArrayLike, losses: ArrayLike | None = None) -> NDArray[np.float64]:
+    def run(self, grad_norms: ArrayLike, losses: ArrayLike | None = None) -> Array:
         """Weights of a whole record, from the start: as :meth:`step` row by row, but much faster.
 
         To the last bit for fewer than eight tasks (beyond, sums may be rounded differently).
@@ -193,9 +182,7 @@ class GradNorm(Balancer):
                 weights = [w * scale for w in weights]
         return np.asarray(found).reshape(norms.shape)
 
-    def _run_two(
-        self, norms: NDArray[np.float64], pulls: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+    def _run_two(self, norms: Array, pulls: Array) -> Array:
         """The same for two tasks, written out: a dashboard's slider waits for it."""
         steps = self.relay_step(norms)
         w1 = w2 = 1.0
@@ -223,9 +210,7 @@ class GradNorm(Balancer):
                 w1, w2 = w1 * scale, w2 * scale
         return np.stack([np.asarray(first), np.asarray(second)], axis=1)
 
-    def _pulls(
-        self, losses: NDArray[np.float64], initial: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+    def _pulls(self, losses: Array, initial: Array) -> Array:
         """What each target is times the mean: r_i^alpha, along the last axis."""
         rates = losses / (initial + _TINY)
         if self.variant == "chen2018":
@@ -233,9 +218,7 @@ class GradNorm(Balancer):
         with np.errstate(invalid="ignore"):
             return np.asarray(rates**self.alpha)
 
-    def _step(
-        self, grad_norms: NDArray[np.float64] | None, losses: NDArray[np.float64] | None
-    ) -> NDArray[np.float64]:
+    def _step(self, grad_norms: Reading, losses: Reading) -> Array:
         applied = self.weights
         if grad_norms is None:
             return applied.copy()
@@ -250,9 +233,7 @@ class GradNorm(Balancer):
         self.weights = moved
         return applied.copy()
 
-    def _targets(
-        self, weighted: NDArray[np.float64], losses: NDArray[np.float64] | None
-    ) -> NDArray[np.float64]:
+    def _targets(self, weighted: Array, losses: Array | None) -> Array:
         if losses is None or self.initial_losses is None:
             return np.full_like(weighted, weighted.mean())
         return np.asarray(weighted.mean() * self._pulls(losses, self.initial_losses))
@@ -263,7 +244,7 @@ def _sign(x: float) -> float:
     return x if x != x else float((x > 0) - (x < 0))
 
 
-def _rows(*arrays: NDArray[np.float64]) -> Iterator[tuple[float, ...]]:
+def _rows(*arrays: Array) -> Iterator[tuple[float, ...]]:
     """Row by row the numbers of all, as Python's own, a piece at a time."""
     for start in range(0, len(arrays[0]), _PIECE):
         piece = [a[start : start + _PIECE] for a in arrays]
@@ -280,7 +261,7 @@ def _sum(values: list[float]) -> float:
 
 def target_weights(
     grad_norms: ArrayLike, losses: ArrayLike, initial_losses: ArrayLike, alpha: float = 1.5
-) -> NDArray[np.float64]:
+) -> Array:
     """Where the textbook compares GradNorm with GABA: w_i proportional to T_i / g_i.
 
     Parameters

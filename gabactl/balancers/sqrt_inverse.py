@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gabactl.balancers.base import Balancer
+from gabactl.balancers.base import Array, Balancer, Reading
 
 __all__ = ["SqrtInverse"]
 
@@ -38,9 +37,7 @@ class SqrtInverse(Balancer):
         """Back to weights 1/K."""
         self._weights = np.full(self.n_tasks, 1.0 / self.n_tasks)
 
-    def _step(
-        self, grad_norms: NDArray[np.float64] | None, losses: NDArray[np.float64] | None
-    ) -> NDArray[np.float64]:
+    def _step(self, grad_norms: Reading, losses: Reading) -> Array:
         if grad_norms is not None and (np.isfinite(grad_norms) & (grad_norms > 0)).all():
             inverse = np.sqrt(grad_norms.min() / grad_norms)
             self._weights = inverse / inverse.sum()

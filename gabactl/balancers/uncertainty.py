@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-from gabactl.balancers.base import Balancer, number
+from gabactl.balancers.base import Array, Balancer, Reading, number
 
 __all__ = ["Uncertainty"]
 
@@ -52,13 +48,7 @@ class Uncertainty(Balancer):
         """Back to log-variances 0."""
         self.log_variances = np.zeros(self.n_tasks)
 
-    def settings(self) -> Mapping[str, Any]:
-        """Step size and tasks."""
-        return {"lr": self.lr, "n_tasks": self.n_tasks}
-
-    def _step(
-        self, grad_norms: NDArray[np.float64] | None, losses: NDArray[np.float64] | None
-    ) -> NDArray[np.float64]:
+    def _step(self, grad_norms: Reading, losses: Reading) -> Array:
         assert losses is not None
         with np.errstate(over="ignore"):
             applied = 0.5 * np.exp(-self.log_variances)

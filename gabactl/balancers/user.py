@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gabactl.balancers.base import Balancer
+from gabactl.balancers.base import Array, Balancer, Reading
 from gabactl.base.errors import InputError
 
 __all__ = ["UserBalancer", "load_user"]
@@ -64,9 +63,7 @@ class UserBalancer(Balancer):
         """Name and tasks."""
         return {"rule": self.title, "n_tasks": self.n_tasks}
 
-    def _step(
-        self, grad_norms: NDArray[np.float64] | None, losses: NDArray[np.float64] | None
-    ) -> NDArray[np.float64]:
+    def _step(self, grad_norms: Reading, losses: Reading) -> Array:
         given = (grad_norms, losses) if self._takes_losses else (grad_norms,)
         weights = np.array(self._call(*given), dtype=np.float64)
         if weights.shape != (self.n_tasks,):

@@ -10,8 +10,9 @@ import secrets
 import stat
 import time
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -170,12 +171,7 @@ def read_toml(path: str | Path, most_bytes: int = 1 << 20) -> dict[str, Any]:
         ...
     gabactl.base.errors.InputError: nowhere.toml: cannot be read (No such file or directory): check the path
     """
-    text = _text(path, most_bytes)
-    try:
-        table = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not valid TOML ({error}): mend the file") from None
-    _refuse_large(path, table)
+    table: dict[str, Any] = _parsed(path, most_bytes, tomllib.loads, "TOML", "mend the file")
     return table
 
 
@@ -242,11 +238,18 @@ def read_json(path: str | Path, most_bytes: int = 1 << 20) -> Any:
     >>> read_json(write_text(folder / "a.json", '{"a": [1, 2.5]}'))
     {'a': [1, 2.5]}
     """
+    parse = partial(json.loads, parse_constant=_no_constant)
+    return _parsed(path, most_bytes, parse, "JSON", "mend or delete the file")
+
+
+def _parsed(
+    path: str | Path, most_bytes: int, parse: Callable[[str], Any], kind: str, remedy: str
+) -> Any:
     text = _text(path, most_bytes)
     try:
-        values = json.loads(text, parse_constant=_no_constant)
+        values = parse(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not valid JSON ({error}): mend or delete the file") from None
+        raise InputError(f"{path}: not valid {kind} ({error}): {remedy}") from None
     _refuse_large(path, values)
     return values
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["format_table"]
+__all__ = ["cut_short", "format_table"]
 
 
 def format_table(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -25,3 +25,21 @@ def format_table(rows: Sequence[Sequence[str]]) -> list[str]:
     return [
         "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=False)).rstrip() for row in rows
     ]
+
+
+def cut_short(text: str, width: int) -> str:
+    """A text of at most so many characters, with three dots where some are left out.
+
+    Parameters
+    ----------
+    text : str
+        One line.
+    width : int, at least 3
+        Most characters.
+
+    Examples
+    --------
+    >>> cut_short("a long statement", 9)
+    'a long...'
+    """
+    return text if len(text) <= width else text[: width - 3] + "..."

@@ -11,6 +11,7 @@ from typing import Any
 
 from gabactl.base.errors import InputError, MissingPackage
 from gabactl.base.results import Result
+from gabactl.base.tables import cut_short
 from gabactl.claims.evidence import ClaimVerdict, Evidence, Finding
 from gabactl.claims.ledger import Claim, ledger
 from gabactl.claims.records import from_records
@@ -19,7 +20,7 @@ from gabactl.proving.theorem import Outcome
 
 __all__ = ["ClaimResult", "ClaimTable", "settle_claims"]
 
-#: Modules with computations, each a table ``CHECKS`` of named functions that return Evidence.
+#: Modules with computations, each with functions ``CHECKS`` that return Evidence.
 _MODULES = ("numeric", "toys", "recorded")
 
 
@@ -118,8 +119,8 @@ class ClaimTable(Result):
                     result.claim.id,
                     verdict,
                     result.claim.method,
-                    _cut(result.claim.statement, 76),
-                    _cut(_ours(result.evidence), 64),
+                    cut_short(result.claim.statement, 76),
+                    cut_short(_ours(result.evidence), 64),
                 )
             )
         return rows
@@ -206,13 +207,13 @@ def _select(ids: list[str]) -> list[Claim]:
 
 def _compute(claim: Claim) -> Evidence:
     for module in _MODULES:
-        table = importlib.import_module(f"gabactl.claims.{module}").CHECKS
-        if claim.check in table:
-            try:
-                found: Evidence = table[claim.check]()
-            except ModuleNotFoundError as error:
-                return Evidence("not_run", reason=str(MissingPackage(error.name or "?", "it")))
-            return found
+        for compute in importlib.import_module(f"gabactl.claims.{module}").CHECKS:
+            if compute.__name__ == claim.check:
+                try:
+                    found: Evidence = compute()
+                except ModuleNotFoundError as error:
+                    return Evidence("not_run", reason=str(MissingPackage(error.name or "?", "it")))
+                return found
     raise InputError(f"{claim.id}: there is no check named {claim.check!r}")
 
 
@@ -279,7 +280,3 @@ def _ours(evidence: Evidence) -> str:
         return evidence.reason
     shown = [f for f in evidence.findings if f.agrees is False] or list(evidence.findings)
     return "; ".join(f"{f.what} {f.ours}" for f in shown[:2])
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 3] + "..."

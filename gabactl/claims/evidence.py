@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["ClaimVerdict", "Evidence", "Finding", "judged"]
+__all__ = ["ClaimVerdict", "Evidence", "Finding", "judged", "near"]
 
 ClaimVerdict = Literal["proved", "refuted", "reproduced", "not_reproduced", "unknown", "not_run"]
 
@@ -48,6 +48,30 @@ class Evidence:
     verdict: ClaimVerdict
     findings: tuple[Finding, ...] = ()
     reason: str = ""
+
+
+def near(what: str, claimed: float, ours: float, within: float, form: str) -> Finding:
+    """A number of ours beside a published one.
+
+    Parameters
+    ----------
+    what : str
+        The quantity.
+    claimed, ours : float
+        Both numbers.
+    within : float
+        They agree where they are less than this apart.
+    form : str
+        How both are written.
+
+    Examples
+    --------
+    >>> near("ratio", 500.0, 499.998, 0.005, "{:.2f}x")
+    Finding(what='ratio', expected='500.00x', ours='500.00x', agrees=True)
+    """
+    return Finding(
+        what, form.format(claimed), form.format(ours), bool(abs(ours - claimed) < within)
+    )
 
 
 def judged(

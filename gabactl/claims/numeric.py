@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
-from gabactl.claims.evidence import Evidence, Finding, judged
+from gabactl.claims.evidence import Evidence, Finding, judged, near
 from gabactl.law.stages import raw_weights
 
 __all__ = ["CHECKS"]
@@ -34,12 +32,7 @@ def schemes() -> Evidence:
     )
     return judged(
         [
-            Finding(
-                f"contribution ratio, {name}",
-                f"{claimed:.2f}x",
-                f"{_ratio(w):.2f}x",
-                abs(_ratio(w) - claimed) < 0.005,
-            )
+            near(f"contribution ratio, {name}", claimed, _ratio(w), 0.005, "{:.2f}x")
             for name, w, claimed in rows
         ]
     )
@@ -80,19 +73,8 @@ def gradnorm_targets() -> Evidence:
         target = _NORMS.mean() * (np.array(losses) / (initial + 1e-8)) ** alpha
         weights = target / _NORMS
         ours = float(weights[0] / weights.sum())
-        findings.append(
-            Finding(
-                f"GradNorm, {name}", f"{claimed:.6f}", f"{ours:.6f}", abs(ours - claimed) < 1e-6
-            )
-        )
-    findings.append(
-        Finding("GABA, all three", "0.001996", f"{gaba:.6f}", abs(gaba - 0.001996) < 1e-6)
-    )
-    return judged(findings)
+        findings.append(near(f"GradNorm, {name}", claimed, ours, 1e-6, "{:.6f}"))
+    return judged([*findings, near("GABA, all three", 0.001996, gaba, 1e-6, "{:.6f}")])
 
 
-CHECKS: dict[str, Callable[[], Evidence]] = {
-    "schemes": schemes,
-    "norms_two_ways": norms_two_ways,
-    "gradnorm_targets": gradnorm_targets,
-}
+CHECKS = (schemes, norms_two_ways, gradnorm_targets)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gabactl.claims.evidence import Evidence, Finding, judged
+from gabactl.claims.evidence import ClaimVerdict, Evidence, Finding, judged
 from gabactl.law.spec import GabaSpec
 from gabactl.runs.run import Run
 
@@ -28,11 +27,19 @@ def _traces(excited: bool = False) -> dict[str, Any]:
     return {name: load_bundled(name) for name in bundled() if name.endswith(("-equal", "-gaba"))}
 
 
-def _ratio(trace: Any) -> Floats:
-    """g_RUL/g_health where both were measured."""
+def _equal() -> dict[str, Any]:
+    return {name: trace for name, trace in _traces().items() if name.endswith("equal")}
+
+
+def _every_ratio(trace: Any) -> Floats:
     norms = np.asarray(trace.grad_norms, dtype=float)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = norms[:, 0] / norms[:, 1]
+        return np.asarray(norms[:, 0] / norms[:, 1])
+
+
+def _ratio(trace: Any) -> Floats:
+    """g_RUL/g_health where both were measured."""
+    ratio = _every_ratio(trace)
     return ratio[np.isfinite(ratio) & (ratio > 0)]
 
 
@@ -40,20 +47,35 @@ def _last_quarter(values: Floats) -> Floats:
     return values[-max(len(values) // 4, 1) :]
 
 
-def _none(why: str = "no trace is bundled with this copy") -> Evidence:
+def _settled(weights: Floats) -> float:
+    return float(np.median(_last_quarter(weights)))
+
+
+def _apart(settled: list[float]) -> Finding:
+    spread = max(settled) - min(settled)
+    return Finding("largest difference", f"within {_SAME}", f"{spread:.5f}", spread <= _SAME)
+
+
+_NO_TRACE = "no trace is bundled with this copy"
+
+
+def _none(why: str = _NO_TRACE) -> Evidence:
     return Evidence("not_run", reason=why)
+
+
+def _judged(
+    findings: list[Finding], why: str = _NO_TRACE, bad: ClaimVerdict = "not_reproduced"
+) -> Evidence:
+    return judged(findings, bad=bad) if findings else _none(why)
 
 
 def settled_average() -> Evidence:
     """C24: where the stored health weight settles."""
-    runs = _traces()
-    if not runs:
-        return _none()
     spec = GabaSpec.published()
     findings = []
-    for name, trace in runs.items():
+    for name, trace in _traces().items():
         done = Run(trace, spec).replay
-        stored = float(np.median(_last_quarter(done.ema[:, 1])))
+        stored = _settled(done.ema[:, 1])
         applied = float(done.weights[:, 1].max())
         findings.append(
             Finding(
@@ -63,18 +85,15 @@ def settled_average() -> Evidence:
                 abs(stored - 0.995) <= 0.001,
             )
         )
-    return judged(findings)
+    return _judged(findings)
 
 
 def residual_contributions() -> Evidence:
     """C25: contribution ratio left by the published controller around 500x."""
-    runs = _traces()
     findings = []
-    for name, trace in runs.items():
+    for name, trace in _traces().items():
         done = Run(trace, GabaSpec.published()).replay
-        norms = np.asarray(trace.grad_norms, dtype=float)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = norms[:, 0] / norms[:, 1]
+        ratio = _every_ratio(trace)
         settled = np.arange(len(ratio)) > len(ratio) // 2
         regime = settled & (ratio > 250) & (ratio < 1000)
         if regime.sum() < 50:
@@ -89,9 +108,8 @@ def residual_contributions() -> Evidence:
                 0.5 < median < 2.0,
             )
         )
-    if not findings:
-        return _none("no bundled trace has 50 settled steps between 250x and 1,000x")
-    return judged(findings, "reproduced", "refuted")
+    why = "no bundled trace has 50 settled steps between 250x and 1,000x"
+    return _judged(findings, why, bad="refuted")
 
 
 def same_equilibrium() -> Evidence:
@@ -103,7 +121,7 @@ def same_equilibrium() -> Evidence:
     settled, findings = [], []
     for name, trace in runs.items():
         done = Run(trace, spec).replay
-        settled.append(float(np.median(_last_quarter(done.weights[:, 0]))))
+        settled.append(_settled(done.weights[:, 0]))
         low = done.ema[:, 0] < spec.floor
         first = int(done.step[np.argmax(low)]) if low.any() else None
         stays = bool(low[np.argmax(low) :].all()) if low.any() else False
@@ -113,22 +131,13 @@ def same_equilibrium() -> Evidence:
             else "never saturated"
         )
         findings.append(Finding(f"settled RUL weight, {name}", "", f"{settled[-1]:.5f}, {reached}"))
-    spread = max(settled) - min(settled)
-    return judged(
-        [
-            *findings,
-            Finding("largest difference", f"within {_SAME}", f"{spread:.5f}", spread <= _SAME),
-        ]
-    )
+    return judged([*findings, _apart(settled)])
 
 
 def ratio_level() -> Evidence:
     """C27: median ratio on the shared backbone."""
-    runs = {name: t for name, t in _traces().items() if name.endswith("equal")}
-    if not runs:
-        return _none()
     findings = []
-    for name, trace in runs.items():
+    for name, trace in _equal().items():
         ratio = _ratio(trace)
         low, middle, high = np.quantile(ratio, [0.025, 0.5, 0.975])
         findings.append(
@@ -139,16 +148,13 @@ def ratio_level() -> Evidence:
                 250 <= middle <= 1000,
             )
         )
-    return judged(findings)
+    return _judged(findings)
 
 
 def ratio_course() -> Evidence:
     """C28: start, peak and end of the ratio, by epoch."""
-    runs = {name: t for name, t in _traces().items() if name.endswith("equal")}
-    if not runs:
-        return _none()
     findings = []
-    for name, trace in runs.items():
+    for name, trace in _equal().items():
         ratio = _ratio(trace)
         per_epoch = int((trace.metadata.get("data") or {}).get("steps_per_epoch") or 100)
         epochs = [
@@ -168,16 +174,13 @@ def ratio_course() -> Evidence:
             ),
             Finding(f"{name}: last quarter", "500x to 1,000x", f"{end:.0f}x", 500 <= end <= 1000),
         ]
-    return judged(findings)
+    return _judged(findings)
 
 
 def without_warm_up() -> Evidence:
     """C39: the first 100 steps with W = 0: how far the weights turn back on their way."""
-    runs = _traces()
-    if not runs:
-        return _none()
     findings = []
-    for name, trace in runs.items():
+    for name, trace in _traces().items():
         if not trace.measured[:100].all():
             continue
         weights = Run(trace, GabaSpec.published(warmup=0)).replay.weights[:100, 0]
@@ -191,9 +194,7 @@ def without_warm_up() -> Evidence:
                 back > 0.05,
             )
         )
-    if not findings:
-        return _none("no bundled trace was measured in its first 100 steps")
-    return judged(findings)
+    return _judged(findings, "no bundled trace was measured in its first 100 steps")
 
 
 def over_subsets() -> Evidence:
@@ -202,8 +203,7 @@ def over_subsets() -> Evidence:
     for trace in _traces().values():
         subset = str((trace.metadata.get("data") or {}).get("subset", "unknown"))
         done = Run(trace, GabaSpec.published()).replay
-        settled = float(np.median(_last_quarter(done.weights[:, 0])))
-        by_subset.setdefault(subset, []).append(settled)
+        by_subset.setdefault(subset, []).append(_settled(done.weights[:, 0]))
     if len(by_subset) < 2:
         return _none("it takes recorded runs on two subsets")
     findings = [
@@ -211,16 +211,10 @@ def over_subsets() -> Evidence:
         for subset, values in sorted(by_subset.items())
     ]
     values = [v for group in by_subset.values() for v in group]
-    spread = max(values) - min(values)
     absent = sorted({"FD001", "FD002", "FD003", "FD004"} - set(by_subset))
     if absent:
         findings.append(Finding("subsets not recorded", "", ", ".join(absent)))
-    return judged(
-        [
-            *findings,
-            Finding("largest difference", f"within {_SAME}", f"{spread:.5f}", spread <= _SAME),
-        ]
-    )
+    return judged([*findings, _apart(values)])
 
 
 def identified_sign() -> Evidence:
@@ -245,16 +239,13 @@ def identified_sign() -> Evidence:
     return Evidence("unknown", tuple(findings))
 
 
-CHECKS: dict[str, Callable[[], Evidence]] = {
-    run.__name__: run
-    for run in (
-        settled_average,
-        residual_contributions,
-        same_equilibrium,
-        ratio_level,
-        ratio_course,
-        without_warm_up,
-        over_subsets,
-        identified_sign,
-    )
-}
+CHECKS = (
+    settled_average,
+    residual_contributions,
+    same_equilibrium,
+    ratio_level,
+    ratio_course,
+    without_warm_up,
+    over_subsets,
+    identified_sign,
+)

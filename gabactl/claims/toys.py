@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 from collections.abc import Callable
 from typing import Any
 
-from gabactl.claims.evidence import Evidence, Finding, judged
+from gabactl.claims.evidence import Evidence, Finding, judged, near
 
 __all__ = ["CHECKS"]
 
@@ -55,12 +54,7 @@ def toy_contributions() -> Evidence:
     gap = abs(float(c[0] - c[1]))
     return judged(
         [
-            Finding(
-                "c_1 on the 480-parameter toy",
-                "0.364791",
-                f"{c[0]:.6f}",
-                abs(c[0] - 0.364791) < 2e-6,
-            ),
+            near("c_1 on the 480-parameter toy", 0.364791, c[0], 2e-6, "{:.6f}"),
             Finding("c_1 - c_2", "below 1e-6", f"{gap:.1e}", gap < 1e-6),
         ]
     )
@@ -78,12 +72,7 @@ def toy_ratios() -> Evidence:
         good = all(abs(x - y) < 6e-5 for x, y in zip(g, claimed, strict=True))
         findings += [
             Finding(f"norms, {name}", f"{claimed}", f"({g[0]:.4f}, {g[1]:.4f})", good),
-            Finding(
-                f"ratio, {name}",
-                f"{ratio}x",
-                f"{g[0] / g[1]:.1f}x",
-                abs(g[0] / g[1] - ratio) < 0.06,
-            ),
+            near(f"ratio, {name}", ratio, g[0] / g[1], 0.06, "{:.1f}x"),
         ]
     return judged(findings)
 
@@ -164,20 +153,12 @@ def graph_without_detach() -> Evidence:
         counts = []
         for _ in range(20):
             pair = losses()
+            parts = [
+                torch.autograd.grad(loss, shared, retain_graph=True, create_graph=create_graph)
+                for loss in pair
+            ]
             g = torch.stack(
-                [
-                    torch.stack(
-                        [
-                            part.pow(2).sum()
-                            for part in torch.autograd.grad(
-                                loss, shared, retain_graph=True, create_graph=create_graph
-                            )
-                        ]
-                    )
-                    .sum()
-                    .sqrt()
-                    for loss in pair
-                ]
+                [torch.stack([p.pow(2).sum() for p in of]).sum().sqrt() for of in parts]
             )
             ema = 0.9 * ema + 0.1 * (g.sum() - g) / g.sum()
             if detach:
@@ -298,25 +279,13 @@ def gradnorm_step() -> Evidence:
     )
 
 
-def _needs_torch(run: Callable[[], Evidence]) -> Callable[[], Evidence]:
-    def guarded() -> Evidence:
-        if importlib.util.find_spec("torch") is None:
-            return Evidence("not_run", reason="needs torch: pip install 'gabactl[torch]'")
-        return run()
-
-    return guarded
-
-
-CHECKS: dict[str, Callable[[], Evidence]] = {
-    run.__name__: _needs_torch(run)
-    for run in (
-        toy_contributions,
-        toy_ratios,
-        toy_run,
-        heads_in_the_sensor,
-        graph_without_detach,
-        second_measurement,
-        state_round_trip,
-        gradnorm_step,
-    )
-}
+CHECKS = (
+    toy_contributions,
+    toy_ratios,
+    toy_run,
+    heads_in_the_sensor,
+    graph_without_detach,
+    second_measurement,
+    state_round_trip,
+    gradnorm_step,
+)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import io
 import os
 import tempfile
 import urllib.error
@@ -21,7 +20,7 @@ from typing import IO, Any
 
 from gabactl.base.errors import InputError
 from gabactl.base.files import whole_file
-from gabactl.cmapss.files import CHECKSUMS, MAX_FILE_BYTES, ZIP_DAMAGE
+from gabactl.cmapss.files import CHECKSUMS, MAX_FILE_BYTES, members
 
 __all__ = ["MAX_DOWNLOAD_BYTES", "NASA_URL", "download", "fetch", "unpack"]
 
@@ -33,8 +32,6 @@ NASA_URL = (
 
 #: The archive is 12 MB; its twelve files unpack to 43 MB.
 MAX_DOWNLOAD_BYTES = 128 << 20
-_MAX_UNPACKED_BYTES = 256 << 20
-_MAX_ENTRIES = 1000
 _MAX_REDIRECTS = 5
 _CHUNK = 1 << 16
 _SYMLINK = 0o120000
@@ -239,11 +236,20 @@ def unpack(archive: str | Path, folder: str | Path) -> list[Path]:
     ...         print(str(refused).replace(folder, "")[1:])
     archive.zip: entry '../train_FD001.txt' points out of the archive: not unpacked
     """
-    place, label = Path(folder), str(archive)
-    budget = _Budget(_MAX_UNPACKED_BYTES, label)
+    label = str(archive)
     found: dict[str, Path] = {}
-    with open(archive, "rb") as stream:
-        _take(stream, label, place, found, budget, nested=True)
+    for name, data in members(archive, label, CHECKSUMS, _refuse_unsafe):
+        if name in found:
+            raise InputError(f"{label}: holds {name} twice: not unpacked")
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != CHECKSUMS[name]:
+            raise InputError(
+                f"{label}: {name} has SHA-256 {digest}, not NASA's {CHECKSUMS[name]}: "
+                "the archive is damaged or not the original"
+            )
+        found[name] = Path(folder) / name
+        with whole_file(found[name], "check the space") as sink:
+            sink.write(data)
     missing = [name for name in CHECKSUMS if name not in found]
     if missing:
         raise InputError(
@@ -252,48 +258,6 @@ def unpack(archive: str | Path, folder: str | Path) -> list[Path]:
             + ": give the address of NASA's archive"
         )
     return [found[name] for name in CHECKSUMS]
-
-
-class _Budget:
-    """Bytes that may still be unpacked, over all entries and levels."""
-
-    def __init__(self, left: int, label: str) -> None:
-        self.left, self.label = left, label
-
-    def spend(self, count: int) -> None:
-        self.left -= count
-        if self.left < 0:
-            raise InputError(f"{self.label}: unpacks to more than C-MAPSS has: not unpacked")
-
-
-def _take(
-    stream: IO[bytes],
-    label: str,
-    folder: Path,
-    found: dict[str, Path],
-    budget: _Budget,
-    nested: bool,
-) -> None:
-    try:
-        with zipfile.ZipFile(stream) as archive:
-            entries = archive.infolist()
-            if len(entries) > _MAX_ENTRIES:
-                raise InputError(f"{label}: {len(entries)} entries, which no C-MAPSS archive has")
-            for entry in entries:
-                _refuse_unsafe(entry, label)
-            for entry in entries:
-                name = entry.filename.rpartition("/")[2]
-                if name in CHECKSUMS:
-                    if name in found:
-                        raise InputError(f"{label}: holds {name} twice: not unpacked")
-                    found[name] = _extract(archive, entry, folder / name, label, budget)
-                elif nested and name.lower().endswith(".zip"):
-                    inner = io.BytesIO(_read(archive, entry, label, budget))
-                    _take(inner, f"{label}:{name}", folder, found, budget, nested=False)
-    except InputError:
-        raise
-    except ZIP_DAMAGE as error:
-        raise InputError(f"{label}: not a usable zip archive ({error}): try again") from None
 
 
 def _refuse_unsafe(entry: zipfile.ZipInfo, label: str) -> None:
@@ -306,38 +270,6 @@ def _refuse_unsafe(entry: zipfile.ZipInfo, label: str) -> None:
         raise InputError(f"{label}: entry {name[:60]!r} is a link: not unpacked")
     if kind not in (0, _DIRECTORY, _REGULAR):
         raise InputError(f"{label}: entry {name[:60]!r} is no ordinary file: not unpacked")
-
-
-def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, label: str, budget: _Budget) -> bytes:
-    # What the entry declares decides nothing: only bytes that really come out are counted.
-    parts: list[bytes] = []
-    size = 0
-    with archive.open(entry) as source:
-        while chunk := source.read(_CHUNK):
-            size += len(chunk)
-            budget.spend(len(chunk))
-            if size > MAX_FILE_BYTES:
-                raise InputError(
-                    f"{label}: {entry.filename[:60]!r} unpacks to more than "
-                    f"{MAX_FILE_BYTES >> 20} MiB: not unpacked"
-                )
-            parts.append(chunk)
-    return b"".join(parts)
-
-
-def _extract(
-    archive: zipfile.ZipFile, entry: zipfile.ZipInfo, file: Path, label: str, budget: _Budget
-) -> Path:
-    data = _read(archive, entry, label, budget)
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != CHECKSUMS[file.name]:
-        raise InputError(
-            f"{label}: {file.name} has SHA-256 {digest}, not NASA's {CHECKSUMS[file.name]}: "
-            "the archive is damaged or not the original"
-        )
-    with whole_file(file, "check the space") as sink:
-        sink.write(data)
-    return file
 
 
 def _refuse_others(target: Path) -> None:

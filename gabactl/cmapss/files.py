@@ -12,7 +12,7 @@ import lzma
 import math
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -24,21 +24,7 @@ from numpy.typing import NDArray
 from gabactl.base.errors import Absent, InputError
 from gabactl.base.results import Result
 
-__all__ = [
-    "CHECKSUMS",
-    "COLUMNS",
-    "MAX_FILE_BYTES",
-    "SUBSETS",
-    "ZIP_DAMAGE",
-    "Engines",
-    "FileCheck",
-    "Subset",
-    "Verification",
-    "open_member",
-    "read_engines",
-    "read_rul",
-    "verify",
-]
+__all__ = ["COLUMNS", "SUBSETS", "Engines", "Subset", "read_engines", "read_rul", "verify"]
 
 Subset = Literal["FD001", "FD002", "FD003", "FD004"]
 SUBSETS: tuple[Subset, ...] = get_args(Subset)
@@ -270,10 +256,9 @@ def open_member(source: str | Path, name: str) -> tuple[str, bytes]:
         if place.is_file():
             if place.stat().st_size > _MAX_ARCHIVE_BYTES:
                 raise InputError(f"{place}: larger than {_MAX_ARCHIVE_BYTES >> 20} MiB")
-            found = _from_zip(place, name, nested=True)
-            if found is None:
-                raise Absent(f"{place}: the archive holds no {name}: give NASA's archive")
-            return f"{place}:{name}", found
+            for _, found in members(place, str(place), (name,)):
+                return f"{place}:{name}", found
+            raise Absent(f"{place}: the archive holds no {name}: give NASA's archive")
     except OSError as error:
         raise InputError(f"{place}: cannot be read ({error.strerror or error})") from None
     raise InputError(
@@ -286,7 +271,7 @@ def _from_folder(folder: Path, name: str) -> tuple[str, bytes]:
     plain, packed = folder / name, folder / f"{name}.xz"
     if plain.is_file():
         with plain.open("rb") as stream:
-            return str(plain), _capped(stream, str(plain))
+            return str(plain), capped(stream, str(plain))
     if packed.is_file():
         try:
             with packed.open("rb") as stream:
@@ -299,39 +284,129 @@ def _from_folder(folder: Path, name: str) -> tuple[str, bytes]:
     )
 
 
-def _from_zip(file: Any, name: str, nested: bool) -> bytes | None:
-    label = f"{file}" if isinstance(file, Path) else "inner archive"
+def members(
+    file: Any,
+    label: str,
+    wanted: Collection[str],
+    check: Callable[[zipfile.ZipInfo, str], None] | None = None,
+    budget: Budget | None = None,
+    nested: bool = True,
+) -> Iterator[tuple[str, bytes]]:
+    """Files of a zip archive, in any of its folders and in the archives directly inside it.
+
+    Parameters
+    ----------
+    file : path or binary file
+        The archive.
+    label : str
+        Its name, for messages.
+    wanted : collection of str
+        Names without a folder.
+    check : callable, optional
+        Called with every entry and the label before anything is read.
+    budget : Budget, optional
+        Bytes that may still come out.
+    nested : bool
+        Whether archives in it are opened too.
+
+    Yields
+    ------
+    (str, bytes)
+        A name and what the file holds.
+
+    Raises
+    ------
+    InputError
+        Damaged, or with more entries or bytes than C-MAPSS has.
+
+    Examples
+    --------
+    >>> archive = io.BytesIO()
+    >>> with zipfile.ZipFile(archive, "w") as made:
+    ...     made.writestr("data/RUL_FD001.txt", "112")
+    >>> list(members(archive, "a.zip", ["RUL_FD001.txt"]))
+    [('RUL_FD001.txt', b'112')]
+    """
+    left = budget or Budget(_MAX_ARCHIVE_BYTES, label)
     try:
         with zipfile.ZipFile(file) as archive:
-            members = archive.infolist()
-            if len(members) > _MAX_MEMBERS:
-                raise InputError(f"{label}: {len(members)} entries are more than {_MAX_MEMBERS}")
-            for member in members:
-                if member.filename.rpartition("/")[2] == name:
-                    with archive.open(member) as stream:
-                        return _capped(stream, f"{label}:{name}")
-            unpacked = 0
-            for member in members:
-                if nested and member.filename.lower().endswith(".zip"):
-                    with archive.open(member) as stream:
-                        inner = _capped(stream, f"{label}:{member.filename}")
-                    unpacked += len(inner)
-                    if unpacked > _MAX_ARCHIVE_BYTES:
-                        raise InputError(
-                            f"{label}: the archives in it unpack to more than "
-                            f"{_MAX_ARCHIVE_BYTES >> 20} MiB, which C-MAPSS does not"
-                        )
-                    found = _from_zip(io.BytesIO(inner), name, nested=False)
-                    if found is not None:
-                        return found
+            entries = archive.infolist()
+            if len(entries) > _MAX_MEMBERS:
+                raise InputError(f"{label}: {len(entries)} entries, which no C-MAPSS archive has")
+            for entry in entries if check is not None else ():
+                check(entry, label)  # type: ignore[misc]
+            # Archives last: a file beside them is found without unpacking any.
+            for entry in sorted(entries, key=lambda e: e.filename.lower().endswith(".zip")):
+                name = entry.filename.rpartition("/")[2]
+                if name not in wanted and not (nested and name.lower().endswith(".zip")):
+                    continue
+                # What the entry declares decides nothing: only bytes that come out are counted.
+                with archive.open(entry) as stream:
+                    data = left.spend(capped(stream, f"{label}: {entry.filename[:60]!r}"))
+                if name in wanted:
+                    yield name, data
+                else:
+                    inner = f"{label}:{name}"
+                    yield from members(io.BytesIO(data), inner, wanted, check, left, nested=False)
     except InputError:
         raise
     except ZIP_DAMAGE as error:
         raise InputError(f"{label}: damaged zip archive ({error}): fetch it again") from None
-    return None
 
 
-def _capped(stream: Any, label: str) -> bytes:
+class Budget:
+    """Bytes that may still be unpacked, over all entries and levels.
+
+    Parameters
+    ----------
+    left : int
+        How many.
+    label : str
+        Of what, for the message.
+    """
+
+    def __init__(self, left: int, label: str) -> None:
+        self.left, self.label = left, label
+
+    def spend(self, data: bytes) -> bytes:
+        """What came out, counted.
+
+        Parameters
+        ----------
+        data : bytes
+            What came out.
+
+        Raises
+        ------
+        InputError
+            More than there may be.
+        """
+        self.left -= len(data)
+        if self.left < 0:
+            raise InputError(f"{self.label}: unpacks to more than C-MAPSS has: not unpacked")
+        return data
+
+
+def capped(stream: Any, label: str) -> bytes:
+    """All that a stream holds, if a C-MAPSS file may be as large.
+
+    Parameters
+    ----------
+    stream : binary file
+        Read to its end, or to where it is too large.
+    label : str
+        Its name, for messages.
+
+    Raises
+    ------
+    InputError
+        It holds more.
+
+    Examples
+    --------
+    >>> capped(io.BytesIO(b"112"), "RUL_FD001.txt")
+    b'112'
+    """
     data: bytes = stream.read(MAX_FILE_BYTES + 1)
     if len(data) > MAX_FILE_BYTES:
         raise InputError(

@@ -33,7 +33,7 @@ from gabactl.law.authority import Authority, authority, closed_loop_authority
 from gabactl.law.filter import FilterFacts, filter_facts
 from gabactl.law.floors import FLOORS
 from gabactl.law.spec import GabaSpec
-from gabactl.plants import CallablePlant, LogRatio, Playback, QuadraticBowls, describe_plant
+from gabactl.plants import CallablePlant, LogRatio, QuadraticBowls, describe_plant
 
 __all__ = ["Analysis", "analyze"]
 
@@ -192,7 +192,7 @@ def analyze(
     loop : GabaSpec or Loop
         A setting, or a loop of :func:`~gabactl.control.linear.open_loop`, which has a plant, a ratio
         and a sensor delay.
-    plant : LogRatio, QuadraticBowls, Playback, LtiPlant or a python-control system, optional
+    plant : LogRatio, QuadraticBowls, LtiPlant or a python-control system, optional
         What answers to the weights; without one only the controller is described.
     ratio : float > 0
         Imbalance g_1/g_2 the linear loop is taken at.
@@ -237,11 +237,9 @@ def analyze(
             f"the plant has {plant_tasks(plant)} tasks and the setting {spec.n_tasks}: "
             f"set n_tasks = {plant_tasks(plant)} (--tasks {plant_tasks(plant)})"
         )
-    if isinstance(plant, (Playback, CallablePlant)):
-        kind = "A replay does not answer to the weights: there is no loop to analyse."
-        if isinstance(plant, CallablePlant):
-            kind = "A callable has no transfer function: simulate it."
-        return Analysis(spec, plant, facts, reach, remark=kind)
+    if isinstance(plant, CallablePlant):
+        note = "A callable has no transfer function: simulate it."
+        return Analysis(spec, plant, facts, reach, remark=note)
     if isinstance(plant, QuadraticBowls):
         if spec.n_tasks > 2:
             note = "Bowls with more than two tasks have no analysis here: simulate them."

@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from gabactl.loops.kernels.runner import Figures, Runner
     from gabactl.loops.kernels.torch_batch import TorchRunner
 
+    _Runner = Runner | TorchRunner
+
 __all__ = ["COLUMNS", "LOOP_PARAMETERS", "complete_parameters", "run_batch"]
+
+Array = NDArray[np.float64]
+#: Parameter to its value in each loop.
+Table = dict[str, Array]
 
 #: What may differ from loop to loop, with its default.
 LOOP_PARAMETERS: dict[str, float] = {
@@ -169,18 +175,13 @@ def run_batch(
     }
     nothing = np.full(loops, np.nan)
     double = dtype == "float64"
-    settled = (
-        _settling(runner, profile, table, tolerance, 1e-12 if double else 1e-6)
-        if settling
-        else (nothing, nothing)
-    )
+    settled = peaks = (nothing, nothing)
+    if settling:
+        settled = _settling(runner, profile, table, tolerance, 1e-12 if double else 1e-6)
+    if stability:
+        peaks = _stability(runner, profile, table, 1e-13 if double else 1e-7)
     out["settling_weights"], out["settling_contributions"] = settled
-    growth, stable = (
-        _stability(runner, profile, table, 1e-13 if double else 1e-7)
-        if stability
-        else (nothing, nothing)
-    )
-    out["growth"], out["stable"] = growth, stable
+    out["growth"], out["stable"] = peaks
     return {name: out[name] for name in COLUMNS}
 
 
@@ -225,22 +226,13 @@ def _on_device(*settings: Any) -> TorchRunner:
     return TorchRunner(*settings)
 
 
-def _run(
-    runner: Runner | TorchRunner,
-    profile: Profile,
-    table: dict[str, NDArray[np.float64]],
-    goals: Any = None,
-) -> Figures:
+def _run(runner: _Runner, profile: Profile, table: Table, goals: Any = None) -> Figures:
     return runner.run(profile.log_norms, np.asarray(profile.lost), table, goals)
 
 
 def _settling(
-    runner: Runner | TorchRunner,
-    profile: Profile,
-    table: dict[str, NDArray[np.float64]],
-    tolerance: float,
-    least: float,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    runner: _Runner, profile: Profile, table: Table, tolerance: float, least: float
+) -> tuple[Array, Array]:
     """Two passes: where the loop ends, and when it was last away from there."""
     from gabactl.loops.kernels.runner import Goals
 
@@ -272,12 +264,7 @@ def _settling(
     return out[0], out[1]
 
 
-def _stability(
-    runner: Runner | TorchRunner,
-    profile: Profile,
-    table: dict[str, NDArray[np.float64]],
-    rest: float,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _stability(runner: _Runner, profile: Profile, table: Table, rest: float) -> tuple[Array, Array]:
     impulse = np.zeros((max(profile.steps, 400), profile.n_tasks))
     impulse[0, 0] = _IMPULSE
     zero = np.zeros_like(table["noise"])
@@ -289,9 +276,7 @@ def _stability(
     return growth, np.asarray(stable, dtype=np.float64)
 
 
-def complete_parameters(
-    parameters: Mapping[str, ArrayLike], n_tasks: int
-) -> tuple[dict[str, NDArray[np.float64]], int]:
+def complete_parameters(parameters: Mapping[str, ArrayLike], n_tasks: int) -> tuple[Table, int]:
     """All of ``LOOP_PARAMETERS`` as arrays of one length, checked.
 
     Parameters

@@ -14,8 +14,8 @@ from gabactl.balancers import Balancer
 from gabactl.base.errors import InputError
 from gabactl.base.results import Result
 from gabactl.loops.profiles import Profile
-from gabactl.loops.result import signal_figure
-from gabactl.loops.simulate import SimulationResult, as_balancer, simulate
+from gabactl.loops.result import SimulationResult, signal_figure
+from gabactl.loops.simulate import as_balancer, simulate
 from gabactl.plants import Plant
 
 __all__ = ["METRICS", "CompareResult", "Estimate", "compare", "compared", "figures"]
@@ -37,17 +37,8 @@ METRICS: dict[str, tuple[str, str]] = {
     "diverged": ("diverged", ".0%"),
 }
 
-_SHOWN = (
-    "median_contribution_ratio",
-    "final_contribution_ratio",
-    "settling_weights",
-    "settling_contributions",
-    "smallest_weight",
-    "saturated_fraction",
-    "sign_changes",
-    "negative_fraction",
-    "diverged",
-)
+_LEFT_OUT = ("mean_log_spread", "integrated_error", "largest_weight", "ripple")
+_SHOWN = tuple(key for key in METRICS if key not in _LEFT_OUT)
 
 
 @dataclass(frozen=True)

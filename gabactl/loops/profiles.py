@@ -17,13 +17,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gabactl.base.errors import InputError
-from gabactl.loops._profile_values import (
-    level_name,
-    log_level,
-    per_task,
-    positive,
-    refuse_size,
-)
 
 if TYPE_CHECKING:
     from gabactl.traces import Trace
@@ -41,6 +34,8 @@ __all__ = [
     "undisturbed",
 ]
 
+Array = NDArray[np.float64]
+
 #: Ratios g_1 / g_2 the literature reports over one training: start, peak, end (section 18.5).
 PUBLISHED_LEVELS = (50.0, 2400.0, 500.0)
 
@@ -49,6 +44,8 @@ LEAST_LOG_NORM = -708.0
 
 #: Gradient norm of the quiet tasks where none is given: 500x is then the published (250, 0.5).
 _QUIET = 0.5
+#: Steps times tasks: with the copies that building takes, some 2 GiB.
+_MAX_NUMBERS = 1 << 25
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +142,7 @@ class Profile:
         return int(self.log_norms.shape[1])
 
     @property
-    def norms(self) -> NDArray[np.float64]:
+    def norms(self) -> Array:
         """Gradient norms under uniform weights, shape (steps, K); NaN where the sensor fails."""
         return np.where(self.lost, np.nan, np.exp(self.log_norms))  # type: ignore[arg-type]
 
@@ -202,7 +199,7 @@ class Profile:
         >>> constant(1.0, 4, quiet_norm=1.0).with_spike(100.0, at=2).norms[:, 0].round(3).tolist()
         [1.0, 1.0, 100.0, 1.0]
         """
-        positive("factor", factor)
+        _positive("factor", factor)
         rows = self._rows(at, width)
         logs = self.log_norms.copy()
         logs[rows, self._task(task)] += math.log(factor)
@@ -305,7 +302,7 @@ class Profile:
         [[20.0, 2.0], [10.0, 1.0]]
         """
         k = self.n_tasks
-        start, end, tau = (per_task(v, k) for v in (initial, final, time_constant))
+        start, end, tau = (_per_task(v, k) for v in (initial, final, time_constant))
         if not (tau > 0).all():
             raise InputError(f"time_constant = {tau.tolist()} must be positive, in steps")
         for name, losses in (("initial", start), ("final", end)):
@@ -386,11 +383,11 @@ def levels(
     for level, hold in zip(ratios, holds, strict=True):
         if int(hold) != hold or hold < 1:
             raise InputError(f"hold = {hold} is not a whole number of steps >= 1")
-        refuse_size(total + int(hold), n_tasks)
-        rows.append(np.tile(log_level(level, n_tasks, quiet_norm), (int(hold), 1)))
+        _refuse_size(total + int(hold), n_tasks)
+        rows.append(np.tile(_log_level(level, n_tasks, quiet_norm), (int(hold), 1)))
         events.append(total)
         total += int(hold)
-    named = title or " → ".join(level_name(level) for level in ratios)
+    named = title or " → ".join(_level_name(level) for level in ratios)
     return Profile(np.concatenate(rows), events=tuple(events), title=named)
 
 
@@ -488,16 +485,15 @@ def ramp(
     >>> (profile.norms[:, 0] / profile.norms[:, 1]).round(6).tolist()
     [1.0, 10.0, 100.0, 100.0]
     """
-    positive("start", start)
-    positive("stop", stop)
+    _positive("start", start)
+    _positive("stop", stop)
     if steps < 1 or before < 0 or after < 0:
         raise InputError(f"ramp of {steps} steps, {before} before, {after} after: give at least 1")
-    refuse_size(before + steps + after, n_tasks)
+    _refuse_size(before + steps + after, n_tasks)
     rise = math.log(start) + math.log(stop / start) * np.arange(1, steps + 1) / steps
     y = np.concatenate([np.full(before, math.log(start)), rise, np.full(after, math.log(stop))])
-    logs = np.full((len(y), n_tasks), math.log(quiet_norm))
-    logs[:, 0] += y
     events = sorted({0, before, before + steps} & set(range(len(y))))
+    logs = _above_quiet(y, n_tasks, quiet_norm)
     return Profile(logs, events=tuple(events), title=f"ramp {start:g}x to {stop:g}x in {steps}")
 
 
@@ -533,15 +529,14 @@ def prbs(
     >>> prbs(1.0, 4.0, block=5, blocks=6, seed=0).steps
     30
     """
-    positive("low", low)
-    positive("high", high)
+    _positive("low", low)
+    _positive("high", high)
     if block < 1 or blocks < 1:
         raise InputError(f"prbs of {blocks} blocks of {block} steps: give at least 1 of each")
-    refuse_size(block * blocks, n_tasks)
+    _refuse_size(block * blocks, n_tasks)
     choice = np.random.default_rng(seed).integers(0, 2, blocks)
     y = np.repeat(np.where(choice == 1, math.log(high), math.log(low)), block)
-    logs = np.full((len(y), n_tasks), math.log(quiet_norm))
-    logs[:, 0] += y
+    logs = _above_quiet(y, n_tasks, quiet_norm)
     return Profile(logs, title=f"PRBS {low:g}x/{high:g}x, blocks of {block}")
 
 
@@ -583,13 +578,13 @@ def from_trace(trace: Trace, title: str = "") -> Profile:
         progress = known.any() and bool(((losses > 0) & (losses < np.inf))[known].all())
         losses = _filled(losses, known) if progress else None
     whole = trace.replace(grad_norms=norms, losses=losses).every_step()
-    refuse_size(len(whole), len(trace.tasks))
+    _refuse_size(len(whole), len(trace.tasks))
     with np.errstate(divide="ignore"):
         logs = np.log(whole.grad_norms)
     return Profile(logs, whole.losses, title=title or "recorded trace")
 
 
-def _filled(rows: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _filled(rows: Array, known: NDArray[np.bool_]) -> Array:
     """Rows that are not known filled from the last one before them; the first ones, from after."""
     last = np.maximum.accumulate(np.where(known, np.arange(len(rows)), -1))
     return rows[np.where(last < 0, int(np.argmax(known)), last)]
@@ -621,3 +616,59 @@ def non_negative(name: str, value: Any) -> float:
     if not (real and math.isfinite(value) and value >= 0):
         raise InputError(f"{name} = {value!r} is not a number >= 0: give a standard deviation")
     return float(value)
+
+
+def _log_level(level: float | Sequence[float], n_tasks: int, quiet: float) -> Array:
+    """Logarithms of the norms of a level: a ratio of the first to the others, or a norm per task."""
+    _positive("quiet_norm", quiet)
+    if np.ndim(level) == 0:
+        ratio = float(level)  # type: ignore[arg-type]
+        _positive("ratio", ratio)
+        logs = np.full(n_tasks, math.log(quiet))
+        logs[0] += math.log(ratio)
+        return logs
+    norms = np.asarray(level, dtype=float)
+    if norms.shape != (n_tasks,):
+        raise InputError(
+            f"level {list(norms)} has {norms.size} norms: give {n_tasks}, one per task"
+        )
+    for norm in norms:
+        _positive("norm", float(norm))
+    return np.log(norms)
+
+
+def _above_quiet(log_ratios: Array, n_tasks: int, quiet: float) -> Array:
+    """Log norms of tasks that rest, the first one above them by so much at each step."""
+    logs = np.full((len(log_ratios), n_tasks), math.log(quiet))
+    logs[:, 0] += log_ratios
+    return logs
+
+
+def _level_name(level: float | Sequence[float]) -> str:
+    """A level in words."""
+    if np.ndim(level) == 0:
+        return f"{level:,g}x"
+    return "(" + ", ".join(f"{float(v):g}" for v in level) + ")"  # type: ignore[union-attr]
+
+
+def _per_task(value: ArrayLike, k: int) -> Array:
+    """One number for all tasks, or one per task, shape (k,)."""
+    array = np.asarray(value, dtype=float)
+    if array.ndim and array.shape != (k,):
+        raise InputError(f"got {array.size} values for {k} tasks: give one number, or one per task")
+    return np.broadcast_to(array, (k,))
+
+
+def _refuse_size(steps: int, n_tasks: int) -> None:
+    """Refuse more numbers than a profile may hold."""
+    if steps * n_tasks > _MAX_NUMBERS:
+        raise InputError(
+            f"{steps:,} steps of {n_tasks} tasks are more than the {_MAX_NUMBERS:,} numbers a "
+            "profile may hold: shorten it"
+        )
+
+
+def _positive(name: str, value: float) -> None:
+    """Refuse what is no positive number."""
+    if not (math.isfinite(value) and value > 0):
+        raise InputError(f"{name} = {value} is not a positive number: give one such as 50")

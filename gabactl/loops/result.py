@@ -17,6 +17,11 @@ from gabactl.loops.profiles import Profile
 __all__ = ["SegmentResponse", "SimulationResult", "signal_figure", "spread"]
 
 Array = NDArray[np.float64]
+#: Figures of a whole run.
+_FIGURES = (
+    *("smallest_weight", "largest_weight", "saturated_fraction", "saturated_steps"),
+    *("sign_changes", "negative_fraction", "diverged_at"),
+)
 
 
 @dataclass(frozen=True)
@@ -168,13 +173,7 @@ class SimulationResult(Result):
             "steps": self.steps,
             "responses": [_with_reasons(asdict(r)) for r in self.responses],
             "integrated_error": self.integrated_error,
-            "smallest_weight": self.smallest_weight,
-            "largest_weight": self.largest_weight,
-            "saturated_fraction": self.saturated_fraction,
-            "saturated_steps": self.saturated_steps,
-            "sign_changes": self.sign_changes,
-            "negative_fraction": self.negative_fraction,
-            "diverged_at": self.diverged_at,
+            **{name: getattr(self, name) for name in _FIGURES},
         }
 
     def rows(self) -> Sequence[Sequence[str]]:

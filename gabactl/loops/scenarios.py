@@ -43,8 +43,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -52,6 +51,7 @@ from typing import Any, Literal
 from gabactl.balancers import Balancer, make_balancer
 from gabactl.base.errors import InputError
 from gabactl.base.files import check_keys, read_toml
+from gabactl.base.settings import sub_table, where, whole_number
 from gabactl.loops import profiles
 from gabactl.loops.profiles import Profile
 from gabactl.plants import LogRatio, Plant, QuadraticBowls
@@ -63,7 +63,6 @@ __all__ = [
     "find_description",
     "load_scenario",
     "simulation_files",
-    "where",
 ]
 
 #: What a bundled TOML file describes.
@@ -78,6 +77,12 @@ _DISTURBANCES: dict[str, tuple[str, ...]] = {
     "prbs": ("low", "high", "block", "blocks", "seed", "quiet_norm"),
     "trace": ("path",),
     "none": ("steps",),
+}
+_BUILDERS: dict[str, Callable[..., Profile]] = {
+    "levels": profiles.levels,
+    "ramp": profiles.ramp,
+    "prbs": profiles.prbs,
+    "none": profiles.undisturbed,
 }
 _PLANTS: dict[str, tuple[str, ...]] = {
     "log-ratio": ("rho", "a", "delay"),
@@ -244,14 +249,16 @@ def load_scenario(name: str | Path) -> Scenario:
     file = find_description(name, "scenario")
     table = read_toml(file)
     check_keys(file, "the top level", table, _TOP)
-    tasks = _tasks(file, table)
+    tasks = whole_number(file, "tasks", table.get("tasks", 2), 2, 4096)
     profile = build_profile(file, table, tasks)
     plant = _plant(file, table.get("plant"), tasks)
-    run = _table(file, "run", table.get("run", {}))
+    run = sub_table(file, "run", table.get("run", {}))
     check_keys(file, "[run]", run, ("noise", "seeds", "tolerance"))
     balancers = {
         str(key): _balancer(file, str(key), settings, tasks)
-        for key, settings in _table(file, "balancers", table.get("balancers", {"gaba": {}})).items()
+        for key, settings in sub_table(
+            file, "balancers", table.get("balancers", {"gaba": {}})
+        ).items()
     }
     with where(file, "run.noise"):
         noise = profiles.non_negative("noise", run.get("noise", 0.0))
@@ -293,7 +300,7 @@ def build_profile(file: Path, table: Mapping[str, Any], tasks: int) -> Profile:
     >>> build_profile(Path("x.toml"), {"disturbance": {"kind": "none", "steps": 5}}, 3).n_tasks
     3
     """
-    settings = dict(_table(file, "disturbance", table.get("disturbance")))
+    settings = dict(sub_table(file, "disturbance", table.get("disturbance")))
     kind = settings.pop("kind", "levels")
     spikes, dropouts = settings.pop("spikes", []), settings.pop("dropouts", [])
     if not isinstance(kind, str) or kind not in _DISTURBANCES:
@@ -310,61 +317,21 @@ def build_profile(file: Path, table: Mapping[str, Any], tasks: int) -> Profile:
         if not isinstance(entries, list):
             raise InputError(f"{file}: write each of them as a table [[disturbance.{name}]]")
         for entry in entries:
-            check_keys(file, f"[[disturbance.{name}]]", _table(file, name, entry), allowed)
+            check_keys(file, f"[[disturbance.{name}]]", sub_table(file, name, entry), allowed)
             with where(file, f"disturbance.{name}"):
                 call = profile.with_spike if name == "spikes" else profile.with_dropout
                 profile = call(**entry)
     if "losses" in table:
-        losses = _table(file, "losses", table["losses"])
+        losses = sub_table(file, "losses", table["losses"])
         check_keys(file, "[losses]", losses, ("initial", "final", "time_constant"))
         with where(file, "losses"):
             profile = profile.with_losses(**losses)
     return profile
 
 
-@contextmanager
-def where(file: Path, key: str) -> Iterator[None]:
-    """Put file and key before the message of an error, and turn odd types into one.
-
-    Parameters
-    ----------
-    file : path
-        The file.
-    key : str
-        The key.
-
-    Raises
-    ------
-    InputError
-        With file and key before the message, whatever it was.
-
-    Examples
-    --------
-    >>> with where(Path("a.toml"), "run.noise"):
-    ...     raise InputError("noise = -1 is below 0")
-    Traceback (most recent call last):
-        ...
-    gabactl.base.errors.InputError: a.toml: run.noise: noise = -1 is below 0
-    """
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{file}: {key}: {error}") from None
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(
-            f"{file}: {key}: a value is missing or of the wrong type ({error}): mend it"
-        ) from None
-
-
 def _disturbance(file: Path, kind: str, settings: dict[str, Any], tasks: int) -> Profile:
-    if kind == "levels":
-        return profiles.levels(n_tasks=tasks, **settings)
-    if kind == "ramp":
-        return profiles.ramp(n_tasks=tasks, **settings)
-    if kind == "prbs":
-        return profiles.prbs(n_tasks=tasks, **settings)
-    if kind == "none":
-        return profiles.undisturbed(n_tasks=tasks, **settings)
+    if kind in _BUILDERS:
+        return _BUILDERS[kind](n_tasks=tasks, **settings)
     from gabactl.traces import bundled, load_bundled, read_trace
 
     given = str(settings["path"]) if "path" in settings else ""
@@ -380,7 +347,7 @@ def _disturbance(file: Path, kind: str, settings: dict[str, Any], tasks: int) ->
 def _plant(file: Path, given: Any, tasks: int) -> Plant | None:
     if given is None:
         return None
-    settings = dict(_table(file, "plant", given))
+    settings = dict(sub_table(file, "plant", given))
     kind = settings.pop("kind", "log-ratio")
     if not isinstance(kind, str) or kind not in _PLANTS:
         raise InputError(
@@ -397,7 +364,7 @@ def _plant(file: Path, given: Any, tasks: int) -> Plant | None:
 
 
 def _balancer(file: Path, name: str, given: Any, tasks: int) -> Balancer:
-    settings = dict(_table(file, f"balancers.{name}", given))
+    settings = dict(sub_table(file, f"balancers.{name}", given))
     method = settings.pop("method", name)
     with where(file, f"balancers.{name}"):
         if not isinstance(method, str):
@@ -406,13 +373,6 @@ def _balancer(file: Path, name: str, given: Any, tasks: int) -> Balancer:
             # A scenario is data; code runs only where the user names it on the command line.
             raise InputError(f"method = {method!r}: name code with --balancers, not in a file")
         return make_balancer(method, tasks, settings)
-
-
-def _tasks(file: Path, table: Mapping[str, Any]) -> int:
-    tasks = table.get("tasks", 2)
-    if isinstance(tasks, bool) or not isinstance(tasks, int) or not 2 <= tasks <= 4096:
-        raise InputError(f"{file}: tasks = {tasks!r} is not a whole number from 2 to 4096")
-    return tasks
 
 
 def _seeds(file: Path, given: Any) -> tuple[int, ...]:
@@ -425,9 +385,3 @@ def _seeds(file: Path, given: Any) -> tuple[int, ...]:
             "whole numbers >= 0"
         )
     return tuple(given)
-
-
-def _table(file: Path, key: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise InputError(f"{file}: {key} is missing or not a table: add [{key}]")
-    return value

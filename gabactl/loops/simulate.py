@@ -19,19 +19,12 @@ from gabactl.loops.profiles import Profile, non_negative
 from gabactl.loops.result import SegmentResponse, SimulationResult, spread
 from gabactl.plants import LogRatio, Plant, describe_plant
 
-__all__ = [
-    "CompiledLoop",
-    "SegmentResponse",
-    "Signals",
-    "SimulationResult",
-    "as_balancer",
-    "recorded",
-    "simulate",
-    "spread",
-]
+__all__ = ["as_balancer", "recorded", "simulate"]
 
 Array = NDArray[np.float64]
 
+#: Norms, readings, raw and smoothed weights (of GABA alone), applied weights.
+_Run = tuple[Array, Array, Array | None, Array | None, Array]
 #: Settled weights, centred log contributions, and their spread.
 _Settled = tuple[Array, Array, float]
 
@@ -94,25 +87,18 @@ def simulate(
     from gabactl.loops.kernels.random import check_seed
 
     seed = check_seed(seed)
-    compiled = type(rule) is Gaba and (plant is None or type(plant) is LogRatio)
-    raw = ema = None
-    if compiled:
-        signals = _run_compiled(rule.spec, profile, plant, noise, seed)  # type: ignore[attr-defined, arg-type]
-        grad_norms, readings, raw, ema, weights = signals
-        settled = [
-            _hold(rule.spec, profile, stop, plant)  # type: ignore[attr-defined, arg-type]
-            for _, stop in profile.segments
-        ]
+    signals: _Run
+    if type(rule) is Gaba and (plant is None or type(plant) is LogRatio):
+        signals = _run_compiled(rule.spec, profile, plant, noise, seed)
+        settled = [_hold(rule.spec, profile, stop, plant) for _, stop in profile.segments]
     else:
         if _is_record(rule, profile, plant):
-            grad_norms, readings, weights = _run_record(rule, profile, noise, seed)
+            signals = _run_record(rule, profile, noise, seed)
         else:
-            grad_norms, readings, weights, stages = _run_python(rule, profile, plant, noise, seed)
-            if stages is not None:
-                raw, ema = stages
-        settled = [_tail(weights[a:b], grad_norms[a:b]) for a, b in profile.segments]
+            signals = _run_python(rule, profile, plant, noise, seed)
+        settled = [_tail(signals[4][a:b], signals[0][a:b]) for a, b in profile.segments]
     return _result(
-        rule, profile, (grad_norms, readings, weights), raw, ema, settled,
+        rule, profile, signals, settled,
         plant="no feedback" if plant is None else describe_plant(plant),
         noise=float(noise), seed=seed, tolerance=float(tolerance),
     )  # fmt: skip
@@ -155,7 +141,7 @@ def recorded(
     raw, ema, weights = stages
     norms = np.exp(profile.log_norms)
     return _result(
-        rule, profile, (norms, norms, weights), raw, ema, [_limit(rule.spec, norms[-1], ema[-1])],  # type: ignore[attr-defined]
+        rule, profile, (norms, norms, raw, ema, weights), [_limit(rule.spec, norms[-1], ema[-1])],  # type: ignore[attr-defined]
         plant="no feedback", noise=0.0, seed=0, tolerance=float(tolerance), first_step=first_step,
     )  # fmt: skip
 
@@ -163,16 +149,14 @@ def recorded(
 def _result(
     rule: Balancer,
     profile: Profile,
-    signals: tuple[Array, Array, Array],
-    raw: Array | None,
-    ema: Array | None,
+    signals: _Run,
     settled: list[_Settled],
     *,
     tolerance: float,
     first_step: int = 1,
     **facts: Any,
 ) -> SimulationResult:
-    grad_norms, readings, weights = signals
+    grad_norms, readings, raw, ema, weights = signals
     below: NDArray[np.bool_] | None = None
     active: NDArray[np.bool_] = np.ones(profile.steps, dtype=bool)
     if ema is not None and isinstance(rule, Gaba):
@@ -296,15 +280,13 @@ def _tail(weights: Array, grad_norms: Array) -> _Settled:
     return w.mean(axis=0), _centred(c).mean(axis=0), float(spread(c).mean())
 
 
-def _run_record(
-    rule: Balancer, profile: Profile, noise: float, seed: int
-) -> tuple[Array, Array, Array]:
+def _run_record(rule: Balancer, profile: Profile, noise: float, seed: int) -> _Run:
     rule.reset()
     grad_norms = np.exp(profile.log_norms)
     readings = grad_norms * np.exp(_draws(profile, noise, seed)) if noise > 0 else grad_norms
     with np.errstate(all="ignore"):
         weights = rule.run(readings, profile.losses)  # type: ignore[attr-defined]
-    return grad_norms, readings, weights
+    return grad_norms, readings, None, None, weights
 
 
 def _draws(profile: Profile, noise: float, seed: int) -> Array:
@@ -316,7 +298,7 @@ def _draws(profile: Profile, noise: float, seed: int) -> Array:
 
 def _run_python(
     rule: Balancer, profile: Profile, plant: Plant | None, noise: float, seed: int
-) -> tuple[Array, Array, Array, tuple[Array, Array] | None]:
+) -> _Run:
     steps, k = profile.steps, profile.n_tasks
     draws = _draws(profile, noise, seed)
     state = None if plant is None else plant.start(seed)
@@ -352,7 +334,8 @@ def _run_python(
                     raw[t] = gaba.controller.last_raw_weights
             if state is not None:
                 state.apply(weights[t])
-    return grad_norms, readings, weights, (raw, ema) if gaba is not None else None
+    stages = (raw, ema) if gaba is not None else (None, None)
+    return grad_norms, readings, *stages, weights
 
 
 def _centred(contributions: Array) -> Array:

@@ -12,13 +12,14 @@ from numpy.typing import ArrayLike
 from gabactl.base.errors import InputError
 from gabactl.base.files import whole_file
 from gabactl.law.spec import GabaSpec
+from gabactl.loops.compiled import CompiledLoop
 from gabactl.loops.profiles import Profile
-from gabactl.loops.simulate import CompiledLoop, SimulationResult
+from gabactl.loops.result import SimulationResult
 from gabactl.plants import LogRatio
 
 __all__ = ["write_batch", "write_trajectory"]
 
-_SIGNALS = ("grad_norms", "readings", "raw", "ema", "weights")
+#: Signals of a result, and how their columns begin.
 _COLUMNS = {
     "grad_norms": "grad_norm",
     "readings": "reading",
@@ -50,11 +51,11 @@ def write_trajectory(result: SimulationResult, path: str | Path) -> Path:
     import pyarrow as pa
 
     columns: dict[str, Any] = {"step": np.arange(1, result.steps + 1)}
-    for name in _SIGNALS:
+    for name, column_name in _COLUMNS.items():
         signal = getattr(result, name)
         if signal is not None:
             for i, column in enumerate(signal.T):
-                columns[f"{_COLUMNS[name]}_{i}"] = column
+                columns[f"{column_name}_{i}"] = column
     table = pa.table(columns)
     return _write(Path(path), table.schema, iter([table]))
 
@@ -110,7 +111,7 @@ def write_batch(
     check_seed(seed)
     if rows_per_piece < 1:
         raise InputError(f"rows_per_piece = {rows_per_piece} is below 1: such as 65536")
-    names = [f"{_COLUMNS[name]}_{i}" for name in _SIGNALS for i in range(profile.n_tasks)]
+    names = [f"{name}_{i}" for name in _COLUMNS.values() for i in range(profile.n_tasks)]
     schema = pa.schema(
         [("loop", pa.int64()), ("step", pa.int64()), *((name, pa.float64()) for name in names)]
     )
@@ -118,12 +119,8 @@ def write_batch(
     def pieces() -> Iterator[Any]:
         for n in range(loops):
             row = {name: float(column[n]) for name, column in table.items()}
-            setting = base.replace(
-                beta=row["beta"],
-                floor=row["floor"],
-                warmup=int(row["warmup"]),
-                interval=int(row["interval"]),
-            )
+            counts = {name: int(row[name]) for name in ("warmup", "interval")}
+            setting = base.replace(beta=row["beta"], floor=row["floor"], **counts)
             plant = LogRatio(row["rho"], row["a"], delay, profile.n_tasks)
             loop = CompiledLoop(setting, plant, row["noise"], seed, first_loop + n)
             for start in range(0, profile.steps, rows_per_piece):

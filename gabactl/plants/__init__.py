@@ -11,7 +11,6 @@ from gabactl.plants.bowls import QuadraticBowls
 from gabactl.plants.callable import CallablePlant
 from gabactl.plants.log_ratio import LogRatio
 from gabactl.plants.lti import LtiPlant
-from gabactl.plants.playback import Playback
 from gabactl.plants.text import describe_plant, parse_plant
 
 __all__ = [
@@ -20,7 +19,6 @@ __all__ = [
     "LtiPlant",
     "Plant",
     "PlantState",
-    "Playback",
     "QuadraticBowls",
     "describe_plant",
     "parse_plant",

@@ -9,13 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gabactl.base.errors import InputError
 
-__all__ = [
-    "Array",
-    "Plant",
-    "PlantState",
-    "logits",
-    "split_disturbance",
-]
+__all__ = ["Plant", "PlantState", "split_disturbance"]
 
 Array = NDArray[np.float64]
 

@@ -9,27 +9,25 @@ import numpy as np
 from gabactl.base.errors import InputError
 from gabactl.plants.bowls import QuadraticBowls
 from gabactl.plants.log_ratio import LogRatio
-from gabactl.plants.playback import Playback
 
 __all__ = ["describe_plant", "parse_plant"]
 
 _KINDS: dict[str, tuple[str, ...]] = {
     "log-ratio": ("rho", "a", "delay", "n_tasks"),
     "bowls": ("curvatures", "minimisers", "noise", "step_size", "start_at"),
-    "replay": ("path",),
 }
 _INTEGERS = {"delay", "n_tasks"}
 _LISTS = {"curvatures", "minimisers", "start_at"}
 
 
-def parse_plant(text: str) -> LogRatio | QuadraticBowls | Playback:
+def parse_plant(text: str) -> LogRatio | QuadraticBowls:
     """A plant from its one-line description, as the command line takes it.
 
     Parameters
     ----------
     text : str
         ``log-ratio:rho=0.5,a=0.9,delay=1``, ``bowls:curvatures=500/1,minimisers=0/1,noise=0.1``
-        (lists with slashes), or ``replay:PATH``.
+        (lists with slashes).
 
     Raises
     ------
@@ -52,11 +50,6 @@ def parse_plant(text: str) -> LogRatio | QuadraticBowls | Playback:
             f"plant {kind!r} is unknown: choose from {', '.join(_KINDS)}, "
             "such as log-ratio:rho=0.5,a=0.9,delay=1"
         )
-    if kind == "replay":
-        path = rest.removeprefix("path=").strip()
-        if not path:
-            raise InputError("plant replay: no file given: write replay:PATH")
-        return Playback.from_trace(path)
     settings: dict[str, Any] = {}
     for item in filter(None, (part.strip() for part in rest.split(","))):
         key, equals, value = (part.strip() for part in item.partition("="))

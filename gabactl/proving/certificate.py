@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from gabactl.base.errors import InputError
 
@@ -15,7 +19,7 @@ __all__ = ["Matrix", "decreases", "is_positive_definite", "lyapunov"]
 Matrix = list[list[Fraction]]
 
 
-def is_positive_definite(matrix: Sequence[Sequence[Fraction]]) -> bool:
+def is_positive_definite(matrix: Sequence[Sequence[Fraction]] | NDArray[Any]) -> bool:
     """Whether a symmetric rational matrix is positive definite, by its exact pivots.
 
     Parameters
@@ -33,16 +37,13 @@ def is_positive_definite(matrix: Sequence[Sequence[Fraction]]) -> bool:
     >>> is_positive_definite([[Fraction(2), Fraction(1)], [Fraction(1), Fraction(1)]])
     True
     """
-    rows = [[Fraction(x) for x in row] for row in matrix]
-    n = len(rows)
-    if any(rows[i][j] != rows[j][i] for i in range(n) for j in range(i)):
+    left = _exact(matrix)
+    if (left != left.T).any():
         raise InputError("the matrix is not symmetric: pass the symmetric part")
-    for k in range(n):
-        if rows[k][k] <= 0:
+    while len(left):
+        if left[0, 0] <= 0:
             return False
-        for i in range(k + 1, n):
-            ratio = rows[i][k] / rows[k][k]
-            rows[i] = [a - ratio * b for a, b in zip(rows[i], rows[k], strict=True)]
+        left = left[1:, 1:] - np.outer(left[1:, 0], left[0, 1:]) / left[0, 0]
     return True
 
 
@@ -67,10 +68,8 @@ def decreases(
     >>> decreases([[Fraction(1, 2)]], [[Fraction(1)]], Fraction(3, 5))
     True
     """
-    a, p = _copy(dynamics), _copy(certificate)
-    after = _times(_transposed(a), _times(p, a))
-    n = len(p)
-    gap = [[rate * rate * p[i][j] - after[i][j] for j in range(n)] for i in range(n)]
+    a, p = _exact(dynamics), _exact(certificate)
+    gap = rate * rate * p - a.T @ p @ a
     return is_positive_definite(p) and is_positive_definite(gap)
 
 
@@ -97,52 +96,18 @@ def lyapunov(dynamics: Sequence[Sequence[Fraction]], rate: Fraction = Fraction(1
     >>> lyapunov([[Fraction(1, 2)]])
     [[Fraction(4, 3)]]
     """
-    a = _copy(dynamics)
+    import sympy
+    from sympy.matrices.exceptions import NonInvertibleMatrixError
+
+    a = _exact(dynamics)
     n = len(a)
-    pairs = [(i, j) for i in range(n) for j in range(n)]
-    system = [
-        [
-            *(
-                (rate * rate if (i, j) == (k, m) else Fraction(0)) - a[k][i] * a[m][j]
-                for k, m in pairs
-            ),
-            Fraction(int(i == j)),
-        ]
-        for i, j in pairs
-    ]
-    solution = _solve(system)
-    if solution is None:
+    system = rate * rate * np.eye(n * n, dtype=object) - np.kron(a.T, a.T)
+    try:
+        found = sympy.Matrix(system).LUsolve(sympy.eye(n).reshape(n * n, 1))
+    except NonInvertibleMatrixError:
         return None
-    return [[solution[i * n + j] for j in range(n)] for i in range(n)]
+    return [[Fraction(str(x)) for x in row] for row in found.reshape(n, n).tolist()]
 
 
-def _solve(system: Matrix) -> list[Fraction] | None:
-    rows = [row[:] for row in system]
-    n = len(rows)
-    for k in range(n):
-        pivot = next((i for i in range(k, n) if rows[i][k] != 0), None)
-        if pivot is None:
-            return None
-        rows[k], rows[pivot] = rows[pivot], rows[k]
-        rows[k] = [x / rows[k][k] for x in rows[k]]
-        for i in range(n):
-            if i != k and rows[i][k] != 0:
-                ratio = rows[i][k]
-                rows[i] = [x - ratio * y for x, y in zip(rows[i], rows[k], strict=True)]
-    return [row[-1] for row in rows]
-
-
-def _copy(matrix: Sequence[Sequence[Fraction]]) -> Matrix:
-    return [[Fraction(x) for x in row] for row in matrix]
-
-
-def _transposed(matrix: Matrix) -> Matrix:
-    return [list(column) for column in zip(*matrix, strict=True)]
-
-
-def _times(left: Matrix, right: Matrix) -> Matrix:
-    columns = _transposed(right)
-    return [
-        [sum((x * y for x, y in zip(row, column, strict=True)), Fraction(0)) for column in columns]
-        for row in left
-    ]
+def _exact(matrix: Sequence[Sequence[Any]] | NDArray[Any]) -> NDArray[Any]:
+    return np.array([[Fraction(x) for x in row] for row in matrix], dtype=object)

@@ -16,6 +16,7 @@ from typing import Any
 
 from gabactl.base.errors import InputError
 from gabactl.base.results import Result
+from gabactl.base.tables import cut_short
 from gabactl.proving.library import select
 from gabactl.proving.theorem import Outcome, Theorem
 
@@ -79,13 +80,7 @@ class ProofResult(Result):
     def facts(self) -> dict[str, Any]:
         """Plain values."""
         return {
-            "id": self.theorem.id,
-            "family": self.theorem.family,
-            "statement": self.theorem.statement,
-            "given": list(self.theorem.given),
-            "method": self.theorem.method,
-            "source": self.theorem.source,
-            "expect": self.theorem.expect,
+            **self.theorem.to_dict(),
             "mutant": self.mutant,
             "as_expected": self.ok,
             "seconds": round(self.seconds, 3),
@@ -175,8 +170,8 @@ class ProofTable(Result):
                     verdict,
                     result.theorem.method,
                     f"{result.seconds:.2f} s",
-                    _cut(statement, 72),
-                    _cut(result.outcome.witness, 60),
+                    cut_short(statement, 72),
+                    cut_short(result.outcome.witness, 60),
                 )
             )
         return rows
@@ -383,7 +378,3 @@ def _work(
             done.put((task.number, ProofResult(task.theorem, outcome, seconds, task.mutant)))
     finally:
         worker.stop()
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 3] + "..."

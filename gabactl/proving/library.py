@@ -143,17 +143,7 @@ class Selection(Result):
         """Plain values."""
         return {
             "theorems": [
-                {
-                    "id": item.id,
-                    "family": item.family,
-                    "statement": item.statement,
-                    "given": list(item.given),
-                    "method": item.method,
-                    "source": item.source,
-                    "expect": item.expect,
-                    "mutants": list(item.mutants),
-                }
-                for _, item in self.found
+                {**item.to_dict(), "mutants": list(item.mutants)} for _, item in self.found
             ]
         }
 

@@ -67,15 +67,7 @@ class Outcome:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; :meth:`from_dict` reads them back."""
-        return {
-            "verdict": self.verdict,
-            "derivation": list(self.derivation),
-            "core": list(self.core),
-            "counterexample": None if self.counterexample is None else dict(self.counterexample),
-            "replays": list(self.replays),
-            "certificate": None if self.certificate is None else dict(self.certificate),
-            "reason": self.reason,
-        }
+        return {n: list(v) if isinstance(v, tuple) else v for n, v in vars(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Outcome:
@@ -168,6 +160,11 @@ class Theorem:
     source: str = ""
     budget: float = 60.0
     family: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """What is claimed, as plain values."""
+        names = ("id", "family", "statement", "method", "source", "expect")
+        return {**{name: getattr(self, name) for name in names}, "given": list(self.given)}
 
     def prove(self, mutant: str | None = None) -> Outcome:
         """Decide the statement (or its mutant) here and now, without a time limit.

@@ -16,7 +16,8 @@ from gabactl.law.filter import FilterFacts, filter_facts
 from gabactl.law.spec import GabaSpec
 from gabactl.loops.compare import CompareResult
 from gabactl.loops.profiles import published_disturbance
-from gabactl.loops.simulate import SimulationResult, simulate
+from gabactl.loops.result import SimulationResult
+from gabactl.loops.simulate import simulate
 from gabactl.runs.comparison import compare_on_run
 from gabactl.runs.run import Run
 from gabactl.runs.saturation import Saturation, saturation

@@ -11,7 +11,8 @@ import numpy as np
 from gabactl.balancers import Balancer, Gaba
 from gabactl.loops.compare import CompareResult, compared
 from gabactl.loops.profiles import from_trace
-from gabactl.loops.simulate import SimulationResult, recorded
+from gabactl.loops.result import SimulationResult
+from gabactl.loops.simulate import recorded
 from gabactl.runs.run import Run
 from gabactl.traces import Trace
 from gabactl.traces.library import MOST_STEPS

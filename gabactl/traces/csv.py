@@ -147,6 +147,24 @@ class CsvTable:
             f"number{hint}, or leave the cell empty"
         )
 
+    def column(
+        self, rows: list[tuple[int, list[str]]], at: int, name: str
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """A column's numbers, NaN where they are missing, and which are there.
+
+        Parameters
+        ----------
+        rows : list of (int, list of str)
+            From :meth:`rows`.
+        at : int
+            Which column.
+        name : str
+            Its name, for the message.
+        """
+        values = [self.number(cells[at], line, name) for line, cells in rows]
+        valid = np.array([value is not None for value in values], dtype=bool)
+        return np.array(values, dtype=np.float64), valid
+
     def step(self, value: float | None, line: int) -> int:
         """A cell's number as a step.
 
@@ -278,21 +296,17 @@ class CsvSource:
                 return
 
     def _columns(self, rows: list[tuple[int, list[str]]], first: int) -> Columns:
-        columns: Columns = {}
-        for name, i in self._wanted.items():
-            values = [self._table.number(cells[i], line, name) for line, cells in rows]
-            valid = np.array([value is not None for value in values], dtype=bool)
-            if name == "step":
-                steps = [
-                    self._table.step(v, line) for v, (line, _) in zip(values, rows, strict=True)
-                ]
-                columns[name] = (np.array(steps, dtype=np.int64), valid)
-            else:
-                filled = [math.nan if value is None else value for value in values]
-                columns[name] = (np.array(filled, dtype=np.float64), valid)
-        if "step" not in columns:
-            steps = list(range(first, first + len(rows)))
-            columns["step"] = (np.array(steps, dtype=np.int64), np.ones(len(rows), dtype=bool))
+        columns: Columns = {
+            name: self._table.column(rows, i, name) for name, i in self._wanted.items()
+        }
+        steps = list(range(first, first + len(rows)))
+        if "step" in columns:
+            values, valid = (part.tolist() for part in columns["step"])
+            steps = [
+                self._table.step(value if there else None, line)
+                for value, there, (line, _) in zip(values, valid, rows, strict=True)
+            ]
+        columns["step"] = (np.array(steps, dtype=np.int64), np.ones(len(rows), dtype=bool))
         return columns
 
     def close(self) -> None:

@@ -13,16 +13,7 @@ from typing import Any
 from gabactl.base.errors import InputError
 from gabactl.law.spec import GabaSpec
 
-__all__ = [
-    "MAX_HEADER_BYTES",
-    "MAX_TASKS",
-    "METADATA_KEY",
-    "SCHEMA_VERSION",
-    "check_metadata",
-    "describe_environment",
-    "dump_metadata",
-    "parse_metadata",
-]
+__all__ = ["SCHEMA_VERSION", "describe_environment"]
 
 SCHEMA_VERSION = 1
 #: The Arrow schema metadata key that holds the one JSON object.

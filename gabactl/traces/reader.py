@@ -26,6 +26,7 @@ from gabactl.traces.schema import (
     Precision,
     Trace,
     column_names,
+    joined,
     short_name,
     trace_from_columns,
 )
@@ -102,35 +103,20 @@ def read_trace(
     >>> read_trace(file).grad_norms.tolist()
     [[250.0, 0.5], [300.0, 0.4]]
     """
-    with open_source(path, salvage=salvage, columns=columns) as source:
-        parts: list[Chunk] = []
-        cells = 0
-        for piece, norms in source.chunks():
-            parts.append((piece, norms))
-            cells += sum(v.size for v, _ in piece.values()) + sum(v.size for v in norms.values())
-            if cells > MAX_CELLS:
-                raise InputError(
-                    f"{short_name(path)}: more than {MAX_CELLS} numbers, too many to hold at "
-                    "once: read it in pieces with iter_trace"
-                )
-        if not sum(len(part["step"][0]) for part, _ in parts):
-            raise InputError(f"{short_name(path)}: the trace has no rows yet: nothing was recorded")
-        joined: Columns = {
-            name: (
-                np.concatenate([part[name][0] for part, _ in parts]),
-                np.concatenate([part[name][1] for part, _ in parts]),
+    parts: list[Trace] = []
+    cells = 0
+    for part in iter_trace(path, salvage=salvage, columns=columns):
+        parts.append(part)
+        arrays = (*vars(part).values(), *(part.param_norms or {}).values())
+        cells += sum(array.size for array in arrays if isinstance(array, np.ndarray))
+        if cells > MAX_CELLS:
+            raise InputError(
+                f"{short_name(path)}: more than {MAX_CELLS} numbers, too many to hold at "
+                "once: read it in pieces with iter_trace"
             )
-            for name in parts[0][0]
-        }
-        params = {task: np.concatenate([norms[task] for _, norms in parts]) for task in parts[0][1]}
-        return trace_from_columns(
-            joined,
-            source.metadata,
-            source=short_name(path),
-            precision=source.precision,
-            truncated=source.truncated,
-            param_norms=params or None,
-        )
+    if not parts:
+        raise InputError(f"{short_name(path)}: the trace has no rows yet: nothing was recorded")
+    return joined(parts)
 
 
 def iter_trace(
@@ -159,7 +145,7 @@ def iter_trace(
     >>> [len(piece) for piece in iter_trace(file)]
     [2]
     """
-    last = 0
+    last = rows = 0
     with open_source(path, salvage=salvage, columns=columns) as source:
         pending: Trace | None = None
         for piece, norms in source.chunks():
@@ -174,8 +160,9 @@ def iter_trace(
                 precision=source.precision,
                 param_norms=norms or None,
                 after_step=last,
+                rows_before=rows,
             )
-            last = int(pending.step[-1])
+            last, rows = int(pending.step[-1]), rows + len(pending)
         if pending is not None:
             yield pending.replace(truncated=source.truncated)
 

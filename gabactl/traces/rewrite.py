@@ -16,17 +16,10 @@ from gabactl.base.files import whole_file
 from gabactl.base.lock import FileLock
 from gabactl.traces.metadata import METADATA_KEY, dump_metadata
 from gabactl.traces.reader import open_source, open_stream, read_trace
-from gabactl.traces.schema import GROUPS, Trace, short_name
+from gabactl.traces.schema import GROUPS, SINGLE, Trace, short_name
 from gabactl.traces.stream import Framer
 
-__all__ = [
-    "convert",
-    "finish",
-    "rewrite_stream",
-    "write_csv",
-    "write_parquet",
-    "write_parquet_from_stream",
-]
+__all__ = ["convert", "finish", "write_csv", "write_parquet"]
 
 _ROW_GROUP = 1 << 16
 
@@ -157,20 +150,10 @@ def write_parquet(trace: Trace, path: str | Path) -> Path:
 
     kind = pa.float32() if trace.precision == "float32" else pa.float64()
     fields, arrays = [pa.field("step", pa.int64(), nullable=False)], [pa.array(trace.step)]
-    for name in ("wall_time", "excitation"):
-        values = getattr(trace, name)
-        if values is not None:
-            fields.append(pa.field(name, pa.float64()))
-            arrays.append(pa.array(values, mask=np.isnan(values)))
-    for prefix, attribute in GROUPS.items():
-        table = getattr(trace, attribute)
-        if table is None:
-            continue
-        for i, task in enumerate(trace.tasks):
-            mask = ~trace.present[attribute]
-            column = np.ascontiguousarray(table[:, i].astype(kind.to_pandas_dtype()))
-            fields.append(pa.field(f"{prefix}_{task}", kind))
-            arrays.append(pa.array(column, type=kind, mask=mask, from_pandas=False))
+    for name, values, missing in _columns(trace):
+        fields.append(pa.field(name, pa.float64() if name in SINGLE else kind))
+        column = np.ascontiguousarray(values.astype(fields[-1].type.to_pandas_dtype()))
+        arrays.append(pa.array(column, mask=missing, from_pandas=False))
     for task, table in (trace.param_norms or {}).items():
         flat = pa.array(table.reshape(-1).astype(kind.to_pandas_dtype()), from_pandas=False)
         fields.append(pa.field(f"param_norms_{task}", pa.list_(kind, table.shape[1])))
@@ -203,22 +186,12 @@ def write_csv(trace: Trace, path: str | Path) -> Path:
     """
     columns: dict[str, list[str]] = {"step": [str(s) for s in trace.step.tolist()]}
 
-    def add(name: str, values: NDArray[np.float64], missing: NDArray[np.bool_]) -> None:
+    for name, values, missing in _columns(trace):
         # repr gives the shortest text that reads back to the same number.
         columns[name] = [
             "" if none else repr(value)
             for value, none in zip(values.tolist(), missing.tolist(), strict=True)
         ]
-
-    for name in ("wall_time", "excitation"):
-        values = getattr(trace, name)
-        if values is not None:
-            add(name, values, np.isnan(values))
-    for prefix, attribute in GROUPS.items():
-        table = getattr(trace, attribute)
-        for i, task in enumerate(trace.tasks if table is not None else ()):
-            missing = ~trace.present[attribute]
-            add(f"{prefix}_{task}", table[:, i], missing)
     with whole_file(path, "check the folder, the rights and the space") as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         writer = csv.writer(text, lineterminator="\n")
@@ -227,6 +200,18 @@ def write_csv(trace: Trace, path: str | Path) -> Path:
         text.flush()
         text.detach()
     return Path(path)
+
+
+def _columns(trace: Trace) -> Iterator[tuple[str, NDArray[np.float64], NDArray[np.bool_]]]:
+    """Name, values and missing ones of each column of floats."""
+    for name in SINGLE:
+        values = getattr(trace, name)
+        if values is not None:
+            yield name, values, np.isnan(values)
+    for prefix, attribute in GROUPS.items():
+        table = getattr(trace, attribute)
+        for i, task in enumerate(trace.tasks if table is not None else ()):
+            yield f"{prefix}_{task}", table[:, i], ~trace.present[attribute]
 
 
 def write_parquet_from_stream(stream: Path, target: Path, *, salvage: bool = False) -> int:

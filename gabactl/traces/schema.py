@@ -6,7 +6,7 @@ documentation states it for readers in other languages.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,15 +18,7 @@ from gabactl.base.errors import InputError
 from gabactl.law.spec import GabaSpec
 from gabactl.traces.metadata import SCHEMA_VERSION, check_metadata
 
-__all__ = [
-    "GROUPS",
-    "MAX_CELLS",
-    "Columns",
-    "Precision",
-    "Trace",
-    "column_names",
-    "trace_from_columns",
-]
+__all__ = ["Trace"]
 
 #: Column prefix of each group, and the attribute of :class:`Trace` it fills.
 GROUPS: dict[str, str] = {
@@ -36,6 +28,8 @@ GROUPS: dict[str, str] = {
     "weight": "weights",
     "loss": "losses",
 }
+#: Columns of one number a step, under the names of their attributes.
+SINGLE = ("wall_time", "excitation")
 #: Most numbers (rows times columns) that are read into memory: 2 GiB of float64.
 MAX_CELLS = 1 << 28
 
@@ -207,12 +201,7 @@ class Trace:
         >>> Trace.from_arrays([[1.0, 2.0], [3.0, 4.0]]).rows(slice(1, None)).step.tolist()
         [2]
         """
-        params = self.param_norms
-        return self.replace(
-            **{name: getattr(self, name)[which] for name in _by_row(self)},
-            present={name: rows[which] for name, rows in self.present.items()},
-            param_norms=None if params is None else {t: v[which] for t, v in params.items()},
-        )
+        return self.replace(**_each_row([self], lambda parts: parts[0][which]))
 
     def every_step(self) -> Trace:
         """With a row for every step from the first to the last, without norms per parameter.
@@ -310,7 +299,7 @@ class Trace:
             if values is None:
                 continue
             array = np.array(values, dtype=np.float64)
-            if attribute in ("wall_time", "excitation"):
+            if attribute in SINGLE:
                 columns[attribute] = (array, ~np.isnan(array))
                 continue
             if attribute not in prefixes or array.shape != (n, k):
@@ -343,27 +332,19 @@ def joined(pieces: Sequence[Trace]) -> Trace:
     [[1.0, 2.0], [3.0, 4.0]]
     """
     last = pieces[-1]
-    if len(pieces) == 1:
-        return last
-    params = None
-    if last.param_norms is not None:
-        params = {
-            task: np.concatenate([(piece.param_norms or {})[task] for piece in pieces])
-            for task in last.param_norms
-        }
-    return last.replace(
-        **{n: np.concatenate([getattr(piece, n) for piece in pieces]) for n in _by_row(last)},
-        present={
-            name: np.concatenate([piece.present[name] for piece in pieces]) for name in last.present
-        },
-        param_norms=params,
-    )
+    return last if len(pieces) == 1 else last.replace(**_each_row(pieces, np.concatenate))
 
 
-def _by_row(trace: Trace) -> list[str]:
-    """Attributes that hold one value, or one row, for each step."""
-    names = ("step", "measured", *GROUPS.values(), "wall_time", "excitation")
-    return [name for name in names if getattr(trace, name) is not None]
+def _each_row(traces: Sequence[Trace], change: Callable[[list[Any]], Any]) -> dict[str, Any]:
+    """Attributes with a value or row for each step, made of those of the traces."""
+    names = ("step", "measured", *GROUPS.values(), *SINGLE)
+    tables = {
+        name: {key: change([getattr(t, name)[key] for t in traces]) for key in table}
+        for name in ("present", "param_norms")
+        if (table := getattr(traces[-1], name)) is not None
+    }
+    known = [name for name in names if getattr(traces[-1], name) is not None]
+    return tables | {name: change([getattr(t, name) for t in traces]) for name in known}
 
 
 def column_names(
@@ -406,6 +387,7 @@ def trace_from_columns(
     truncated: bool = False,
     param_norms: dict[str, Array] | None = None,
     after_step: int = 0,
+    rows_before: int = 0,
 ) -> Trace:
     """Assemble and check a trace: the one place where rows are judged, whatever the format.
 
@@ -425,6 +407,8 @@ def trace_from_columns(
         See :class:`Trace`.
     after_step : int
         The first step must be larger (the last one of the chunk before).
+    rows_before : int
+        Rows of the chunks before, for messages.
 
     Raises
     ------
@@ -444,7 +428,7 @@ def trace_from_columns(
     """
     tasks = tuple(metadata["tasks"])
     step, valid_step = columns["step"]
-    _check_steps(step, valid_step, source, after_step)
+    _check_steps(step, valid_step, source, after_step, rows_before)
     groups: dict[str, Any] = {}
     present: dict[str, NDArray[np.bool_]] = {}
     for prefix, attribute in GROUPS.items():
@@ -468,7 +452,7 @@ def trace_from_columns(
         raise InputError(
             f"{source}: no column grad_norm_{tasks[0]}: a trace needs grad_norm_ of every task"
         )
-    for name in ("wall_time", "excitation"):
+    for name in SINGLE:
         if name in columns:
             values, valid = columns[name]
             groups[name] = np.where(valid, values, np.nan)
@@ -489,10 +473,10 @@ def trace_from_columns(
 
 
 def _check_steps(
-    step: NDArray[Any], valid: NDArray[np.bool_], source: str, after_step: int
+    step: NDArray[Any], valid: NDArray[np.bool_], source: str, after_step: int, rows: int
 ) -> None:
     if not valid.all():
-        row = int(np.argmin(valid)) + 1
+        row = rows + int(np.argmin(valid)) + 1
         raise InputError(f"{source}: row {row} has no step: give every row its step")
     if len(step) == 0:
         return
@@ -506,7 +490,7 @@ def _check_steps(
     if wrong.any():
         row = int(np.argmax(wrong))
         raise InputError(
-            f"{source}: step {step[row]} follows step {before[row]} (row {row + 1}): steps must "
+            f"{source}: step {step[row]} follows step {before[row]} (row {rows + row + 1}): steps must "
             "increase; sort the file and drop repeated rows"
         )
 

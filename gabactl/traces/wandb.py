@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from gabactl.base.errors import InputError
 from gabactl.traces.csv import CsvTable
 from gabactl.traces.foreign import ForeignSource, Series, columns_from_series, match_columns
-from gabactl.traces.schema import MAX_CELLS
+from gabactl.traces.schema import MAX_CELLS, Columns
 
 __all__ = ["OWN_LOG", "is_export", "own_log_refused", "read_json", "read_parquet", "read_table"]
 
@@ -111,19 +111,18 @@ def read_table(table: CsvTable, given: Mapping[str, str] | None = None) -> Forei
         raise InputError(f"{table.source}: column {twice!r} is there twice: drop one")
     matched = match_columns(names, table.source, given)
     wanted = {n: table.names.index(n) for n in names if n in _wanted(matched)}
-    cells: dict[str, _Cells] = {name: ([], []) for name in wanted}
-    count = 0
-    while rows := table.rows(_ROWS):
-        for line, row in rows:
-            for name, column in wanted.items():
-                value = table.number(row[column], line, name)
-                if value is not None:
-                    cells[name][0].append(count)
-                    cells[name][1].append(value)
-            count += 1
-        if count * len(wanted) > MAX_CELLS:
-            raise InputError(f"{table.source}: more than {MAX_CELLS} numbers: export it in parts")
-    return _source("wandb csv", cells, matched, table.source)
+
+    def pieces() -> Iterator[Columns]:
+        total = 0
+        while rows := table.rows(_ROWS):
+            total += len(rows) * len(wanted)
+            if total > MAX_CELLS:
+                raise InputError(
+                    f"{table.source}: more than {MAX_CELLS} numbers: export it in parts"
+                )
+            yield {name: table.column(rows, at, name) for name, at in wanted.items()}
+
+    return _source("wandb csv", _gathered(wanted, pieces()), matched, table.source)
 
 
 def read_json(
@@ -228,22 +227,35 @@ def read_parquet(
                 f"{source}: column {name!r} is there twice or of type {str(kind)[:40]}: export "
                 "numbers"
             )
-    cells: dict[str, Any] = {name: ([], []) for name in wanted}
+
+    def pieces() -> Iterator[Columns]:
+        for batch in parquet.iter_batches(1 << 16, columns=wanted, use_threads=False):
+            batch.validate(full=True)
+            columns = {name: batch.column(name) for name in wanted}
+            yield {
+                name: (
+                    column.to_numpy(zero_copy_only=False).astype(np.float64),
+                    np.asarray(column.is_valid().to_numpy(zero_copy_only=False), dtype=bool),
+                )
+                for name, column in columns.items()
+            }
+
+    return _source("wandb parquet", _gathered(wanted, pieces()), matched, source)
+
+
+def _gathered(names: Iterable[str], pieces: Iterable[Columns]) -> dict[str, Any]:
+    """Row numbers and values of what is there of each column."""
+    parts: dict[str, Any] = {name: ([[]], [[]]) for name in names}
     count = 0
-    for batch in parquet.iter_batches(1 << 16, columns=wanted, use_threads=False):
-        batch.validate(full=True)
-        for name in wanted:
-            column = batch.column(batch.schema.get_field_index(name))
-            valid = np.asarray(column.is_valid().to_numpy(zero_copy_only=False), dtype=bool)
-            values = column.to_numpy(zero_copy_only=False).astype(np.float64)
-            cells[name][0].append(count + np.flatnonzero(valid))
-            cells[name][1].append(values[valid])
-        count += batch.num_rows
-    joined = {
-        name: (np.concatenate([[], *at]).astype(np.int64), np.concatenate([[], *values]))
-        for name, (at, values) in cells.items()
+    for piece in pieces:
+        for name, (values, valid) in piece.items():
+            parts[name][0].append(count + np.flatnonzero(valid))
+            parts[name][1].append(values[valid])
+        count += max(len(valid) for _, valid in piece.values())
+    return {
+        name: (np.concatenate(at).astype(np.int64), np.concatenate(values))
+        for name, (at, values) in parts.items()
     }
-    return _source("wandb parquet", joined, matched, source)
 
 
 def _own(names: Sequence[str]) -> list[str]:

@@ -86,7 +86,7 @@ def test_first_seed_of_everything_comes_first(tmp_path: Path) -> None:
         (HEAD.replace("[1, 2]", "[1, -2]") + METHOD, "seeds = .*: give a list of whole numbers"),
         (HEAD.replace("[1, 2]", "[true]") + METHOD, "seeds = .*: give a list of whole numbers"),
         (HEAD.replace('"c"', '"a/b"') + METHOD, "campaign.name = 'a/b': give a name"),
-        (HEAD + "threads = 0" + METHOD, "campaign.threads = 0: give a whole number"),
+        (HEAD + "threads = 0" + METHOD, "campaign.threads = 0 is not a whole number"),
         (HEAD.replace("[1, 2]", str(list(range(9000)))) + METHOD, "more than 10000 runs"),
     ],
 )

@@ -24,7 +24,7 @@ from gabactl.law.controller import Controller
 from gabactl.law.filter import filter_facts, filter_system
 from gabactl.law.spec import CHOICES, GabaSpec
 from gabactl.law.stages import raw_weights, saturate, smooth
-from gabactl.plants import LogRatio, LtiPlant, Playback, QuadraticBowls
+from gabactl.plants import CallablePlant, LogRatio, LtiPlant, QuadraticBowls
 
 
 class TestFilterFacts:
@@ -160,7 +160,7 @@ class TestLoop:
     @pytest.mark.parametrize(
         ("plant", "message"),
         [
-            (Playback([[1.0, 2.0]]), "no transfer function"),
+            (CallablePlant(lambda seed: lambda w: [1.0, 1.0]), "no transfer function"),
             (QuadraticBowls((1, 2), (0, 1)), "no transfer function"),
             (control.TransferFunction([1.0], [1.0], 1), "feed-through"),
             (control.TransferFunction([1.0], [1.0, 1.0]), "discrete"),

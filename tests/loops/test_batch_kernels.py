@@ -9,10 +9,11 @@ from gabactl.base.errors import InputError
 from gabactl.law.controller import Controller
 from gabactl.law.spec import GabaSpec
 from gabactl.loops.batch import run_batch
+from gabactl.loops.compiled import CompiledLoop
 from gabactl.loops.kernels.controller import codes
 from gabactl.loops.kernels.loop import run_loop
 from gabactl.loops.profiles import Profile, constant, levels
-from gabactl.loops.simulate import CompiledLoop, simulate
+from gabactl.loops.simulate import simulate
 from gabactl.plants import LogRatio
 
 LOOPS = 70

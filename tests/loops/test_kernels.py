@@ -13,10 +13,11 @@ from gabactl.base.errors import InputError
 from gabactl.law.controller import Controller
 from gabactl.law.spec import CHOICES, GabaSpec
 from gabactl.loops.batch import run_batch
+from gabactl.loops.compiled import CompiledLoop
 from gabactl.loops.kernels import controller as kernel
 from gabactl.loops.kernels import elementary, random
 from gabactl.loops.profiles import constant, levels
-from gabactl.loops.simulate import CompiledLoop, spread
+from gabactl.loops.result import spread
 from gabactl.plants import LogRatio
 
 norms = st.one_of(

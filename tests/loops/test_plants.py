@@ -14,7 +14,6 @@ from gabactl.plants import (
     LogRatio,
     LtiPlant,
     Plant,
-    Playback,
     QuadraticBowls,
     parse_plant,
 )
@@ -110,18 +109,6 @@ def test_bowls_measure_what_they_apply_and_are_seeded():
     assert squares == pytest.approx([36 + 4, 4], rel=0.05)
 
 
-def test_replay():
-    plant = Playback([[1.0, 2.0], [3.0, np.nan]])
-    state = plant.start()
-    assert state.measure([0.0, np.log(2.0)]) == pytest.approx([1.0, 4.0])
-    state.apply([0.5, 0.5])
-    assert np.isnan(state.measure()[1])
-    state.apply([0.5, 0.5])
-    with pytest.raises(InputError, match="has 2 steps"):
-        state.measure()
-    assert (plant.n_steps, plant.n_tasks) == (2, 2)
-
-
 def test_callable_with_memory():
     def factory(seed):
         seen = []
@@ -143,7 +130,6 @@ def test_callable_with_memory():
     [
         LogRatio(0.5),
         QuadraticBowls((1, 2), (0, 1)),
-        Playback([[1.0, 2.0]]),
         CallablePlant(lambda seed: lambda w: [1.0, 1.0]),
         LtiPlant(control.TransferFunction([1.0], [1.0, -0.5], True)),
     ],
@@ -174,7 +160,7 @@ def test_parse(text, plant):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("pid:k=1", "choose from log-ratio, bowls, replay"),
+        ("pid:k=1", "choose from log-ratio, bowls, such"),
         ("log-ratio", "rho is missing"),
         ("log-ratio:rho", "not of the form"),
         ("log-ratio:rho=x", "is not a number"),
@@ -183,7 +169,6 @@ def test_parse(text, plant):
         ("log-ratio:rho=1,a=1", "not in \\(-1, 1\\)"),
         ("log-ratio:rho=1,rho=2", "given twice"),
         ("bowls:curvatures=1/-1,minimisers=0/1", "positive"),
-        ("replay:", "no file given"),
     ],
 )
 def test_parse_refuses(text, message):

@@ -14,7 +14,9 @@ from gabactl.law.authority import residual_ratio, settled_weights
 from gabactl.law.controller import Controller
 from gabactl.law.spec import CHOICES, GabaSpec
 from gabactl.loops import profiles
-from gabactl.loops.simulate import CompiledLoop, simulate, spread
+from gabactl.loops.compiled import CompiledLoop
+from gabactl.loops.result import spread
+from gabactl.loops.simulate import simulate
 from gabactl.loops.trajectories import write_batch, write_trajectory
 from gabactl.plants import LogRatio, QuadraticBowls
 from gabactl.traces import Trace

@@ -344,23 +344,3 @@ def test_a_sweep_with_pytorch_is_the_compiled_one_to_rounding(tmp_path):
     assert json.loads((there / "manifest.json").read_text()) != json.loads(
         (tmp_path / "compiled" / "manifest.json").read_text()
     )
-
-
-def test_a_sweep_of_an_earlier_release_is_read_and_resumed(tmp_path):
-    """Its smallest weights are in a column ``worst_weight``."""
-    import pyarrow.parquet as pq
-
-    sweep = load_sweep(write_grid(tmp_path))
-    place = tmp_path / "out"
-    expected = run_sweep(sweep, place, workers=1).table()
-    manifest = place / "manifest.json"
-    manifest.write_text(manifest.read_text().replace("smallest_weight", "worst_weight"))
-    for chunk in range(6):
-        part = part_file(place, chunk)
-        table = pq.read_table(part)
-        names = [n.replace("smallest_weight", "worst_weight") for n in table.column_names]
-        pq.write_table(table.rename_columns(names), part)
-    assert open_sweep(place).table().equals(expected)
-    part_file(place, 3).unlink()
-    assert run_sweep(sweep, place, workers=1, resume=True).table().equals(expected)
-    assert "smallest_weight" in open_sweep(place).summary()

@@ -155,7 +155,7 @@ def test_order_is_checked_across_pieces(tmp_path):
     path = tmp_path / "run.csv"
     steps = [*range(1, 16385), 5]
     path.write_text(HEADER + "".join(f"{step},1,2\n" for step in steps))
-    with pytest.raises(InputError, match="step 5 follows step 16384"):
+    with pytest.raises(InputError, match=r"step 5 follows step 16384 \(row 16385\)"):
         list(iter_trace(path))
 
 

@@ -44,10 +44,11 @@ from numpy.typing import NDArray
 
 from gabactl.base.errors import InputError
 from gabactl.base.files import check_keys, read_toml
+from gabactl.base.settings import sub_table, where, whole_number
 from gabactl.law.spec import GabaSpec
 from gabactl.loops.batch import LOOP_PARAMETERS, complete_parameters, run_batch
 from gabactl.loops.profiles import Profile
-from gabactl.loops.scenarios import build_profile, find_description, where
+from gabactl.loops.scenarios import build_profile, find_description
 
 __all__ = ["FORMAT", "Sweep", "load_sweep", "stretch"]
 
@@ -58,6 +59,12 @@ _COMMON: dict[str, Any] = {
     "floor_mode": GabaSpec.floor_mode,
     "guard": GabaSpec.guard,
     "delay": 0,
+}
+_OPTIONS: dict[str, Any] = {
+    "settling": True,
+    "stability": True,
+    "tolerance": 0.02,
+    "dtype": "float64",
 }
 _MAX_LOOPS = 10**12
 #: Points of one axis, and loops of one part, that a description may ask for.
@@ -172,23 +179,17 @@ class Sweep:
             "tasks": self.profile.n_tasks,
             "steps": self.profile.steps,
             "disturbance": self.profile.title,
-            "disturbance_sha256": _digest(
+            "disturbance_sha256": hashlib.sha256(
                 self.profile.log_norms.tobytes()
                 + np.asarray(self.profile.lost).tobytes()
                 + repr(self.profile.events).encode()
-            ),
+            ).hexdigest(),
             "axes": {name: values.tolist() for name, values in self.axes.items()},
-            "scales": dict(self.scales),
-            "fixed": dict(self.fixed),
-            "common": dict(self.common),
-            "method": self.method,
-            "points": self.points,
-            "repeats": self.repeats,
-            "seed": self.seed,
-            "chunk": self.chunk,
-            "chunks": self.chunks,
-            "loops": self.loops,
-            "options": dict(self.options),
+            **{
+                name: dict(getattr(self, name)) for name in ("scales", "fixed", "common", "options")
+            },
+            **{name: getattr(self, name) for name in ("method", "points", "repeats", "seed")},
+            **{name: getattr(self, name) for name in ("chunk", "chunks", "loops")},
         }
 
 
@@ -215,54 +216,31 @@ def load_sweep(name: str | Path) -> Sweep:
     check_keys(
         file, "the top level", table, ("title", "tasks", "disturbance", "axes", "fixed", "run")
     )
-    tasks = table.get("tasks", 2)
-    if isinstance(tasks, bool) or not isinstance(tasks, int) or not 2 <= tasks <= 64:
-        raise InputError(f"{file}: tasks = {tasks!r} is not a whole number from 2 to 64")
-    run = _section(file, table, "run", {})
-    check_keys(
-        file,
-        "[run]",
-        run,
-        (
-            "method",
-            "samples",
-            "repeats",
-            "seed",
-            "chunk",
-            "settling",
-            "stability",
-            "tolerance",
-            "dtype",
-        ),
-    )
+    tasks = whole_number(file, "tasks", table.get("tasks", 2), 2, 64)
+    run = sub_table(file, "run", table.get("run", {}))
+    check_keys(file, "[run]", run, ("method", "samples", "repeats", "seed", "chunk", *_OPTIONS))
     method = run.get("method", "grid")
     if method not in ("grid", "sobol"):
         raise InputError(f"{file}: run.method = {method!r} is unknown: choose grid or sobol")
-    axes, scales = _axes(file, _section(file, table, "axes", None), method)
-    given = _section(file, table, "fixed", {})
+    axes, scales = _axes(file, sub_table(file, "axes", table.get("axes")), method)
+    given = sub_table(file, "fixed", table.get("fixed", {}))
     check_keys(file, "[fixed]", given, (*LOOP_PARAMETERS, *_COMMON))
     for key in given:
         if key in axes:
             raise InputError(f"{file}: {key} is in both [axes] and [fixed]: keep one of them")
     fixed = {key: given[key] for key in LOOP_PARAMETERS if key in given}
     common = {key: given.get(key, default) for key, default in _COMMON.items()}
-    common["delay"] = _whole(file, "fixed.delay", common["delay"], least=0, most=_MAX_DELAY)
-    points = _whole(file, "run.samples", run.get("samples", 65536)) if method == "sobol" else 1
-    if points > 2**30:
-        raise InputError(f"{file}: run.samples = {points}: a Sobol sequence has at most 2^30")
-    if method == "grid":
-        if "samples" in run:
-            raise InputError(f'{file}: run.samples belongs to method = "sobol": leave it out')
+    common["delay"] = whole_number(file, "fixed.delay", common["delay"], least=0, most=_MAX_DELAY)
+    if method == "sobol":  # whose sequence ends there
+        points = whole_number(file, "run.samples", run.get("samples", 65536), most=2**30)
+    elif "samples" in run:
+        raise InputError(f'{file}: run.samples belongs to method = "sobol": leave it out')
+    else:
         points = math.prod(len(values) for values in axes.values())
-    repeats = _whole(file, "run.repeats", run.get("repeats", 1))
+    repeats = whole_number(file, "run.repeats", run.get("repeats", 1))
     if points * repeats > _MAX_LOOPS:
         raise InputError(f"{file}: {points * repeats:,} loops are too many: thin the axes")
-    options = {
-        "settling": run.get("settling", True),
-        "stability": run.get("stability", True),
-        "tolerance": run.get("tolerance", 0.02),
-        "dtype": run.get("dtype", "float64"),
-    }
+    options = {key: run.get(key, default) for key, default in _OPTIONS.items()}
     for key in ("settling", "stability"):
         if not isinstance(options[key], bool):
             raise InputError(f"{file}: run.{key} = {options[key]!r} is neither true nor false")
@@ -277,8 +255,8 @@ def load_sweep(name: str | Path) -> Sweep:
         method=method,
         points=points,
         repeats=repeats,
-        seed=_whole(file, "run.seed", run.get("seed", 0), least=0),
-        chunk=_whole(file, "run.chunk", run.get("chunk", 65536), most=_MAX_CHUNK),
+        seed=whole_number(file, "run.seed", run.get("seed", 0), least=0),
+        chunk=whole_number(file, "run.chunk", run.get("chunk", 65536), most=_MAX_CHUNK),
         options=options,
         source=str(file),
     )
@@ -336,7 +314,9 @@ def _axes(
         if method == "sobol":
             axes[name] = np.array([low, high])
             continue
-        points = _whole(file, f"axes.{name}.points", value.get("points", 32), most=_MAX_POINTS)
+        points = whole_number(
+            file, f"axes.{name}.points", value.get("points", 32), most=_MAX_POINTS
+        )
         axes[name] = stretch(np.linspace(0, 1, points), low, high, scale)
         if name in ("warmup", "interval"):
             axes[name] = np.unique(np.round(axes[name]))
@@ -354,25 +334,6 @@ def _sobol(dimensions: int, first: int, count: int, seed: int) -> NDArray[np.flo
     begun = sampler.random(1)
     rest = sampler.random(count - 1) if count > 1 else begun[:0]
     return np.concatenate([begun, rest], dtype=np.float64)
-
-
-def _section(file: Path, table: Mapping[str, Any], key: str, default: Any) -> dict[str, Any]:
-    value = table.get(key, default)
-    if not isinstance(value, dict):
-        raise InputError(f"{file}: {key} is missing or not a table: add [{key}]")
-    return value
-
-
-def _whole(file: Path, key: str, value: Any, least: int = 1, most: int | None = None) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError(f"{file}: {key} = {value!r} is not a whole number >= {least}")
-    if most is not None and value > most:
-        raise InputError(f"{file}: {key} = {value} is more than {most:,}: give less")
-    return value
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def stretch(unit: NDArray[np.float64], low: float, high: float, scale: str) -> NDArray[np.float64]:

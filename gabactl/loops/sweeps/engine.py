@@ -23,7 +23,13 @@ from gabactl.base.files import left_behind, whole_file, write_text
 from gabactl.base.lock import FileLock
 from gabactl.loops.batch import COLUMNS, run_batch
 from gabactl.loops.sweeps.description import Sweep
-from gabactl.loops.sweeps.result import FORMER, SweepResult, open_sweep, part_file, read_manifest
+from gabactl.loops.sweeps.result import (
+    SweepResult,
+    missing_parts,
+    open_sweep,
+    part_file,
+    read_manifest,
+)
 
 __all__ = ["Engine", "run_sweep"]
 
@@ -126,13 +132,13 @@ def run_sweep(
             ) from error
         stack.enter_context(_progress(sweep, place, progress))
         failures = 0
-        while todo := _missing(sweep, place):
+        while todo := missing_parts(place, sweep.chunks):
             try:
                 run(sweep, place, todo)
             except (InputError, KeyboardInterrupt, ModuleNotFoundError):
                 raise
             except Exception as error:
-                left = len(_missing(sweep, place))
+                left = len(missing_parts(place, sweep.chunks))
                 failures = 0 if left < len(todo) else failures + 1
                 if isinstance(error, OSError) and error.errno in _FULL:
                     failures = _PATIENCE
@@ -247,20 +253,14 @@ def _progress(sweep: Sweep, place: Path, wanted: bool) -> Iterator[None]:
         yield
         return
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     done = Event()
     bar = Progress(
-        TextColumn("{task.description}"),
+        "{task.description}",
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("chunks"),
+        "chunks",
         TimeRemainingColumn(),
         console=Console(file=sys.stderr),
     )
@@ -268,7 +268,7 @@ def _progress(sweep: Sweep, place: Path, wanted: bool) -> Iterator[None]:
 
     def watch() -> None:
         while not done.wait(0.3):
-            bar.update(task, completed=sweep.chunks - len(_missing(sweep, place)))
+            bar.update(task, completed=sweep.chunks - len(missing_parts(place, sweep.chunks)))
 
     with bar:
         thread = Thread(target=watch, daemon=True)
@@ -278,7 +278,7 @@ def _progress(sweep: Sweep, place: Path, wanted: bool) -> Iterator[None]:
         finally:
             done.set()
             thread.join()
-            bar.update(task, completed=sweep.chunks - len(_missing(sweep, place)))
+            bar.update(task, completed=sweep.chunks - len(missing_parts(place, sweep.chunks)))
 
 
 def _prepare(sweep: Sweep, place: Path, resume: bool, stack: ExitStack) -> None:
@@ -291,8 +291,6 @@ def _prepare(sweep: Sweep, place: Path, resume: bool, stack: ExitStack) -> None:
                 f"{place}: already holds a sweep: give --resume to go on with it, or another folder"
             )
         wanted = json.loads(json.dumps(manifest))
-        if found.get("columns") == [FORMER.get(name, name) for name in COLUMNS]:
-            found["columns"] = wanted["columns"]
         if found != wanted:
             changed = next(
                 k for k in {**wanted, **found} if found.get(k, found) != wanted.get(k, wanted)
@@ -316,13 +314,3 @@ def _prepare(sweep: Sweep, place: Path, resume: bool, stack: ExitStack) -> None:
                 stray.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{place}: cannot be written ({error.strerror}): choose another") from None
-
-
-def _missing(sweep: Sweep, place: Path) -> list[int]:
-    try:
-        there = {entry.name for entry in os.scandir(place / "parts")}
-    except OSError as error:
-        raise InputError(
-            f"{place}: the folder of its parts is gone ({error.strerror}): run the sweep anew"
-        ) from None
-    return [n for n in range(sweep.chunks) if part_file(place, n).name not in there]

@@ -17,11 +17,9 @@ from gabactl.base.results import Result
 from gabactl.loops.batch import COLUMNS, LOOP_PARAMETERS
 from gabactl.loops.sweeps.description import FORMAT, stretch
 
-__all__ = ["SweepResult", "open_sweep", "part_file", "read_manifest"]
+__all__ = ["SweepResult", "missing_parts", "open_sweep", "part_file", "read_manifest"]
 
 #: Largest manifest, and largest header of a part, that is handed to a parser.
-#: Columns that had another name in sweeps of earlier releases.
-FORMER = {"smallest_weight": "worst_weight"}
 _MAX_BYTES = 64 << 20
 
 
@@ -49,13 +47,7 @@ def open_sweep(folder: str | Path) -> SweepResult:
     manifest = read_manifest(place)
     if manifest is None:
         raise InputError(f"{place}: holds no sweep (no manifest.json): check the folder")
-    try:
-        there = {entry.name for entry in os.scandir(place / "parts")}
-    except OSError as error:
-        raise InputError(
-            f"{place}: has no folder of parts ({error.strerror}): run gabactl sweep anew"
-        ) from None
-    missing = [n for n in range(manifest["chunks"]) if part_file(place, n).name not in there]
+    missing = missing_parts(place, manifest["chunks"])
     if missing:
         raise InputError(
             f"{place}: {len(missing)} of {manifest['chunks']} chunks are missing: run gabactl "
@@ -114,13 +106,10 @@ class SweepResult(Result):
             with pq.ParquetFile(
                 file, thrift_string_size_limit=_MAX_BYTES, thrift_container_size_limit=1 << 20
             ) as source:
-                there = source.schema_arrow.names
-                stored = [FORMER.get(n, n) if n not in there else n for n in wanted]
-                flat = all(_is_number(source.schema_arrow.field(name).type) for name in stored)
+                flat = all(_is_number(source.schema_arrow.field(name).type) for name in wanted)
                 if source.metadata.num_rows != rows or not flat:
                     raise ValueError(f"it does not hold {rows} loops of the columns")
-                table = source.read(columns=stored, use_threads=False).select(stored)
-                table = table.rename_columns(wanted)
+                table = source.read(columns=wanted, use_threads=False).select(wanted)
             table.validate(full=True)
             if table.num_rows != rows:
                 raise ValueError(f"it holds {table.num_rows} loops of {rows}")
@@ -151,14 +140,8 @@ class SweepResult(Result):
         for name in COLUMNS:
             values = self.table([name])[name].to_numpy().astype(float)
             values = values[np.isfinite(values)]
-            if values.size:
-                out[name] = {
-                    "least": float(values.min()),
-                    "mean": float(values.mean()),
-                    "largest": float(values.max()),
-                }
-            else:
-                out[name] = {"least": None, "mean": None, "largest": None}
+            figures: dict[str, Any] = {"least": np.min, "mean": np.mean, "largest": np.max}
+            out[name] = {k: float(f(values)) if values.size else None for k, f in figures.items()}
         return out
 
     def rows(self) -> Sequence[Sequence[str]]:
@@ -219,16 +202,13 @@ class SweepResult(Result):
                 edges.append(np.concatenate([[-np.inf], inner, [np.inf]]))
                 middles.append(values)
             else:
-                cuts = stretch(np.linspace(0, 1, bins + 1), ends[0], ends[-1], scale)
+                cuts = stretch(np.linspace(0, 1, bins + 1), ends.min(), ends.max(), scale)
                 edges.append(np.concatenate([[-np.inf], cuts[1:-1], [np.inf]]))
                 middles.append((cuts[1:] + cuts[:-1]) / 2)
-        column = np.searchsorted(edges[0], data[x], side="right") - 1
-        row = np.searchsorted(edges[1], data[y], side="right") - 1
-        shape = (len(middles[1]), len(middles[0]))
-        total, count = np.zeros(shape), np.zeros(shape)
-        np.add.at(total, (row[keep], column[keep]), data[value][keep])
-        np.add.at(count, (row[keep], column[keep]), 1.0)
-        means = np.divide(total, count, out=np.full(shape, np.nan), where=count > 0)
+        places = data[y][keep], data[x][keep], edges[::-1]
+        total = np.histogram2d(*places, weights=data[value][keep])[0]
+        count = np.histogram2d(*places)[0]
+        means = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
         return middles[0], middles[1], means
 
     def plot(
@@ -322,6 +302,38 @@ def part_file(place: Path, chunk: int) -> Path:
     'chunk-00000003.parquet'
     """
     return place / "parts" / f"chunk-{chunk:08d}.parquet"
+
+
+def missing_parts(place: Path, chunks: int) -> list[int]:
+    """Which chunks of a sweep are not there.
+
+    Parameters
+    ----------
+    place : path
+        The folder.
+    chunks : int
+        How many there are.
+
+    Raises
+    ------
+    InputError
+        The folder of the parts is gone.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> place = Path(tempfile.mkdtemp())
+    >>> (place / "parts").mkdir()
+    >>> missing_parts(place, 2)
+    [0, 1]
+    """
+    try:
+        there = {entry.name for entry in os.scandir(place / "parts")}
+    except OSError as error:
+        raise InputError(
+            f"{place}: the folder of its parts is gone ({error.strerror}): run the sweep anew"
+        ) from None
+    return [n for n in range(chunks) if part_file(place, n).name not in there]
 
 
 def read_manifest(place: Path) -> dict[str, Any] | None:

@@ -29,9 +29,10 @@ from typing import Any
 
 from gabactl.base.errors import InputError
 from gabactl.base.files import check_keys, read_toml
+from gabactl.base.settings import sub_table, where, whole_number
 from gabactl.cmapss.files import SUBSETS
 from gabactl.law.spec import GabaSpec
-from gabactl.loops.scenarios import find_description, where
+from gabactl.loops.scenarios import find_description
 from gabactl.nn.excitation import Excitation
 from gabactl.nn.training.settings import TrainingSettings
 
@@ -140,9 +141,7 @@ def load_campaign(path: str | Path) -> Campaign:
     file = find_description(path, "campaign")
     table = read_toml(file)
     check_keys(file, "the file", table, ("campaign", "method"))
-    common = table.get("campaign")
-    if not isinstance(common, dict):
-        raise InputError(f"{file}: campaign is missing or not a table: add [campaign]")
+    common = sub_table(file, "campaign", table.get("campaign"))
     check_keys(file, "[campaign]", common, (*_OWN, *_SETTINGS))
     methods = table.get("method")
     if not isinstance(methods, list) or not methods:
@@ -174,8 +173,10 @@ def load_campaign(path: str | Path) -> Campaign:
     return Campaign(
         name=_name(file, "campaign.name", common.get("name")),
         runs=tuple(runs),
-        threads=_count(file, "threads", common.get("threads", 1)),
-        checkpoint_every=_count(file, "checkpoint_every", common.get("checkpoint_every", 200)),
+        threads=whole_number(file, "campaign.threads", common.get("threads", 1)),
+        checkpoint_every=whole_number(
+            file, "campaign.checkpoint_every", common.get("checkpoint_every", 200)
+        ),
         source=file.name,
     )
 
@@ -216,9 +217,3 @@ def _list(file: Path, key: str, value: Any, fits: Callable[[Any], bool], remedy:
     if not isinstance(value, list) or not value or not all(map(fits, value)):
         raise InputError(f"{file}: campaign.{key} = {value!r}: give a list {remedy}")
     return tuple(dict.fromkeys(value))
-
-
-def _count(file: Path, key: str, value: Any) -> int:
-    if type(value) is not int or value < 1:
-        raise InputError(f"{file}: campaign.{key} = {value!r}: give a whole number of at least 1")
-    return value

@@ -1,0 +1,1 @@
+"""The parts of gpu_kit.py: the plan, what it keeps, and what is measured."""
