@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from gabactl.base.errors import InputError, packages_for
-from gabactl.nn.sensors.norms import Tensors
 
 with packages_for(__name__):
     from torch import Tensor
 
 from gabactl.nn.losses.gaba import GABALoss
+from gabactl.nn.sensors.norms import Tensors
 
 __all__ = ["backward"]
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from gabactl.base.errors import InputError, packages_for
-from gabactl.nn.sensors.norms import Tensors
 
 with packages_for(__name__):
     import torch
@@ -16,6 +15,7 @@ from gabactl.nn.checkpoint import has_strange, load_tensors
 from gabactl.nn.integrations.logging import scalars
 from gabactl.nn.losses.base import BalancedLoss
 from gabactl.nn.losses.gaba import GABALoss
+from gabactl.nn.sensors.norms import Tensors
 
 __all__ = ["BalancedTrainerMixin"]
 
@@ -178,10 +178,8 @@ class BalancedTrainerMixin:
         super()._save_checkpoint(model, trial, *args, **kwargs)  # type: ignore[misc]
         trainer: Any = self
         if trainer.args.should_save:
-            folder = (
-                f"{trainer._get_output_dir(trial=trial)}/checkpoint-{trainer.state.global_step}"
-            )
-            torch.save(self.balancer.state_dict(), f"{folder}/{self._FILE}")
+            place, step = trainer._get_output_dir(trial=trial), trainer.state.global_step
+            torch.save(self.balancer.state_dict(), f"{place}/checkpoint-{step}/{self._FILE}")
 
     def _load_from_checkpoint(self, folder: str, *args: Any, **kwargs: Any) -> None:
         super()._load_from_checkpoint(folder, *args, **kwargs)  # type: ignore[misc]

@@ -210,9 +210,8 @@ class _WeightAverage:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.model = copy.deepcopy(model).eval()
         self.decay = decay
-        pairs = list(
-            zip(self.model.state_dict().values(), model.state_dict().values(), strict=True)
-        )
+        states = self.model.state_dict(), model.state_dict()
+        pairs = list(zip(*(state.values() for state in states), strict=True))
         self._floats = [(a, m) for a, m in pairs if a.is_floating_point()]
         self._others = [(a, m) for a, m in pairs if not a.is_floating_point()]
 
