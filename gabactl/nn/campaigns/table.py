@@ -33,7 +33,7 @@ class CampaignResults(Result):
     Attributes
     ----------
     table : dict of str to list
-        The columns of :data:`COLUMNS`, one entry per planned run; ``settings`` is JSON text,
+        The columns of :data:`gabactl.nn.campaigns.COLUMNS`, one entry per planned run; ``settings`` is JSON text,
         ``trace`` a path relative to the table. What is not known is None.
     source : Path or None
         The table or folder.
@@ -52,7 +52,7 @@ class CampaignResults(Result):
         Returns
         -------
         list of dict
-            In the order of the plan, with the keys of :data:`COLUMNS`.
+            In the order of the plan, with the keys of :data:`gabactl.nn.campaigns.COLUMNS`.
         """
         return [
             dict(zip(self.table, cells, strict=True))
@@ -236,7 +236,7 @@ def save_results(results: CampaignResults, path: str | Path) -> Path:
     Examples
     --------
     >>> import tempfile
-    >>> table = {name: [None] for name in COLUMNS} | {
+    >>> table = {name: [None] for name in files.COLUMNS} | {
     ...     "run": ["FD001-gaba-seed1"], "subset": ["FD001"], "method": ["gaba"], "seed": [1],
     ...     "balancer": ["gaba"], "status": ["finished"], "rmse_capped": [12.5],
     ... }
