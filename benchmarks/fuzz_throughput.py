@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from gabactl.fuzzing.lanes import LaneSearch, survey
+from gabactl.fuzzing.lanes import LaneSearch, run, survey
 from gabactl.fuzzing.properties import Bounds
 from gabactl.fuzzing.strategies import cases
 from gabactl.law.controller import Controller
@@ -35,11 +35,11 @@ def both_ends(stats: Any) -> Any:
 
 def searcher(steps: int, workers: int, repeats: int) -> list[dict[str, float]]:
     """The whole searcher (breeding, running, scoring) on some threads."""
-    survey(SPEC, both_ends, steps=5_000_000, compiled=True)
+    survey(SPEC, both_ends, steps=5_000_000)
     out = []
     for repeat in range(repeats):
         cpu = time.process_time()
-        seen = survey(SPEC, both_ends, steps=steps, seed=repeat, workers=workers, compiled=True)
+        seen = survey(SPEC, both_ends, steps=steps, seed=repeat, workers=workers)
         cpu = time.process_time() - cpu
         assert seen.violations == 0
         out.append(
@@ -60,7 +60,7 @@ def loop_alone(repeats: int) -> float:
     for _ in range(max(20, 4 * repeats)):
         programs = search._breed()
         begun = time.perf_counter()
-        search._run(programs, SPEC)
+        run(programs, SPEC)
         best = max(best, 2062 * 128 / (time.perf_counter() - begun))
     return best
 

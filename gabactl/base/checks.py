@@ -1,19 +1,19 @@
-"""Numbers that a caller gives: refused by name, with the remedy, where they are none."""
+"""Numbers and choices that a caller gives: refused by name, with the remedy, where they are none."""
 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Collection
+from numbers import Integral, Real
 from typing import Any
-
-import numpy as np
 
 from gabactl.base.errors import InputError
 
 __all__ = ["check_choice", "check_int", "check_real"]
 
 
-def check_real(name: str, value: Any, remedy: str) -> None:
+def check_real(name: str, value: Any, remedy: str) -> float:
     """Refuse what is no finite number, saying what to give instead.
 
     Parameters
@@ -24,6 +24,10 @@ def check_real(name: str, value: Any, remedy: str) -> None:
         What was given.
     remedy : str
         What to give instead, as in "such as 0.5".
+
+    Returns
+    -------
+    float
 
     Raises
     ------
@@ -37,11 +41,18 @@ def check_real(name: str, value: Any, remedy: str) -> None:
         ...
     gabactl.base.errors.InputError: rho = nan is not a finite number: such as 0.5
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    number = math.nan
+    if isinstance(value, Real) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except OverflowError:  # nor can a whole number of thousands of digits be printed
+            raise InputError(f"{name} is beyond all floats: {remedy}") from None
+    if not math.isfinite(number):
         raise InputError(f"{name} = {value!r} is not a finite number: {remedy}")
+    return number
 
 
-def check_int(name: str, value: Any, least: int, remedy: str) -> None:
+def check_int(name: str, value: Any, least: int, remedy: str) -> int:
     """Refuse what is no whole number of at least ``least``.
 
     Parameters
@@ -55,6 +66,10 @@ def check_int(name: str, value: Any, least: int, remedy: str) -> None:
     remedy : str
         What to give instead, as in "such as 1".
 
+    Returns
+    -------
+    int
+
     Raises
     ------
     InputError
@@ -67,8 +82,12 @@ def check_int(name: str, value: Any, least: int, remedy: str) -> None:
         ...
     gabactl.base.errors.InputError: delay = -1 is not a whole number >= 0: such as 1
     """
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if whole and abs(value) >= 1 << 63:  # the loops count in 64 bits, and Python prints no more
+        raise InputError(f"{name} is a whole number beyond 64 bits: {remedy}")
+    if not whole or value < least:
         raise InputError(f"{name} = {value!r} is not a whole number >= {least}: {remedy}")
+    return operator.index(value)
 
 
 def check_choice(name: str, value: Any, allowed: Collection[Any]) -> None:

@@ -24,7 +24,10 @@ __all__ = ["Result", "to_jsonable"]
 
 
 class Result:
-    """Base of the result objects: subclasses give ``title``, ``facts`` and ``rows``.
+    """Base of the result objects: subclasses give ``title`` and ``rows``.
+
+    They name in ``told`` what of them is told, or write ``facts`` where that is not enough; and
+    they draw themselves on axes in ``_draw``, or write ``plot`` where that takes more.
 
     Examples
     --------
@@ -43,6 +46,8 @@ class Result:
     """
 
     title: str = ""
+    #: The attributes that are facts, in their order; none: every public field that is no array.
+    told: tuple[str, ...] = ()
 
     def __init_subclass__(cls, **given: Any) -> None:
         super().__init_subclass__(**given)
@@ -52,10 +57,13 @@ class Result:
     def facts(self) -> dict[str, Any]:
         """The figures and words of the result, under the names of the attributes.
 
-        Unless a result says otherwise: its public fields, without the arrays.
+        Unless a result says otherwise: what it names in ``told``, or else its public fields,
+        without the arrays. Results among them, and entries of a list, are given by their own names.
         """
+        if self.told:
+            return {name: _plain(getattr(self, name)) for name in self.told}
         return {
-            name: value
+            name: _plain(value)
             for name, value in self._fields().items()
             if not isinstance(value, np.ndarray)
         }
@@ -139,7 +147,13 @@ class Result:
         -------
         matplotlib.axes.Axes
         """
-        return plots.table(self.title, self.rows(), ax)
+        with plots.style():
+            ax = plots.axes(ax)
+            self._draw(ax)
+        return ax
+
+    def _draw(self, ax: Any) -> None:
+        plots.table(self.title, self.rows(), ax)
 
     def _repr_html_(self) -> str:
         """The table of a notebook; as text, where a result prints itself in its own way."""
@@ -183,6 +197,19 @@ def _columns(series: Mapping[str, NDArray[Any]], tasks: Sequence[str]) -> dict[s
         for i, column in enumerate(value.T):
             columns[f"{name}_{tasks[i] if known else i + 1}"] = column
     return columns
+
+
+def _plain(value: Any) -> Any:
+    """A result, or a list of small records, as values under their names."""
+    if isinstance(value, Result):
+        return value.to_dict()
+    if isinstance(value, tuple) and value and all(map(_is_record, value)):
+        return [{f.name: getattr(one, f.name) for f in dataclasses.fields(one)} for one in value]
+    return value
+
+
+def _is_record(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, (Result, type))
 
 
 def _is_table(value: Any) -> bool:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize
+from scipy import optimize, signal
 
 from gabactl.base.errors import InputError, packages_for
 
@@ -218,6 +218,11 @@ class Rational:
         """Coefficients of D + factor N: closed-loop poles under negative feedback."""
         return np.asarray(self.denominator + factor * self.numerator)
 
+    def pulse(self, steps: int) -> Real:
+        """The first answers to a pulse, shape (steps,)."""
+        num, den = np.real(self.numerator), np.real(self.denominator)
+        return np.asarray(signal.lfilter(num, den, signal.unit_impulse(steps)))
+
     def closed(self, factor: complex = 1.0) -> Stability:
         """Stability of negative feedback around factor R."""
         return stability_of(self.characteristic(factor))
@@ -253,6 +258,13 @@ class Rational:
         nearest = np.where(inside, 0.0, offsets.min(axis=0))
         farthest = np.where(opposite, math.pi, offsets.max(axis=0))
         return _chord(radius, nearest), _chord(radius, farthest)
+
+    def _modulus_bounds(self, zeros: Real, poles: Real) -> Real:
+        """log|R| for distances of the zeros and of the poles: least and most, or most and least."""
+        up = self._signs > 0
+        with np.errstate(divide="ignore"):
+            above, below = np.log(zeros[:, up]).sum(1), np.log(poles[:, ~up]).sum(1)
+        return np.asarray(above - below + math.log(abs(self.gain)))
 
     def _curvature(self, least: Real) -> Real:
         """Bound of |d^2 log R/dw^2| on each arc: sum of |r|/distance^2."""
@@ -296,12 +308,7 @@ class Rational:
             return np.empty(0)
 
         def excluded(lo: Real, hi: Real, least: Real, most: Real) -> NDArray[np.bool_]:
-            with np.errstate(divide="ignore"):
-                near, far = np.log(least), np.log(most)
-            up = self._signs > 0
-            k = math.log(abs(self.gain))
-            lower = near[:, up].sum(1) - far[:, ~up].sum(1) + k
-            upper = far[:, up].sum(1) - near[:, ~up].sum(1) + k
+            lower, upper = self._modulus_bounds(least, most), self._modulus_bounds(most, least)
             return np.asarray((lower > _SLACK) | (upper < -_SLACK))
 
         found = self._search(excluded, self._log_modulus, np.real, math.inf)
@@ -395,16 +402,14 @@ class Rational:
         seen = np.array([0.0, math.pi])
         values = self._log_modulus(seen)
         best, at = float(values.max()), float(seen[values.argmax()])
-        k = math.log(abs(self.gain))
-        up = self._signs > 0
         while lo.size:
             middle, half = (lo + hi) / 2, (hi - lo) / 2
             values = self._log_modulus(middle)
             if values.max() > best:
                 best, at = float(values.max()), float(middle[values.argmax()])
             least, most = self._arc(lo, hi)
+            plain = self._modulus_bounds(most, least)
             with np.errstate(divide="ignore", invalid="ignore"):
-                plain = np.log(most[:, up]).sum(1) - np.log(least[:, ~up]).sum(1) + k
                 taylor = (
                     values
                     + np.abs(np.real(self._log_slope(middle))) * half

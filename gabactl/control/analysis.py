@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gabactl.base.errors import InputError
@@ -36,6 +36,10 @@ from gabactl.law.spec import GabaSpec
 from gabactl.plants import CallablePlant, LogRatio, QuadraticBowls, describe_plant
 
 __all__ = ["Analysis", "analyze"]
+
+#: In the order in which they are told; those nested have keys of their own.
+_NESTED = ("step", "loop_noise", "rest", "small_gain")
+_PARTS = ("filter", "authority", "loop", "margins", *_NESTED, "limit_cycles")
 
 
 @dataclass(frozen=True)
@@ -111,55 +115,33 @@ class Analysis(Result):
 
     def facts(self) -> dict[str, Any]:
         """Filter facts, bounds, poles, margins, ... as one flat table of the documented keys."""
-        result: dict[str, Any] = {"spec": self.spec.to_dict(), "plant": describe_plant(self.plant)}
-        if self.plant is None:
-            result["plant"] = None
-        result |= {k: v for k, v in self.filter.to_dict().items() if k not in ("beta", "interval")}
-        result |= {
-            k: v
-            for k, v in self.authority.to_dict().items()
-            if k not in ("n_tasks", "floor", "floor_mode", "law")
-        }
-        if self.loop is not None:
-            result |= self.loop.to_dict()
-        if self.margins is not None:
-            result |= self.margins.to_dict()
-        if self.step is not None:
-            result["step"] = self.step.to_dict()
-        if self.loop_noise is not None:
-            result["loop_noise"] = self.loop_noise.to_dict()
-        elif self.loop_noise_reason:
-            result |= {"loop_noise": None, "loop_noise_reason": self.loop_noise_reason}
-        if self.rest is not None:
-            result["rest"] = self.rest.to_dict()
-        if self.small_gain is not None:
-            result["small_gain"] = self.small_gain.to_dict()
-        if self.limit_cycles is not None:
-            result |= self.limit_cycles.to_dict()
+        settings = self.spec.to_dict()
+        plant = None if self.plant is None else describe_plant(self.plant)
+        told: dict[str, Any] = {"spec": settings, "plant": plant}
+        for name in _PARTS:
+            part = getattr(self, name)
+            if part is None:
+                continue
+            if name in _NESTED:
+                told[name] = part.to_dict()
+            else:  # of the settings only the loop's interval is told again
+                own = part.to_dict().items()
+                told |= {k: v for k, v in own if k not in settings or part is self.loop}
+        if self.loop_noise_reason:
+            told |= {"loop_noise": None, "loop_noise_reason": self.loop_noise_reason}
         if self.certificates:
-            result["certificates"] = [one.to_dict() for one in self.certificates]
+            told["certificates"] = [one.to_dict() for one in self.certificates]
         if self.closed_loop_authority_ratio is not None:
-            result["closed_loop_authority_ratio"] = self.closed_loop_authority_ratio
-        return result | {"verdict": self.verdict, "stable": self.stable, "remark": self.remark}
+            told["closed_loop_authority_ratio"] = self.closed_loop_authority_ratio
+        return told | {"verdict": self.verdict, "stable": self.stable, "remark": self.remark}
 
     def rows(self) -> list[tuple[str, ...]]:
         """The rows of every part."""
         return [row for part in self._parts() for row in (tuple(r) for r in part.rows())]
 
     def _parts(self) -> list[Result]:
-        parts = [
-            self.filter,
-            self.authority,
-            self.loop,
-            self.margins,
-            self.step,
-            self.loop_noise,
-            self.rest,
-            self.small_gain,
-            self.limit_cycles,
-            *self.certificates,
-        ]
-        return [part for part in parts if part is not None]
+        parts = [getattr(self, name) for name in _PARTS]
+        return [part for part in (*parts, *self.certificates) if part is not None]
 
     def __str__(self) -> str:
         sections = [str(part) for part in self._parts()]
@@ -229,64 +211,57 @@ def analyze(
         loop = as_loop(loop, plant, ratio, sensor_delay)
         spec, plant = as_setting(loop)
         ratio, sensor_delay = loop.ratio, 0  # as_setting makes the delay the plant's
-    facts, reach = filter_facts(spec), authority(spec)
-    if plant is None:
-        return Analysis(spec, plant, facts, reach, remark="No plant given: the controller alone.")
-    if plant_tasks(plant) not in (None, spec.n_tasks):
+    alone = Analysis(spec, plant, filter_facts(spec), authority(spec))
+    tasks = getattr(plant, "n_tasks", spec.n_tasks)
+    if tasks != spec.n_tasks:
         raise InputError(
-            f"the plant has {plant_tasks(plant)} tasks and the setting {spec.n_tasks}: "
-            f"set n_tasks = {plant_tasks(plant)} (--tasks {plant_tasks(plant)})"
+            f"the plant has {tasks} tasks and the setting {spec.n_tasks}: "
+            f"set n_tasks = {tasks} (--tasks {tasks})"
         )
-    if isinstance(plant, CallablePlant):
-        note = "A callable has no transfer function: simulate it."
-        return Analysis(spec, plant, facts, reach, remark=note)
+    if remark := _why_alone(plant, tasks):
+        return replace(alone, remark=remark)
     if isinstance(plant, QuadraticBowls):
-        if spec.n_tasks > 2:
-            note = "Bowls with more than two tasks have no analysis here: simulate them."
-            return Analysis(spec, plant, facts, reach, remark=note)
-        return Analysis(
-            spec, plant, facts, reach, rest=equilibria(spec, plant, disturbance=disturbance)
-        )
-    if spec.n_tasks > 2:
-        many = vector_loop(spec, plant)
-        note = (
+        return replace(alone, rest=equilibria(spec, plant, disturbance=disturbance))
+    bound = small_gain(spec, plant)
+    if tasks > 2:
+        remark = (
             "Margins are given for two tasks; for more, the poles of every mode and a global bound."
         )
-        return Analysis(
-            spec, plant, facts, reach, loop=many, small_gain=small_gain(spec, plant), remark=note
-        )
+        return replace(alone, loop=vector_loop(spec, plant), small_gain=bound, remark=remark)
     loop = open_loop(spec, plant, ratio, sensor_delay)
     result = margins(loop, skew=skew)
-    rests = equilibria(spec, plant, disturbance=disturbance)
     rho = -float((loop.plant(1.0)).real)
     noise, why = _noise(loop, noise_std)
-    return Analysis(
-        spec,
-        plant,
-        facts,
-        reach,
+    keeps_state = not FLOORS[spec.floor_mode].replaces_state
+    predicted = spec.interval == 1 and sensor_delay == 0 and keeps_state
+    oscillates = predicted and result.verdict == "unstable"
+    cancels = None
+    if result.stable and rho < 1.0 and spec.floor > 0.0:
+        cancels = math.exp(min(closed_loop_authority(spec, rho), 700.0))
+    return replace(
+        alone,
         loop=loop,
         margins=result,
         step=step_response(loop) if result.stable else None,
         loop_noise=noise,
         loop_noise_reason=why,
-        rest=rests,
-        small_gain=small_gain(spec, plant),
-        limit_cycles=(
-            limit_cycles(spec, plant, disturbance=disturbance)
-            if result.stability.verdict == "unstable"
-            and spec.interval == 1
-            and not FLOORS[spec.floor_mode].replaces_state
-            and sensor_delay == 0
-            else None
-        ),
+        rest=equilibria(spec, plant, disturbance=disturbance),
+        small_gain=bound,
+        limit_cycles=limit_cycles(spec, plant, disturbance=disturbance) if oscillates else None,
         certificates=_certificates(spec, plant, loop, disturbance) if certify else (),
-        closed_loop_authority_ratio=(
-            math.exp(min(closed_loop_authority(spec, rho), 700.0))
-            if result.stable and rho < 1.0 and spec.floor > 0.0
-            else None
-        ),
+        closed_loop_authority_ratio=cancels,
     )
+
+
+def _why_alone(plant: Any, tasks: int) -> str:
+    """Why there is nothing to analyse but the controller; empty where there is."""
+    if plant is None:
+        return "No plant given: the controller alone."
+    if isinstance(plant, CallablePlant):
+        return "A callable has no transfer function: simulate it."
+    if isinstance(plant, QuadraticBowls) and tasks > 2:
+        return "Bowls with more than two tasks have no analysis here: simulate them."
+    return ""
 
 
 def _noise(loop: Loop, noise_std: float) -> tuple[NoiseReport | None, str]:
@@ -308,8 +283,3 @@ def _certificates(
             found.append(exact_circle(spec, plant, disturbance=disturbance))
         found.append(lyapunov(spec, plant))
     return tuple(found)
-
-
-def plant_tasks(plant: Any) -> int | None:
-    """Number of tasks of a plant, where it says so."""
-    return getattr(plant, "n_tasks", None)

@@ -78,17 +78,13 @@ class Certificate(Result):
     def rows(self) -> list[tuple[str, ...]]:
         """Criterion, model, conclusion."""
         extra = "" if self.multiplier is None else f", q = {self.multiplier:.4g}"
+        low, high = self.sector
+        proved = "globally stable" if self.certified else "nothing proved"
+        where = f"margin {self.margin:.4g} at {self.frequency_rad_per_step:.4g} rad/step"
         return [
-            (
-                "criterion",
-                f"{self.criterion}, sector [{self.sector[0]:.4g}, {self.sector[1]:.4g}]{extra}",
-            ),
+            ("criterion", f"{self.criterion}, sector [{low:.4g}, {high:.4g}]{extra}"),
             ("model", self.model),
-            (
-                "conclusion",
-                "globally stable" if self.certified else "nothing proved",
-                f"margin {self.margin:.4g} at {self.frequency_rad_per_step:.4g} rad/step",
-            ),
+            ("conclusion", proved, where),
             *([("", self.remark)] if self.remark else []),
         ]
 
@@ -369,36 +365,22 @@ class LyapunovCertificate(Result):
     remark: str
 
     title = "Quadratic Lyapunov function"
+    told = ("certified", "model", "matrix", "multiplier", "state", "remark")
     #: What the conclusion is about.
     model = _LINEARISED
 
-    def facts(self) -> dict[str, Any]:
-        """Keys: certified, model, matrix (fractions as text), multiplier, state, remark."""
-        return {
-            "certified": self.certified,
-            "model": self.model,
-            "matrix": [[str(value) for value in row] for row in self.matrix],
-            "multiplier": str(self.multiplier),
-            "state": list(self.state),
-            "remark": self.remark,
-        }
-
     def rows(self) -> list[tuple[str, ...]]:
         """Conclusion, model, and P as decimals."""
-        rows: list[tuple[str, ...]] = [
-            (
-                "conclusion",
-                "globally stable, verified exactly" if self.certified else "nothing proved",
-            ),
+        proved = "globally stable, verified exactly" if self.certified else "nothing proved"
+        return [
+            ("conclusion", proved),
             ("model", self.model),
             ("", self.remark),
-        ]
-        if self.certified:
-            rows += [
+            *(
                 (f"P, {name}", *(f"{float(value):.5g}" for value in row))
-                for name, row in zip(self.state, self.matrix, strict=True)
-            ]
-        return rows
+                for name, row in zip(self.state, self.matrix, strict=self.certified)
+            ),
+        ]
 
 
 def lyapunov(loop: Any, plant: Any = None) -> LyapunovCertificate:
@@ -436,29 +418,28 @@ def lyapunov(loop: Any, plant: Any = None) -> LyapunovCertificate:
     if spec.n_tasks != 2 or spec.interval != 1:
         raise InputError("the Lyapunov search covers n_tasks = 2 and interval = 1")
     a, b, c, names = _exact_states(spec, plant)
-    found = _solve_lmi(*(np.array(m, dtype=np.float64) for m in (a, b, c)))
-    n = len(names)
+    found = _solve_lmi(*(np.asarray(m, dtype=np.float64) for m in (a, b, c)))
     nothing = LyapunovCertificate(
         False, (), Fraction(0), names, "the search found no such function"
     )
     if found is None:
         return nothing
     scale = 2**45
-    p = [[Fraction(round(found[0][i, j] * scale), scale) for j in range(n)] for i in range(n)]
+    p = np.array([[Fraction(round(x * scale), scale) for x in row] for row in found[0]])
     t = Fraction(round(found[1] * scale), scale)
     if t <= 0 or not positive_definite(p) or not positive_definite(_decrease(a, b, c, p, t)):
         return nothing
-    return LyapunovCertificate(
-        True,
-        tuple(tuple(row) for row in p),
-        t,
-        names,
-        "P > 0 and the decrease were decided in exact rational arithmetic",
-    )
+    decided = "P > 0 and the decrease were decided in exact rational arithmetic"
+    return LyapunovCertificate(True, tuple(map(tuple, p)), t, names, decided)
 
 
-def positive_definite(matrix: list[list[Fraction]]) -> bool:
+def positive_definite(matrix: Any) -> bool:
     """Whether a symmetric matrix of fractions is positive definite, by exact elimination.
+
+    Parameters
+    ----------
+    matrix : array_like of Fraction, shape (n, n)
+        Symmetric.
 
     Examples
     --------
@@ -467,63 +448,43 @@ def positive_definite(matrix: list[list[Fraction]]) -> bool:
     >>> positive_definite([[Fraction(1), Fraction(1)], [Fraction(1), Fraction(1)]])
     False
     """
-    rows = [list(row) for row in matrix]
-    for k in range(len(rows)):
-        pivot = rows[k][k]
-        if pivot <= 0:
+    rows = np.array(matrix, dtype=object)
+    for k, row in enumerate(rows):
+        if row[k] <= 0:
             return False
-        for i in range(k + 1, len(rows)):
-            factor = rows[i][k] / pivot
-            if factor:
-                rows[i] = [x - factor * y for x, y in zip(rows[i], rows[k], strict=True)]
+        rows[k + 1 :] -= np.outer(rows[k + 1 :, k] / row[k], row)
     return True
 
 
-Matrix = list[list[Fraction]]
+#: Of fractions.
+Exact = NDArray[np.object_]
 
 
-def _exact_states(
-    spec: GabaSpec, plant: LogRatio
-) -> tuple[Matrix, list[Fraction], list[Fraction], tuple[str, ...]]:
+def _exact_states(spec: GabaSpec, plant: LogRatio) -> tuple[Exact, Exact, Exact, tuple[str, ...]]:
     """A, B, C of the loop around phi, in fractions: the filtered v, the lag, and the delay line."""
     beta, rho, lag = (Fraction(str(x)) for x in (spec.beta, plant.rho, plant.a))
     n = 2 + plant.delay
-    zero, one = Fraction(0), Fraction(1)
-    c = [beta, (one - beta) * rho, *[zero] * plant.delay]
-    a = [[zero] * n for _ in range(n)]
-    b = [zero] * n
-    a[0] = list(c)
-    a[1][1] = lag
+    a, b = np.full((n, n), Fraction(0)), np.full(n, Fraction(0))
+    a[0, :2] = beta, (1 - beta) * rho
+    a[1, 1] = lag
     if plant.delay == 0:
-        b[1] = one - lag
+        b[1] = 1 - lag
     else:
-        a[1][n - 1] = one - lag
-        b[2] = one
-        for i in range(3, n):
-            a[i][i - 1] = one
+        a[1, -1] = 1 - lag
+        b[2] = Fraction(1)
+        a[range(3, n), range(2, n - 1)] = Fraction(1)
     names = ("filter", "lag", *(f"delay {i + 1}" for i in range(plant.delay)))
-    return a, b, c, names
+    return a, b, a[0].copy(), names
 
 
-def _decrease(a: Matrix, b: list[Fraction], c: list[Fraction], p: Matrix, t: Fraction) -> Matrix:
-    """Minus the S-procedure matrix."""
+def _decrease(a: Any, b: Any, c: Any, p: Any, t: Any) -> Any:
+    """Minus the S-procedure matrix: in fractions, or in the solver's variables."""
     n = len(b)
-    wide = [[*a[i], b[i]] for i in range(n)]
-    pw = [
-        [sum((p[i][k] * wide[k][j] for k in range(n)), Fraction(0)) for j in range(n + 1)]
-        for i in range(n)
-    ]
-    m = [
-        [-sum((wide[k][i] * pw[k][j] for k in range(n)), Fraction(0)) for j in range(n + 1)]
-        for i in range(n + 1)
-    ]
-    for i in range(n):
-        for j in range(n):
-            m[i][j] += p[i][j]
-        m[i][n] -= t * c[i] / 2
-        m[n][i] -= t * c[i] / 2
-    m[n][n] += t
-    return m
+    wide, pick = np.column_stack([a, b]), np.eye(n, n + 1, dtype=c.dtype)
+    cross, corner = np.zeros((2, n + 1, n + 1), dtype=c.dtype)
+    cross[:n, n] = cross[n, :n] = c / 2
+    corner[n, n] = 1
+    return pick.T @ p @ pick - wide.T @ p @ wide - t * cross + t * corner
 
 
 def _solve_lmi(
@@ -534,13 +495,7 @@ def _solve_lmi(
     n = len(b)
     p = cp.Variable((n, n), symmetric=True)
     t, slack = cp.Variable(), cp.Variable()
-    wide = np.column_stack([a, b])
-    pick = np.eye(n, n + 1)
-    corner = np.zeros((n + 1, n + 1))
-    corner[n, n] = 1.0
-    cross = np.zeros((n + 1, n + 1))
-    cross[:n, n] = cross[n, :n] = c / 2
-    fall = pick.T @ p @ pick - wide.T @ p @ wide - t * cross + t * corner
+    fall = _decrease(a, b, c, p, t)
     constraints = [
         (fall + fall.T) / 2 >> slack * np.eye(n + 1),
         p >> slack * np.eye(n),

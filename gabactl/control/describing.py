@@ -8,7 +8,9 @@ the only approximation is that the stored average is a sinusoid with a bias.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -121,22 +123,28 @@ def saturation_limit_cycle(system: Any, limit: float = 1.0) -> tuple[float, floa
     (2.88, 0.876)
     """
     rational = system if isinstance(system, Rational) else Rational.from_lti(system)
-    crossings = rational.phase_crossings()
-    values = np.real(rational.at(crossings))
     best: tuple[float, float] | None = None
-    for w, value in zip(crossings, values, strict=True):
-        # At w = 0 there is a rest, not an oscillation.
-        if w == 0.0 or not (np.isfinite(value) and value < -1.0):
-            continue
-        gain = -1.0 / float(value)
+    for w, value in _crossings_beyond(rational):
+        gain = -1.0 / value
 
         def gap(log_amplitude: float, gain: float = gain) -> float:
             return saturation_describing_function(math.exp(log_amplitude))[1] - gain
 
         amplitude = limit * math.exp(optimize.brentq(gap, 0.0, math.log(4.0 / gain)))
         if best is None or amplitude > best[0]:
-            best = (amplitude, float(w))
+            best = (amplitude, w)
     return best
+
+
+def _crossings_beyond(rational: Rational) -> list[tuple[float, float]]:
+    """Where the loop is real and beyond -1, with its value; at w = 0 is a rest, no oscillation."""
+    crossings = rational.phase_crossings()
+    values = np.real(rational.at(crossings))
+    return [
+        (float(w), float(value))
+        for w, value in zip(crossings, values, strict=True)
+        if w > 0.0 and -math.inf < value < -1.0
+    ]
 
 
 @dataclass(frozen=True)
@@ -186,10 +194,7 @@ class LimitCycles(Result):
     limit_cycles: tuple[LimitCycle, ...]
 
     title = "Predicted oscillations"
-
-    def facts(self) -> dict[str, Any]:
-        """Keys: model, limit_cycles."""
-        return {"model": self.model, "limit_cycles": [vars(cycle) for cycle in self.limit_cycles]}
+    told = ("model", "limit_cycles")
 
     def rows(self) -> list[tuple[str, ...]]:
         """One row per oscillation."""
@@ -249,14 +254,12 @@ def limit_cycles(loop: Any, plant: Any = None, *, disturbance: float = 0.0) -> L
         )
     balance = _Balance(spec, plant_rational(plant), disturbance)
     rational = open_loop(spec, plant).rational
-    crossings = rational.phase_crossings()
     cycles: list[LimitCycle] = []
-    for w, value in zip(crossings, np.real(rational.at(crossings)), strict=True):
-        # The balance at rest has the slope 1 at most, so only crossings beyond -1 can oscillate.
-        if w == 0.0 or not (np.isfinite(value) and value < -1.0):
-            continue
-        found = balance.alternating() if w == math.pi else balance.sinusoidal(float(w))
-        cycles += [c for c in found if not any(_same(c, old) for old in cycles)]
+    # The balance at rest has the slope 1 at most, so only crossings beyond -1 can oscillate.
+    for w, _ in _crossings_beyond(rational):
+        for found in balance.alternating() if w == math.pi else balance.sinusoidal(w):
+            if not any(_same(found, old) for old in cycles):
+                cycles.append(found)
     cycles.sort(key=lambda c: -c.ema_amplitude)
     return LimitCycles("exact loop, first harmonic of the stored average", tuple(cycles))
 
@@ -294,27 +297,19 @@ class _Balance:
         raw = 1.0 / (1.0 + np.exp(np.clip(y, -600, 600)))
         return np.fft.rfft(raw) / _SAMPLES, y
 
-    def sinusoidal(self, first: float) -> list[LimitCycle]:
+    def sinusoidal(self, first: float) -> Iterator[LimitCycle]:
         def residual(unknown: NDArray[np.float64]) -> NDArray[np.float64]:
             bias, amplitude, w = _squash(unknown)
             raw, _ = self._answer(bias, amplitude, w)
             error = 2.0 * raw[1] * self._filter(w) / amplitude - 1.0
             return np.array([(raw[0].real - bias) / 0.1, error.real, error.imag])
 
-        found: list[LimitCycle] = []
         centre = 1.0 / (1.0 + math.exp(min(max(self._d, -30), 30)))
-        for amplitude in np.geomspace(1e-3, 0.45, 10):
-            for bias in {0.5, min(max(centre, 0.02), 0.98)}:
-                guess = _spread(bias, float(amplitude), first)
-                solution, info, ok, _ = optimize.fsolve(residual, guess, full_output=True)
-                if ok != 1 or np.abs(info["fvec"]).max() > 1e-8:
-                    continue
-                bias_, amplitude_, w = _squash(solution)
-                if amplitude_ > 1e-6 and 1e-4 < w < math.pi - 1e-6:
-                    cycle = self._describe(bias_, amplitude_, w)
-                    if not any(_same(cycle, old) for old in found):
-                        found.append(cycle)
-        return found
+        biases = {0.5, min(max(centre, 0.02), 0.98)}
+        sizes = np.geomspace(1e-3, 0.45, 10)
+        for bias, amplitude, w in _solutions(residual, sizes, biases, first):
+            if amplitude > 1e-6 and 1e-4 < w < math.pi - 1e-6:
+                yield self._describe(bias, amplitude, w)
 
     def _describe(self, bias: float, amplitude: float, w: float) -> LimitCycle:
         raw, y = self._answer(bias, amplitude, w)
@@ -338,7 +333,7 @@ class _Balance:
             reason=reason,
         )
 
-    def alternating(self) -> list[LimitCycle]:
+    def alternating(self) -> Iterator[LimitCycle]:
         """Period 2, exactly: the average alternates between bias +- amplitude."""
         dc, flip = (float(np.real(self._plant(z))) for z in (1.0, -1.0))
 
@@ -348,42 +343,44 @@ class _Balance:
             return 1.0 / (1.0 + np.exp(np.clip(y, -600, 600))), y
 
         def residual(unknown: NDArray[np.float64]) -> NDArray[np.float64]:
-            bias, amplitude, _ = _squash(np.array([*unknown, 0.0]))
+            bias, amplitude, _ = _squash(unknown)
             raw, _ = answer(bias, amplitude)
             swing = np.real(self._filter(math.pi)) * (raw[0] - raw[1]) / 2
             return np.array([(raw.mean() - bias) / 0.1, swing / amplitude - 1.0])
 
-        found: list[LimitCycle] = []
-        for amplitude in np.geomspace(1e-4, 0.45, 12):
-            for bias in (0.5, 0.1, 0.9):
-                guess = _spread(bias, float(amplitude), 1.0)[:2]
-                solution, info, ok, _ = optimize.fsolve(residual, guess, full_output=True)
-                bias_, amplitude_, _ = _squash(np.array([*solution, 0.0]))
-                if ok != 1 or np.abs(info["fvec"]).max() > 1e-8 or amplitude_ < 1e-9:
-                    continue
-                _, y = answer(bias_, amplitude_)
-                cycle = LimitCycle(
-                    bias_,
-                    amplitude_,
-                    float(y.mean()),
-                    abs(float(y[0] - y[1])) / 2,
-                    math.pi,
-                    2.0,
-                    0.0,
-                    True,
-                    "period 2 has no other harmonics",
-                )
-                if not any(_same(cycle, old) for old in found):
-                    found.append(cycle)
-        return found
+        sizes = np.geomspace(1e-4, 0.45, 12)
+        for bias, amplitude, _ in _solutions(residual, sizes, (0.5, 0.1, 0.9)):
+            if amplitude < 1e-9:
+                continue
+            _, y = answer(bias, amplitude)
+            yield LimitCycle(
+                ema_bias=bias,
+                ema_amplitude=amplitude,
+                log_ratio_bias=float(y.mean()),
+                log_ratio_amplitude=abs(float(y[0] - y[1])) / 2,
+                frequency_rad_per_step=math.pi,
+                period_steps=2.0,
+                distortion=0.0,
+                trusted=True,
+                reason="period 2 has no other harmonics",
+            )
+
+
+def _solutions(
+    residual: Callable[..., Any], amplitudes: Any, biases: Iterable[float], *frequency: float
+) -> Iterator[tuple[float, float, float]]:
+    """Where the residual vanishes: searched from every amplitude and bias, and one frequency."""
+    for amplitude, bias in product(amplitudes, biases):
+        fractions = np.array([bias, 2 * amplitude, *(w / math.pi for w in frequency)])
+        p = np.clip(fractions, 1e-9, 1 - 1e-9)
+        guess = np.log(p / (1.0 - p))
+        solution, info, ok, _ = optimize.fsolve(residual, guess, full_output=True)
+        if ok == 1 and np.abs(info["fvec"]).max() <= 1e-8:
+            yield _squash(solution)
 
 
 def _squash(unknown: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Any three numbers to a bias in (0, 1), an amplitude in (0, 1/2) and a frequency in (0, pi)."""
-    bias, amplitude, w = 1.0 / (1.0 + np.exp(-np.clip(unknown, -40.0, 40.0)))
+    """Any numbers to a bias in (0, 1), an amplitude in (0, 1/2) and a frequency in (0, pi)."""
+    squashed = 1.0 / (1.0 + np.exp(-np.clip([*unknown, 0.0][:3], -40.0, 40.0)))
+    bias, amplitude, w = squashed
     return float(bias), float(amplitude) / 2, float(w) * math.pi
-
-
-def _spread(bias: float, amplitude: float, w: float) -> NDArray[np.float64]:
-    p = np.clip(np.array([bias, 2 * amplitude, w / math.pi]), 1e-9, 1 - 1e-9)
-    return np.asarray(np.log(p / (1.0 - p)))

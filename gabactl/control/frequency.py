@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gabactl.base import plots
 from gabactl.base.errors import InputError
 from gabactl.base.results import Result
 from gabactl.control._rational import Rational, stability_of
@@ -52,26 +53,16 @@ class FrequencyResponse(Result):
     verdict: str
 
     title = "Frequency response of the loop"
-
-    def facts(self) -> dict[str, Any]:
-        """Keys: frequencies_rad_per_step, magnitude, phase_deg, encirclements, verdict, ..."""
-        return {
-            "frequencies_rad_per_step": self.frequencies_rad_per_step,
-            "magnitude": self.magnitude,
-            "phase_deg": self.phase_deg,
-            "value_at_z_1": self.value_at_z_1,
-            "value_at_z_minus_1": self.value_at_z_minus_1,
-            "open_loop_poles_outside": self.open_loop_poles_outside,
-            "closed_loop_poles_outside": self.closed_loop_poles_outside,
-            "encirclements": self.encirclements,
-            "verdict": self.verdict,
-            "stable": self.stable,
-        }
+    told = (
+        *("frequencies_rad_per_step", "magnitude", "phase_deg"),
+        *("value_at_z_1", "value_at_z_minus_1"),
+        *("open_loop_poles_outside", "closed_loop_poles_outside", "encirclements"),
+        *("verdict", "stable"),
+    )
 
     def series(self) -> dict[str, NDArray[Any]]:
         """The curve: frequency, magnitude and phase."""
-        names = ("frequencies_rad_per_step", "magnitude", "phase_deg")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in self.told[:3]}
 
     def headline(self) -> str:
         """The verdict, and the count it rests on."""
@@ -79,16 +70,11 @@ class FrequencyResponse(Result):
 
     def rows(self) -> list[tuple[str, ...]]:
         """Values at both ends of the circle, crossings, and the Nyquist count."""
-        crossings = self.rational.gain_crossings() / self.interval
+        crossed = ", ".join(f"{w:.5g}" for w in self._crossings)
         return [
             ("L at z = 1 (DC)", f"{self.value_at_z_1:.6g}"),
             ("L at z = -1 (Nyquist)", f"{self.value_at_z_minus_1:.6g}"),
-            (
-                "|L| = 1 at",
-                ", ".join(f"{w:.5g}" for w in crossings) + " rad/step"
-                if crossings.size
-                else "no frequency",
-            ),
+            ("|L| = 1 at", f"{crossed} rad/step" if crossed else "no frequency"),
             ("open-loop poles outside", str(self.open_loop_poles_outside)),
             ("encirclements of -1", f"{self.encirclements} (counter-clockwise)"),
             ("closed-loop poles outside", str(self.closed_loop_poles_outside)),
@@ -99,6 +85,15 @@ class FrequencyResponse(Result):
     def stable(self) -> bool:
         """Of the closed loop."""
         return self.verdict == "stable"
+
+    @property
+    def _crossings(self) -> NDArray[np.float64]:
+        """Where the loop gain is 1, in rad/step."""
+        return self.rational.gain_crossings() / self.interval
+
+    @property
+    def _decibels(self) -> NDArray[np.float64]:
+        return 20 * np.log10(np.maximum(self.magnitude, 1e-300))
 
     @property
     def value_at_z_1(self) -> float:
@@ -135,102 +130,91 @@ class FrequencyResponse(Result):
         """
         from matplotlib.ticker import AutoLocator, MultipleLocator
 
-        from gabactl.base import plots
-
         with plots.style():
             axes = plots.panels(2, 5.5) if axes is None else axes
             top, bottom = axes
             show = self.frequencies_rad_per_step > 0
-            w = self.frequencies_rad_per_step[show]
-            top.semilogx(w, 20 * np.log10(np.maximum(np.abs(self.response[show]), 1e-300)))
-            bottom.semilogx(w, self.phase_deg[show])
+            w, phase = self.frequencies_rad_per_step[show], self.phase_deg[show]
+            top.semilogx(w, self._decibels[show])
+            bottom.semilogx(w, phase)
             top.axhline(0.0, color="0.3", linewidth=0.8)
-            for turn in range(-20, 21, 2):
-                level = 180.0 * (turn + 1)
-                low, high = self.phase_deg[show].min() - 30, self.phase_deg[show].max() + 30
-                if low <= level <= high:
-                    bottom.axhline(level, color="0.3", linewidth=0.8, linestyle="--")
-            for crossing in self.rational.gain_crossings() / self.interval:
-                for ax in (top, bottom):
-                    ax.axvline(crossing, color=plots.PALETTE[1], linewidth=0.8)
-            span = float(np.ptp(self.phase_deg[show]))
+            for level in _half_turns(phase.min() - 30, phase.max() + 30):
+                bottom.axhline(level, color="0.3", linewidth=0.8, linestyle="--")
+            span = float(np.ptp(phase))
             bottom.yaxis.set_major_locator(MultipleLocator(180.0 if span > 400.0 else 45.0))
             if span > 2500.0:
                 bottom.yaxis.set_major_locator(AutoLocator())
             for ax in (top, bottom):
+                for crossing in self._crossings:
+                    ax.axvline(crossing, color=plots.PALETTE[1], linewidth=0.8)
                 ax.axvline(math.pi / self.interval, color="0.6", linewidth=0.8, linestyle=":")
-            top.set_ylabel("|L| in dB")
-            bottom.set_ylabel("phase in degrees")
-            bottom.set_xlabel("frequency in rad/step")
-            top.set_title(f"Loop L = P F: closed loop {self.verdict}")
+            top.set(ylabel="|L| in dB", title=f"Loop L = P F: closed loop {self.verdict}")
+            bottom.set(xlabel="frequency in rad/step", ylabel="phase in degrees")
         return axes
 
     def plot_nyquist(self, ax: Any | None = None) -> Any:
-        """The curve and its mirror image, with -1 and both ends of the circle marked."""
-        from gabactl.base import plots
+        """The curve and its mirror image, with -1 and both ends of the circle marked.
 
-        with plots.style():
-            ax = plots.axes(ax)
-            inside = np.abs(self.response) < 1e3
-            curve = np.where(inside, self.response, np.nan)
-            ax.plot(curve.real, curve.imag, label="0 < w < π")
-            ax.plot(curve.real, -curve.imag, color=plots.PALETTE[0], alpha=0.4, linestyle="--")
-            ax.plot(-1, 0, "x", color=plots.PALETTE[1], markersize=9, mew=2, label="−1")
-            view = _view(curve)
-            for z, marker, name in ((1.0, "o", "z = 1"), (-1.0, "s", "z = −1")):
-                value = complex(self.rational(z))
-                if not math.isfinite(value.real):
-                    continue
-                if view is None or abs(value) < view:
-                    ax.plot(value.real, 0, marker, color=plots.PALETTE[2], label=name)
-                else:
-                    ax.plot([], [], " ", label=f"{name} at {value.real:.4g}, outside")
-            if view is None:
-                ax.set_aspect("equal", adjustable="datalim")
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Axes to draw on; default: new ones.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
+        return self.plot(ax)
+
+    def _draw(self, ax: Any) -> None:
+        """The Nyquist plot."""
+        curve = np.where(np.abs(self.response) < 1e3, self.response, np.nan)
+        ax.plot(curve.real, curve.imag, label="0 < w < π")
+        ax.plot(curve.real, -curve.imag, color=plots.PALETTE[0], alpha=0.4, linestyle="--")
+        _mark_critical(ax, [-1.0])
+        view = _view(curve)
+        for value, marker, name in (
+            (self.value_at_z_1, "o", "z = 1"),
+            (self.value_at_z_minus_1, "s", "z = −1"),
+        ):
+            if not math.isfinite(value):
+                continue
+            if view is None or abs(value) < view:
+                ax.plot(value, 0, marker, color=plots.PALETTE[2], label=name)
             else:
-                ax.set_xlim(-1.6 * view, 1.6 * view)
-                ax.set_ylim(-view, view)
-                ax.set_aspect("equal", adjustable="box")
-            ax.set_xlabel("Re L")
-            ax.set_ylabel("Im L")
-            ax.set_title(f"{_times(self.encirclements)}: closed loop {self.verdict}")
-            ax.legend(loc="best")
-        return ax
+                ax.plot([], [], " ", label=f"{name} at {value:.4g}, outside")
+        if view is not None:
+            ax.set(xlim=(-1.6 * view, 1.6 * view), ylim=(-view, view))
+        ax.set_aspect("equal", adjustable="datalim" if view is None else "box")
+        title = f"{_times(self.encirclements)}: closed loop {self.verdict}"
+        ax.set(xlabel="Re L", ylabel="Im L", title=title)
+        ax.legend(loc="best")
 
     def plot_nichols(self, ax: Any | None = None) -> Any:
-        """Gain in dB over phase, with the critical points at odd multiples of 180 degrees."""
-        from gabactl.base import plots
+        """Gain in dB over phase, with the critical points at odd multiples of 180 degrees.
 
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Axes to draw on; default: new ones.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
         with plots.style():
             ax = plots.axes(ax)
-            gain = 20 * np.log10(np.maximum(np.abs(self.response), 1e-300))
-            phase = self.phase_deg
+            gain, phase = self._decibels, self.phase_deg
             ax.plot(phase, gain)
-            low, high = phase.min() - 60, phase.max() + 60
-            critical = [180.0 * n for n in range(-41, 42, 2) if low <= 180.0 * n <= high] or [
-                -180.0
-            ]
-            ax.plot(
-                critical,
-                np.zeros(len(critical)),
-                "x",
-                color=plots.PALETTE[1],
-                markersize=9,
-                mew=2,
-                label="−1",
-            )
+            critical = _half_turns(phase.min() - 60, phase.max() + 60) or [-180.0]
+            _mark_critical(ax, critical)
             ax.plot(phase[0], gain[0], "o", color=plots.PALETTE[2], label="DC")
             ax.plot(phase[-1], gain[-1], "s", color=plots.PALETTE[2], label="Nyquist")
             ax.axhline(0.0, color="0.3", linewidth=0.8)
-            ax.set_xlabel("phase of L in degrees")
-            ax.set_ylabel("|L| in dB")
-            ax.set_title(f"Nichols: closed loop {self.verdict}")
+            title = f"Nichols: closed loop {self.verdict}"
+            ax.set(xlabel="phase of L in degrees", ylabel="|L| in dB", title=title)
             ax.legend(loc="best")
         return ax
-
-    def plot(self, ax: Any | None = None) -> Any:
-        """The Nyquist plot."""
-        return self.plot_nyquist(ax)
 
 
 def frequency_response(
@@ -317,6 +301,16 @@ def _view(curve: NDArray[np.complex128]) -> float | None:
     return 2.5 if sizes.size and sizes.max() > 12.0 else None
 
 
+def _mark_critical(ax: Any, where: list[float]) -> None:
+    mark = {"color": plots.PALETTE[1], "markersize": 9, "mew": 2, "label": "−1"}
+    ax.plot(where, np.zeros(len(where)), "x", **mark)
+
+
+def _half_turns(low: float, high: float) -> list[float]:
+    """The odd multiples of 180 degrees in a range, of those that a loop reaches."""
+    return [180.0 * n for n in range(-41, 42, 2) if low <= 180.0 * n <= high]
+
+
 def _times(encirclements: int) -> str:
     if encirclements == 0:
         return "−1 not encircled"
@@ -349,16 +343,7 @@ class RootLocus(Result):
     stable_ranges: tuple[tuple[float, float], ...]
 
     title = "Root locus"
-
-    def facts(self) -> dict[str, Any]:
-        """Keys: parameter, values, poles, spectral_radius, stable_ranges."""
-        return {
-            "parameter": self.parameter,
-            "values": self.values,
-            "poles": list(self.poles),
-            "spectral_radius": self.spectral_radius,
-            "stable_ranges": [list(r) for r in self.stable_ranges],
-        }
+    told = ("parameter", "values", "poles", "spectral_radius", "stable_ranges")
 
     def rows(self) -> list[tuple[str, ...]]:
         """The stable ranges, and a few points of the locus."""
@@ -372,32 +357,26 @@ class RootLocus(Result):
             )
         return rows
 
-    def plot(self, ax: Any | None = None) -> Any:
+    def _draw(self, ax: Any) -> None:
         """The poles in the plane, coloured by the parameter, with the unit circle."""
         import matplotlib as mpl
 
-        from gabactl.base import plots
-
-        with plots.style():
-            ax = plots.axes(ax)
-            circle = np.exp(1j * np.linspace(0, 2 * math.pi, 400))
-            ax.plot(circle.real, circle.imag, color="0.5", linewidth=1)
-            xs = np.concatenate([p.real for p in self.poles])
-            ys = np.concatenate([p.imag for p in self.poles])
-            colours = np.repeat(self.values, [p.size for p in self.poles])
-            drawn = ax.scatter(xs, ys, c=colours, cmap=mpl.colormaps["viridis"], s=8, zorder=3)
-            ax.figure.colorbar(drawn, ax=ax, label=self.parameter)
-            every = np.concatenate(self.poles)
-            reach = max(1.1, min(float(np.abs(every).max(initial=1.0)) * 1.05, 2.5))
-            tall = max(1.1, min(float(np.abs(every.imag).max(initial=1.0)) * 1.05, 2.5))
-            ax.set_xlim(-reach, reach)
-            ax.set_ylim(-tall, tall)
-            ax.set_aspect("equal", adjustable="box")
-            ax.set_xlabel("Re z")
-            ax.set_ylabel("Im z")
-            ranges = ", ".join(f"{lo:.4g} to {hi:.4g}" for lo, hi in self.stable_ranges)
-            ax.set_title(f"stable for {self.parameter} from {ranges}" if ranges else "never stable")
-        return ax
+        circle = np.exp(1j * np.linspace(0, 2 * math.pi, 400))
+        ax.plot(circle.real, circle.imag, color="0.5", linewidth=1)
+        every = np.concatenate(self.poles)
+        colours = np.repeat(self.values, [p.size for p in self.poles])
+        viridis = mpl.colormaps["viridis"]
+        drawn = ax.scatter(every.real, every.imag, c=colours, cmap=viridis, s=8, zorder=3)
+        ax.figure.colorbar(drawn, ax=ax, label=self.parameter)
+        reach, tall = (
+            max(1.1, min(float(np.abs(part).max(initial=1.0)) * 1.05, 2.5))
+            for part in (every, every.imag)
+        )
+        ax.set_aspect("equal", adjustable="box")
+        ranges = ", ".join(f"{lo:.4g} to {hi:.4g}" for lo, hi in self.stable_ranges)
+        title = f"stable for {self.parameter} from {ranges}" if ranges else "never stable"
+        ax.set(xlim=(-reach, reach), ylim=(-tall, tall), title=title)
+        ax.set(xlabel="Re z", ylabel="Im z")
 
 
 def root_locus(

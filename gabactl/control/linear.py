@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gabactl.base import plots
+from gabactl.base.checks import check_int
 from gabactl.base.errors import InputError, packages_for
 from gabactl.base.results import Result
 from gabactl.control._rational import Rational, Stability
@@ -20,6 +22,7 @@ from gabactl.law.stages import raw_weights, saturate
 from gabactl.plants import LogRatio, LtiPlant
 
 __all__ = [
+    "ClosedLoop",
     "Loop",
     "VectorLoop",
     "as_loop",
@@ -74,8 +77,44 @@ def floor_slope(spec: GabaSpec, log_ratio: float) -> float:
     return FLOORS[spec.floor_mode].slope(quiet / (1.0 + quiet), spec.floor)
 
 
+class ClosedLoop(Result):
+    """A result with closed-loop poles: its verdict and its picture.
+
+    Attributes
+    ----------
+    closed : Stability
+        Closed-loop poles, and the verdict on them.
+    """
+
+    closed: Stability
+
+    @property
+    def poles(self) -> NDArray[np.complex128]:
+        """Of the closed loop, per reading, largest first."""
+        return self.closed.poles
+
+    @property
+    def spectral_radius(self) -> float:
+        """Modulus of the largest closed-loop pole, per reading."""
+        return self.closed.radius
+
+    @property
+    def stable(self) -> bool:
+        """Whether every closed-loop pole is inside the unit circle."""
+        return self.closed.stable
+
+    @property
+    def verdict(self) -> str:
+        """``stable``, ``neutral`` or ``unstable``."""
+        return self.closed.verdict
+
+    def _draw(self, ax: Any) -> None:
+        """Closed-loop poles and the unit circle."""
+        plots.unit_circle(self.poles, f"closed loop: {self.verdict}", ax)
+
+
 @dataclass(frozen=True, eq=False)
-class Loop(Result):
+class Loop(ClosedLoop):
     """The loop cut open at the controller: L = slope F P, negative feedback, per reading.
 
     With y = log(g_1/g_2) and u = log(w_1/w_2): u = -slope F y and y = P u + d, so that
@@ -105,6 +144,10 @@ class Loop(Result):
     bare: bool = False
 
     title = "Open loop"
+    told = (
+        *("interval", "slope", "sensor_delay", "open_loop_poles", "open_loop_zeros", "dc_gain"),
+        *("poles", "spectral_radius", "stable", "verdict"),
+    )
 
     @property
     def interval(self) -> int:
@@ -151,7 +194,7 @@ class Loop(Result):
         return self.rational.to_control(self.interval)
 
     @cached_property
-    def closed(self) -> Stability:
+    def closed(self) -> Stability:  # type: ignore[override]
         """Closed-loop poles (per reading) and verdict."""
         return self.rational.closed()
 
@@ -169,26 +212,6 @@ class Loop(Result):
     def dc_gain(self) -> float:
         """L(1)."""
         return float(np.real(self.rational(1.0)))
-
-    @property
-    def poles(self) -> NDArray[np.complex128]:
-        """Of the closed loop, per reading, largest first."""
-        return self.closed.poles
-
-    @property
-    def spectral_radius(self) -> float:
-        """Modulus of the largest closed-loop pole, per reading."""
-        return self.closed.radius
-
-    @property
-    def stable(self) -> bool:
-        """Whether every closed-loop pole is inside the unit circle."""
-        return self.closed.stable
-
-    @property
-    def verdict(self) -> str:
-        """``stable``, ``neutral`` or ``unstable``."""
-        return self.closed.verdict
 
     def closed_loop_coefficients(
         self,
@@ -279,18 +302,6 @@ class Loop(Result):
             "product": -slope,
         }
 
-    def plot(self, ax: Any | None = None) -> Any:
-        """Closed-loop poles and the unit circle; returns the axes."""
-        from gabactl.base import plots
-
-        return plots.unit_circle(self.closed.poles, f"closed loop: {self.closed.verdict}", ax)
-
-    def facts(self) -> dict[str, Any]:
-        """Keys: interval, slope, open-loop poles and zeros, dc_gain, closed-loop poles, verdict."""
-        names = ["interval", "slope", "sensor_delay", "open_loop_poles", "open_loop_zeros"]
-        names += ["dc_gain", "poles", "spectral_radius", "stable", "verdict"]
-        return {name: getattr(self, name) for name in names}
-
     def rows(self) -> list[tuple[str, ...]]:
         """Poles, zeros, DC gain and verdict."""
         per = "" if self.interval == 1 else f" (per reading of {self.interval} steps)"
@@ -368,14 +379,9 @@ def open_loop(spec: GabaSpec, plant: Any, ratio: float = 1.0, sensor_delay: int 
     >>> loop.closed.verdict, round(loop.closed.radius, 6)
     ('stable', 0.995)
     """
-    if spec.n_tasks != 2:
-        raise InputError(
-            f"n_tasks = {spec.n_tasks}: the log ratio needs two tasks; see vector_loop"
-        )
     if not (math.isfinite(ratio) and ratio > 0):
         raise InputError(f"ratio = {ratio!r} is not positive and finite: give g_1/g_2, such as 10")
-    if sensor_delay < 0:
-        raise InputError(f"sensor_delay = {sensor_delay} is negative: give steps, such as 1")
+    check_int("sensor_delay", sensor_delay, 0, "give steps, such as 1")
     slope = floor_slope(spec, math.log(ratio))
     return Loop(spec, plant_rational(plant), slope, sensor_delay, ratio)
 
@@ -558,7 +564,7 @@ def plant_rational(plant: Any) -> Rational:
 
 
 @dataclass(frozen=True, eq=False)
-class VectorLoop(Result):
+class VectorLoop(ClosedLoop):
     """The loop of K tasks, linearised at an operating point, as K - 1 scalar loops.
 
     The filter and the plant act alike on every task, so the loop splits along the eigenvectors of
@@ -576,10 +582,8 @@ class VectorLoop(Result):
         Eigenvalues J_i. All 1 with the inverse law; 1/(K-1) with the complement law at balance.
     jacobian : array, shape (K, K)
         J.
-    verdict : {"stable", "neutral", "unstable"}
-        Of all modes together.
-    poles : array of complex, shape (n,)
-        Closed-loop poles of all modes, largest first.
+    closed : Stability
+        Closed-loop poles of all modes, largest first, and the verdict on all of them.
     """
 
     spec: GabaSpec
@@ -587,37 +591,10 @@ class VectorLoop(Result):
     grad_norms: NDArray[np.float64]
     jacobian: NDArray[np.float64]
     slopes: NDArray[np.complex128]
-    verdict: str
-    poles: NDArray[np.complex128]
+    closed: Stability
 
     title = "Loop of all tasks"
-
-    @property
-    def stable(self) -> bool:
-        """All poles strictly inside the unit circle."""
-        return self.verdict == "stable"
-
-    @property
-    def spectral_radius(self) -> float:
-        """Modulus of the largest closed-loop pole."""
-        return float(np.abs(self.poles[0])) if self.poles.size else 0.0
-
-    def plot(self, ax: Any | None = None) -> Any:
-        """Closed-loop poles and the unit circle; returns the axes."""
-        from gabactl.base import plots
-
-        return plots.unit_circle(self.poles, f"closed loop: {self.verdict}", ax)
-
-    def facts(self) -> dict[str, Any]:
-        """Keys: grad_norms, slopes, poles, spectral_radius, stable, verdict."""
-        return {
-            "grad_norms": self.grad_norms,
-            "slopes": self.slopes,
-            "poles": self.poles,
-            "spectral_radius": self.spectral_radius,
-            "stable": self.stable,
-            "verdict": self.verdict,
-        }
+    told = ("grad_norms", "slopes", "poles", "spectral_radius", "stable", "verdict")
 
     def rows(self) -> list[tuple[str, ...]]:
         """Slopes, poles and verdict."""
@@ -716,7 +693,7 @@ def vector_loop(spec: GabaSpec, plant: Any, grad_norms: ArrayLike | None = None)
     poles = poles[np.argsort(-np.abs(poles), kind="stable")]
     names = {v.verdict for v in verdicts}
     verdict = next(name for name in ("unstable", "neutral", "stable") if name in names)
-    return VectorLoop(spec, rational, norms, jacobian, slopes, verdict, poles)
+    return VectorLoop(spec, rational, norms, jacobian, slopes, Stability(verdict, poles))
 
 
 def _as_real(value: complex) -> complex | float:

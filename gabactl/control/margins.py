@@ -7,29 +7,30 @@ from __future__ import annotations
 
 import cmath
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gabactl.base import plots
+from gabactl.base.checks import check_real
 from gabactl.base.errors import InputError
-from gabactl.base.results import Result
-from gabactl.control._delay_margin import delay_margin
-from gabactl.control._disk_margin import (
-    complementary_peak,
-    disk_contents,
-    disk_delta,
-    disk_factor,
-    disk_margin,
-    sensitivity_peak,
-)
-from gabactl.control._rational import Rational, Stability, stability_of
-from gabactl.control.linear import Loop, as_loop, format_roots
+from gabactl.control._rational import Rational, Stability, root_counter, roots_of, stability_of
+from gabactl.control.linear import ClosedLoop, Loop, as_loop, format_roots
 
 __all__ = ["Margins", "Witness", "confirm_witnesses", "margins", "stabilising_gains"]
+
+_MOST_DELAY = 1_000_000
+#: A loop whose gain only touches 1 does so at single frequencies: a few delays tell.
+_MOST_DELAY_TOUCHING = 256
+#: A closed-loop pole this close to the circle, as |1 + L z^-n| at a gain crossing, is on it; and a
+#: loop gain this close to 1 touches it.
+_TOUCHING = 1e-9
+#: Told in decibels too.
+_FACTORS = ("gain_margin_up", "gain_margin_down", "disk_gain_up", "disk_gain_down", "ms", "mt")
 
 
 @dataclass(frozen=True)
@@ -62,14 +63,14 @@ class Witness:
 
 
 @dataclass(frozen=True)
-class Margins(Result):
+class Margins(ClosedLoop):
     """Margins of a negative-feedback loop L, or the verdict where it has none.
 
     Infinite values mean that no such perturbation takes stability away; ``reasons`` says why.
 
     Attributes
     ----------
-    stability : Stability
+    closed : Stability
         Closed-loop poles and verdict.
     interval : int
         Steps per sample of L; 1 for a python-control system.
@@ -97,44 +98,30 @@ class Margins(Result):
         Why a value is null or infinite.
     """
 
-    stability: Stability
+    closed: Stability
     interval: int
     disk_skew: float
-    gain_margin_up: float | None
-    gain_margin_down: float | None
-    phase_margin_deg: float | None
-    delay_margin_steps: float | None
-    disk_margin: float | None
-    disk_gain_down: float | None
-    disk_gain_up: float | None
-    disk_phase_deg: float | None
-    ms: float | None
-    mt: float | None
-    witnesses: dict[str, Witness]
-    stabilising_gains: tuple[tuple[float, float], ...]
-    reasons: dict[str, str]
+    gain_margin_up: float | None = None
+    gain_margin_down: float | None = None
+    phase_margin_deg: float | None = None
+    delay_margin_steps: float | None = None
+    disk_margin: float | None = None
+    disk_gain_down: float | None = None
+    disk_gain_up: float | None = None
+    disk_phase_deg: float | None = None
+    ms: float | None = None
+    mt: float | None = None
+    witnesses: dict[str, Witness] = field(default_factory=dict)
+    stabilising_gains: tuple[tuple[float, float], ...] = ()
+    reasons: dict[str, str] = field(default_factory=dict)
 
     title = "Margins"
-
-    @property
-    def stable(self) -> bool:
-        """Whether the loop is strictly stable, so that it has margins."""
-        return self.stability.stable
-
-    @property
-    def verdict(self) -> str:
-        """``stable``, ``neutral`` or ``unstable``."""
-        return self.stability.verdict
-
-    @property
-    def poles(self) -> NDArray[np.complex128]:
-        """Closed-loop poles, largest first."""
-        return self.stability.poles
-
-    @property
-    def spectral_radius(self) -> float:
-        """Modulus of the largest pole."""
-        return self.stability.radius
+    told = (
+        *("stable", "verdict", "poles", "spectral_radius"),
+        *("gain_margin_up", "gain_margin_down", "disk_gain_up", "disk_gain_down"),
+        *("phase_margin_deg", "delay_margin_steps", "disk_margin", "disk_phase_deg"),
+        *("disk_skew", "ms", "mt", "witnesses", "stabilising_gains", "reasons"),
+    )
 
     def headline(self) -> str:
         """The verdict; of a stable loop, the margins too."""
@@ -145,67 +132,46 @@ class Margins(Result):
             f"phase margin {_degrees(self.phase_margin_deg)}, delay margin {self._delay_text()}"
         )
 
-    def plot(self, ax: Any | None = None) -> Any:
-        """Gain and phase errors that the loop stands at once, and each alone; returns the axes."""
-        from gabactl.base import plots
-
+    def _draw(self, ax: Any) -> None:
+        """Gain and phase errors that the loop stands at once, and each alone."""
         if not self.stable or self.disk_margin is None:
-            return plots.unit_circle(
-                self.stability.poles, f"no margins: the loop is {self.stability.verdict}", ax
-            )
-        with plots.style():
-            ax = plots.axes(ax)
-            turn = np.exp(1j * np.linspace(0, 2 * np.pi, 721)[:-1])
-            radius = min(self.disk_margin, 0.999 * 2 / (1 + abs(self.disk_skew)))
-            edge = (1 + (1 - self.disk_skew) / 2 * radius * turn) / (
-                1 - (1 + self.disk_skew) / 2 * radius * turn
-            )
-            gain, phase = 20 * np.log10(np.abs(edge)), np.degrees(np.angle(edge))
-            ax.fill(gain, phase, alpha=0.25, color=plots.PALETTE[0], label="disk margin")
-            for value in (self.gain_margin_down, self.gain_margin_up):
-                if value is not None and 0 < value < math.inf:
-                    ax.plot(20 * np.log10(value), 0, "o", color=plots.PALETTE[1])
-            turns = self.phase_margin_deg
-            if turns is not None and math.isfinite(turns):
-                ax.plot([0, 0], [turns, -turns], "s", color=plots.PALETTE[2])
-            ax.plot([], [], "o", color=plots.PALETTE[1], label="gain margins")
-            ax.plot([], [], "s", color=plots.PALETTE[2], label="phase margin")
-            ax.set(xlabel="gain error, dB", ylabel="phase error, degrees", title=self.title)
-            ax.legend()
-        return ax
+            plots.unit_circle(self.poles, f"no margins: the loop is {self.verdict}", ax)
+            return
+        turn = np.exp(1j * np.linspace(0, 2 * np.pi, 721)[:-1])
+        radius = min(self.disk_margin, 0.999 * 2 / (1 + abs(self.disk_skew)))
+        edge = np.array([disk_factor(radius * z, self.disk_skew) for z in turn])
+        gain, phase = 20 * np.log10(np.abs(edge)), np.degrees(np.angle(edge))
+        ax.fill(gain, phase, alpha=0.25, color=plots.PALETTE[0], label="disk margin")
+        for value in (self.gain_margin_down, self.gain_margin_up):
+            if value is not None and 0 < value < math.inf:
+                ax.plot(20 * np.log10(value), 0, "o", color=plots.PALETTE[1])
+        turns = self.phase_margin_deg
+        if turns is not None and math.isfinite(turns):
+            ax.plot([0, 0], [turns, -turns], "s", color=plots.PALETTE[2])
+        ax.plot([], [], "o", color=plots.PALETTE[1], label="gain margins")
+        ax.plot([], [], "s", color=plots.PALETTE[2], label="phase margin")
+        ax.set(xlabel="gain error, dB", ylabel="phase error, degrees", title=self.title)
+        ax.legend()
 
     def facts(self) -> dict[str, Any]:
-        """Keys as the attributes, each gain also in dB (``_db``), ``reasons`` beside nulls."""
-        result: dict[str, Any] = {
-            "stable": self.stable,
-            "verdict": self.verdict,
-            "poles": self.poles,
-            "spectral_radius": self.spectral_radius,
-        }
-        for name in ("gain_margin_up", "gain_margin_down", "disk_gain_up", "disk_gain_down"):
-            result[name] = getattr(self, name)
-            result[name + "_db"] = _db(getattr(self, name))
-        for name in ("phase_margin_deg", "delay_margin_steps", "disk_margin", "disk_phase_deg"):
-            result[name] = getattr(self, name)
-        result["disk_skew"] = self.disk_skew
-        for name in ("ms", "mt"):
-            result[name] = getattr(self, name)
-            result[name + "_db"] = _db(getattr(self, name))
-        result["witnesses"] = {name: w.to_dict() for name, w in self.witnesses.items()}
-        result["stabilising_gains"] = [
-            [lo, hi if math.isfinite(hi) else None] for lo, hi in self.stabilising_gains
-        ]
-        result["reasons"] = self.reasons
-        return result
+        """The attributes, each gain also in dB (``_db``), ``reasons`` beside nulls."""
+        told: dict[str, Any] = {}
+        for name, value in super().facts().items():
+            told[name] = value
+            if name in _FACTORS:
+                told[name + "_db"] = _db(value)
+        ranges = [[lo, hi if hi < math.inf else None] for lo, hi in self.stabilising_gains]
+        witnesses = {name: w.to_dict() for name, w in self.witnesses.items()}
+        return told | {"witnesses": witnesses, "stabilising_gains": ranges}
 
     def rows(self) -> list[tuple[str, ...]]:
         """Verdict, then every margin with its witness; or what would stabilise the loop."""
         rows: list[tuple[str, ...]] = [
-            ("closed loop", self.stability.verdict, f"largest pole {self.stability.radius:.6g}")
+            ("closed loop", self.verdict, f"largest pole {self.spectral_radius:.6g}")
         ]
         if not self.stable:
             rows.append(("margins", "none", self.reasons["margins"]))
-            if self.stability.verdict == "unstable":
+            if self.verdict == "unstable":
                 ranges = " or ".join(_range(lo, hi) for lo, hi in self.stabilising_gains)
                 rows.append(("stable with the gain times", ranges or "nothing (no factor does)"))
             return rows
@@ -281,17 +247,16 @@ def margins(
     >>> round(margins(loop).gain_margin_up, 6)  # 199/50
     3.98
     """
-    if not math.isfinite(skew):
-        raise InputError(f"skew = {skew!r} is not finite: give a number, such as 0 (balanced)")
+    check_real("skew", skew, "such as 0 (balanced)")
     found = as_loop(loop, plant, ratio, sensor_delay)
     rational, interval = found.rational, found.interval
     if abs(rational.characteristic()[0]) < 1e-14 * abs(rational.denominator[0]):
         raise InputError(
             "1 + L vanishes at infinity (an algebraic loop): add a delay of one step to the loop"
         )
-    stability = rational.closed()
-    if not stability.stable:
-        return _without_margins(rational, stability, interval, skew)
+    closed = rational.closed()
+    if not closed.stable:
+        return _without_margins(rational, closed, interval, skew)
     witnesses: dict[str, Witness] = {}
     reasons: dict[str, str] = {}
     up, down = _gain_margins(rational, interval, witnesses, reasons)
@@ -302,11 +267,11 @@ def margins(
     else:
         n = int(delay)
         witnesses["delay_margin_steps"] = Witness(stable_steps=n, unstable_steps=n + 1)
-    ms, at = sensitivity_peak(rational, stability)
+    ms, at = sensitivity_peak(rational, closed)
     witnesses["ms"] = Witness(frequency_rad_per_step=at / interval)
-    mt, at = complementary_peak(rational, stability)
+    mt, at = complementary_peak(rational, closed)
     witnesses["mt"] = Witness(frequency_rad_per_step=at / interval)
-    alpha, factor, at = disk_margin(rational, stability, skew)
+    alpha, factor, at = disk_margin(rational, closed, skew)
     if math.isinf(alpha):
         what = "constant: no factor in a disk of this skew" if rational.gain else "open: nothing"
         reasons["disk_margin"] = f"the loop is {what} can destabilise it"
@@ -316,7 +281,7 @@ def margins(
     if math.isinf(gain_up):
         reasons["disk_gain_up"] = "the disk holds every larger gain"
     return Margins(
-        stability=stability,
+        closed=closed,
         interval=interval,
         disk_skew=skew,
         gain_margin_up=up,
@@ -330,7 +295,6 @@ def margins(
         ms=ms,
         mt=mt,
         witnesses=witnesses,
-        stabilising_gains=(),
         reasons=reasons,
     )
 
@@ -440,35 +404,17 @@ def _delayed(loop: Loop, steps: int) -> Rational:
     return loop.delayed(steps).rational
 
 
-def _without_margins(
-    rational: Rational, stability: Stability, interval: int, skew: float
-) -> Margins:
+def _without_margins(rational: Rational, closed: Stability, interval: int, skew: float) -> Margins:
     ranges: tuple[tuple[float, float], ...] = ()
-    if stability.verdict == "neutral":
+    if closed.verdict == "neutral":
         reason = "the closed loop has a pole on the unit circle: any push moves it for good"
     else:
-        outside = stability.poles[np.abs(stability.poles) > 1.0]
+        outside = closed.poles[np.abs(closed.poles) > 1.0]
         reason = f"the closed loop is unstable (poles {format_roots(outside, 3)})"
         ranges = stabilising_gains(rational)
         ranges = ranges or tuple((-hi, -lo) for lo, hi in stabilising_gains(rational * -1.0))
-    return Margins(
-        stability=stability,
-        interval=interval,
-        disk_skew=skew,
-        gain_margin_up=None,
-        gain_margin_down=None,
-        phase_margin_deg=None,
-        delay_margin_steps=None,
-        disk_margin=None,
-        disk_gain_down=None,
-        disk_gain_up=None,
-        disk_phase_deg=None,
-        ms=None,
-        mt=None,
-        witnesses={},
-        stabilising_gains=ranges,
-        reasons={"margins": reason},
-    )
+    reasons = {"margins": reason}
+    return Margins(closed, interval, skew, stabilising_gains=ranges, reasons=reasons)
 
 
 def _critical_gains(rational: Rational) -> list[tuple[float, float]]:
@@ -552,3 +498,124 @@ def _degrees(value: float | None) -> str:
 
 def _range(lo: float, hi: float) -> str:
     return f"{lo:.5g} to {'infinity' if math.isinf(hi) else f'{hi:.5g}'}"
+
+
+def delay_margin(delayed: Callable[[int], Rational], interval: int) -> tuple[float, str | None]:
+    """Largest n such that 0, 1, ..., n extra steps are all stable, or infinity with the reason.
+
+    Parameters
+    ----------
+    delayed : callable
+        From extra steps, 0 to ``interval`` - 1, to the loop at its readings. ``interval`` more
+        steps are one more reading, z^-1.
+    interval : int
+        Steps between readings.
+
+    Examples
+    --------
+    >>> loop = Rational.of([], [0.5], 1.0)  # 1/(z - 1/2), unstable with one step more
+    >>> delay_margin(loop.delayed, 1)
+    (0, None)
+    """
+    failing: list[int] = []
+    loudest = 0.0
+    for extra in range(interval):
+        loop = delayed(extra)
+        peak = loop.peak()[0]
+        loudest = max(loudest, peak)
+        if peak < 1.0 - _TOUCHING:
+            continue  # small gain: |L| < 1 everywhere, and delays do not change |L|
+        most = _MOST_DELAY if peak > 1.0 + _TOUCHING else _MOST_DELAY_TOUCHING
+        bad = _first_unstable(root_counter(loop), most)
+        if bad is not None:
+            failing.append(bad * interval + extra)
+    if failing:
+        return min(failing) - 1, None
+    if loudest <= 1.0 + _TOUCHING:
+        return math.inf, "the loop gain does not exceed 1 at any frequency"
+    return math.inf, f"stable with any delay up to {_MOST_DELAY} readings"
+
+
+def _first_unstable(count: Callable[..., Any], most: int) -> int | None:
+    """Least delay with a closed-loop pole outside or on the circle."""
+    start, size = 0, 64
+    while start <= most:
+        n = np.arange(start, start + size)
+        outside, gap = count(n)
+        bad = np.flatnonzero((outside > 0) | (gap < _TOUCHING))
+        if bad.size:
+            return int(n[bad[0]])
+        start, size = start + size, min(size * 4, 65_536)
+    return None
+
+
+def sensitivity_peak(loop: Rational, closed: Stability) -> tuple[float, float]:
+    """Largest \\|1/(1 + L)\\| on the circle, and its w."""
+    if loop.gain == 0:
+        return 1.0, 0.0
+    return _over_closed(loop, closed, 1.0, 0.0).peak()
+
+
+def complementary_peak(loop: Rational, closed: Stability) -> tuple[float, float]:
+    """Largest \\|L/(1 + L)\\| on the circle, and its w."""
+    return _over_closed(loop, closed, 0.0, 1.0).peak()
+
+
+def disk_margin(loop: Rational, closed: Stability, skew: float) -> tuple[float, complex, float]:
+    """alpha = 1/max|S + (skew - 1)/2|, the factor on its rim that destabilises, and its w.
+
+    Seiler, Packard and Gahinet, "An Introduction to Disk Margins", IEEE Control Systems Magazine
+    40(5), 2020. Infinite for an open loop, and for a constant one with S = (1 - skew)/2.
+    """
+    # S + c = (D + c (D + N))/(D + N)
+    c = (skew - 1.0) / 2.0
+    height, w = _over_closed(loop, closed, 1.0 + c, c).peak()
+    if loop.gain == 0 or height == 0:
+        return math.inf, complex(math.inf), 0.0
+    delta = 1.0 / (1.0 / (1.0 + complex(loop.at(w))) + c)
+    return 1.0 / height, disk_factor(delta, skew), w
+
+
+def _over_closed(loop: Rational, closed: Stability, d: float, n: float) -> Rational:
+    """(d D + n N)/(D + N), with the closed-loop poles for a denominator."""
+    combined = np.trim_zeros(np.real(d * loop.denominator + n * loop.numerator), "f")
+    if combined.size == 0:
+        return Rational.of([], closed.poles, 0.0)
+    zeros = loop.poles if n == 0.0 else roots_of(combined)
+    leading = np.real(loop.characteristic()[0])
+    return Rational.of(zeros, closed.poles, float(combined[0] / leading))
+
+
+def disk_factor(delta: complex, skew: float) -> complex:
+    """The factor (1 + (1-skew)/2 delta)/(1 - (1+skew)/2 delta)."""
+    bottom = 1.0 - (1.0 + skew) / 2.0 * delta
+    return (1.0 + (1.0 - skew) / 2.0 * delta) / bottom if bottom else complex(math.inf)
+
+
+def disk_delta(factor: complex, skew: float) -> complex:
+    """The delta of a factor: the inverse of :func:`disk_factor`."""
+    return (factor - 1.0) / ((1.0 - skew) / 2.0 + (1.0 + skew) / 2.0 * factor)
+
+
+def disk_contents(alpha: float, skew: float) -> tuple[float, float, float]:
+    """Least and greatest real gain, and the angle in degrees, that the disk of factors holds."""
+    if math.isinf(alpha):
+        return 0.0, math.inf, math.inf
+    low, high = (1.0 - skew) / 2.0 * alpha, (1.0 + skew) / 2.0 * alpha
+    ends = [
+        (1.0 + sign * low) / (1.0 - sign * high) if sign * high != 1.0 else math.inf
+        for sign in (1.0, -1.0)
+    ]
+    # The rim meets the real axis in two places. Where the disk is the outside of a circle
+    # (|high| > 1) both are on one side of 1, and the gains on the other side are all in it.
+    down = max(end for end in (0.0, *ends) if end < 1.0)
+    up = min(end for end in (math.inf, *ends) if end > 1.0)
+    return down, up, _disk_phase(alpha, skew)
+
+
+def _disk_phase(alpha: float, skew: float) -> float:
+    """Largest angle x such that e^jx is in the disk."""
+    # delta = 2 (f - 1)/((1 - skew) + (1 + skew) f); on f = e^jx: |delta| = 2 t/sqrt(1 + skew^2 t^2),
+    # t = tan(x/2).
+    rest = 4.0 - (skew * alpha) ** 2
+    return math.degrees(2.0 * math.atan(alpha / math.sqrt(rest))) if rest > 0.0 else 180.0

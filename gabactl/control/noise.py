@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import signal
 
+from gabactl.base import plots
 from gabactl.base.errors import InputError
 from gabactl.base.results import Result
 from gabactl.control.linear import as_loop
@@ -88,8 +89,7 @@ def impulse_response(
             f"the slowest mode of the closed loop takes {decay:.3g} readings to die out, more than "
             f"the {_LONGEST:,} that are summed: choose a smaller beta"
         )
-    pulse = np.zeros(decay + 4 * den.size + 1)
-    pulse[0] = 1.0
+    pulse = signal.unit_impulse(decay + 4 * den.size + 1)
     return np.asarray(signal.lfilter(num, den, pulse), dtype=np.float64)
 
 
@@ -304,6 +304,10 @@ class NoiseReport(Result):
     jensen: JensenBias
 
     title = "Noise that reaches the weights"
+    told = (
+        *("noise_std", "coloured", "noise_power_gain", "noise_power_gain_db"),
+        *("filter_noise_power_gain", "weights_std", "jensen"),
+    )
 
     @property
     def noise_power_gain_db(self) -> float:
@@ -315,36 +319,19 @@ class NoiseReport(Result):
         """What is left of the noise on the weights."""
         return f"{self.weights_std:.4g} nats on the weights of {self.noise_std:.4g} on the readings"
 
-    def plot(self, ax: Any | None = None) -> Any:
-        """Standard deviations from the reading to the weights; returns the axes."""
-        from gabactl.base import plots
-
-        with plots.style():
-            ax = plots.axes(ax)
-            names = ("on the readings", "after the filter alone", "on the weights")
-            values = (
-                self.noise_std,
-                self.noise_std * math.sqrt(self.filter_noise_power_gain),
-                self.weights_std,
-            )
-            bars = ax.barh(names, values, color=plots.PALETTE[:3])
-            ax.bar_label(bars, [f" {value:.3g}" for value in values])
-            ax.invert_yaxis()
-            ax.margins(x=0.15)
-            ax.set(xlabel="standard deviation, nats", title=self.title)
-        return ax
-
-    def facts(self) -> dict[str, Any]:
-        """Keys: noise_std, noise_power_gain (and _db), filter_noise_power_gain, weights_std, jensen."""
-        return {
-            "noise_std": self.noise_std,
-            "coloured": self.coloured,
-            "noise_power_gain": self.noise_power_gain,
-            "noise_power_gain_db": self.noise_power_gain_db,
-            "filter_noise_power_gain": self.filter_noise_power_gain,
-            "weights_std": self.weights_std,
-            "jensen": self.jensen.to_dict(),
-        }
+    def _draw(self, ax: Any) -> None:
+        """Standard deviations from the reading to the weights."""
+        names = ("on the readings", "after the filter alone", "on the weights")
+        values = (
+            self.noise_std,
+            self.noise_std * math.sqrt(self.filter_noise_power_gain),
+            self.weights_std,
+        )
+        bars = ax.barh(names, values, color=plots.PALETTE[:3])
+        ax.bar_label(bars, [f" {value:.3g}" for value in values])
+        ax.invert_yaxis()
+        ax.margins(x=0.15)
+        ax.set(xlabel="standard deviation, nats", title=self.title)
 
     def rows(self) -> list[tuple[str, ...]]:
         """Noise in, noise out, shift."""

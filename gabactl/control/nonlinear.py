@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import optimize
 
+from gabactl.base.checks import check_int, check_real
 from gabactl.base.errors import InputError
 from gabactl.base.results import Result
-from gabactl.control._rest_points import LARGEST_LOG_RATIO, rest_points, settled_log_weights
 from gabactl.control.linear import (
     as_setting,
     floor_slope,
@@ -42,6 +44,9 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
+
+#: Beyond this the norms' ratio has no float64 form; no balance point of interest lies there.
+LARGEST_LOG_RATIO = 600.0
 
 
 @dataclass(frozen=True)
@@ -108,54 +113,39 @@ class Equilibria(Result):
     remark: str = ""
 
     title = "Where the loop rests"
+    told = ("disturbance", "verdict", "stable", "remark", "continuum", "points")
 
     @property
     def stable(self) -> bool:
         """One point, stable."""
         return self.verdict == "stable"
 
-    def plot(self, ax: Any | None = None) -> Any:
-        """Resting points: weight of task 1 over the imbalance there; returns the axes."""
-        from gabactl.base import plots
-
+    def _draw(self, ax: Any) -> None:
+        """Resting points: weight of task 1 over the imbalance there."""
         marks = {"stable": "o", "neutral": "D", "unstable": "x"}
-        with plots.style():
-            ax = plots.axes(ax)
-            ratios = np.linspace(-8.0, 8.0, 400)
-            weights = settled_weights(self.spec, np.exp(ratios))[:, 0]
-            ax.plot(ratios, weights, color="0.5", lw=0.8, label="what the controller settles at")
-            for verdict, mark in marks.items():
-                points = [p for p in self.points if p.verdict == verdict]
-                if points:
-                    ax.plot(
-                        [p.log_ratio for p in points],
-                        [p.weight for p in points],
-                        mark,
-                        ms=9,
-                        mew=2,
-                        label=verdict,
-                    )
-            if self.continuum is not None:
-                low, high = (float(np.clip(end, -8.0, 8.0)) for end in self.continuum)
-                ax.axvspan(low, high, alpha=0.15, lw=0, label="a continuum, neutral")
-            ax.set(
-                xlabel="log ratio of the gradient norms, nats",
-                ylabel="applied weight of task 1",
-                title=f"{self.title}: {self.verdict}",
-            )
-            ax.legend()
-        return ax
-
-    def facts(self) -> dict[str, Any]:
-        """Keys: disturbance, verdict, remark, continuum, points."""
-        return {
-            "disturbance": self.disturbance,
-            "verdict": self.verdict,
-            "stable": self.stable,
-            "remark": self.remark,
-            "continuum": self.continuum,
-            "points": [vars(point) for point in self.points],
-        }
+        ratios = np.linspace(-8.0, 8.0, 400)
+        weights = settled_weights(self.spec, np.exp(ratios))[:, 0]
+        ax.plot(ratios, weights, color="0.5", lw=0.8, label="what the controller settles at")
+        for verdict, mark in marks.items():
+            points = [p for p in self.points if p.verdict == verdict]
+            if points:
+                ax.plot(
+                    [p.log_ratio for p in points],
+                    [p.weight for p in points],
+                    mark,
+                    ms=9,
+                    mew=2,
+                    label=verdict,
+                )
+        if self.continuum is not None:
+            low, high = (float(np.clip(end, -8.0, 8.0)) for end in self.continuum)
+            ax.axvspan(low, high, alpha=0.15, lw=0, label="a continuum, neutral")
+        ax.set(
+            xlabel="log ratio of the gradient norms, nats",
+            ylabel="applied weight of task 1",
+            title=f"{self.title}: {self.verdict}",
+        )
+        ax.legend()
 
     def rows(self) -> list[tuple[str, ...]]:
         """One row per point."""
@@ -213,8 +203,7 @@ def equilibria(loop: Any, plant: Any = None, *, disturbance: float = 0.0) -> Equ
     spec, plant = as_setting(loop, plant)
     if spec.n_tasks != 2:
         raise InputError(f"n_tasks = {spec.n_tasks}: balance points are listed for two tasks")
-    if not math.isfinite(disturbance):
-        raise InputError(f"disturbance = {disturbance!r} is not finite: give nats, such as 2")
+    check_real("disturbance", disturbance, "give nats, such as 2")
     knee = math.log(saturation_ratio(spec)) if spec.floor > 0.0 else math.inf
     if isinstance(plant, QuadraticBowls):
         return _bowls(spec, plant, disturbance, knee)
@@ -223,13 +212,9 @@ def equilibria(loop: Any, plant: Any = None, *, disturbance: float = 0.0) -> Equ
         rho = -float(np.real(rational(1.0)))
     if not math.isfinite(rho):
         raise InputError("the plant has a pole at z = 1: it never rests while the weights differ")
-    continuum = None
-    if (
-        abs(rho - 1.0) < 1e-12
-        and disturbance == 0.0
-        and (FLOORS[spec.floor_mode].has_knee or knee == math.inf)
-    ):
-        continuum = (-knee, knee)
+    straight = FLOORS[spec.floor_mode].has_knee or knee == math.inf
+    undoes = abs(rho - 1.0) < 1e-12 and disturbance == 0.0
+    continuum = (-knee, knee) if undoes and straight else None
     points = []
     for y in rest_points(spec, rho, disturbance, knee, continuum):
         u = float(settled_log_weights(spec, y))
@@ -248,6 +233,93 @@ def equilibria(loop: Any, plant: Any = None, *, disturbance: float = 0.0) -> Equ
             )
         )
     return Equilibria(spec, disturbance, tuple(points), continuum, *_overall(points, continuum))
+
+
+def settled_log_weights(spec: GabaSpec, log_ratio: ArrayLike) -> Array:
+    """u = log(w_1/w_2) that a settled controller answers an imbalance with.
+
+    Parameters
+    ----------
+    spec : GabaSpec
+        Settings with n_tasks = 2.
+    log_ratio : array
+        y = log(g_1/g_2).
+
+    Examples
+    --------
+    >>> settled_log_weights(GabaSpec(), [1.0, 8.0]).round(4).tolist()
+    [-1.0, -2.9954]
+    """
+    y = np.clip(np.asarray(log_ratio, dtype=np.float64), -LARGEST_LOG_RATIO, LARGEST_LOG_RATIO)
+    if spec.floor == 0.0:
+        return -y
+    w = settled_weights(spec, np.exp(y))
+    return np.asarray(np.log(w[..., 0] / w[..., 1]))
+
+
+def rest_points(
+    spec: GabaSpec, rho: float, d: float, knee: float, continuum: tuple[float, float] | None
+) -> list[float]:
+    """All y at which the settled loop rests, in order; points inside a continuum are left out.
+
+    Parameters
+    ----------
+    spec : GabaSpec
+        Settings with n_tasks = 2.
+    rho, d : float
+        Settled gain of the plant, and the disturbance in nats.
+    knee : float
+        Log ratio at which the floor begins to bind; infinite without one.
+    continuum : (float, float) or None
+        Range of y in which every point is one.
+
+    Notes
+    -----
+    y - d + rho U(y) is monotone between the knees and the points where the floor's slope equals
+    1/rho, so a sign change there is found or excluded.
+
+    Examples
+    --------
+    >>> [round(y, 3) for y in rest_points(GabaSpec(), 1.1, 0.0, math.log(19), None)]
+    [-3.254, 0.0, 3.254]
+    """
+
+    def excess(y: float) -> float:
+        return y - d + rho * float(settled_log_weights(spec, y))
+
+    if spec.floor == 0.0:
+        # u = -y: linear.
+        return [] if continuum is not None or rho == 1.0 else [d / (1.0 - rho)]
+    largest = abs(float(settled_log_weights(spec, LARGEST_LOG_RATIO)))
+    reach = min(abs(d) + abs(rho) * largest + 1.0, LARGEST_LOG_RATIO)
+    breaks = {-reach, reach}
+    has_knee = FLOORS[spec.floor_mode].has_knee
+    if has_knee:
+        breaks |= {s * knee for s in (-1.0, 1.0) if knee < reach}
+    start = knee * (1 + 1e-12) if has_knee else 0.0
+    if rho * floor_slope(spec, start) > 1.0 > rho * floor_slope(spec, reach):
+        turn = optimize.brentq(lambda y: rho * floor_slope(spec, y) - 1.0, start, reach)
+        breaks |= {-turn, turn}
+    found: list[float] = []
+    for lo, hi in pairwise(sorted(breaks)):
+        if continuum is not None and continuum[0] <= lo and hi <= continuum[1]:
+            continue
+        f_lo, f_hi = excess(lo), excess(hi)
+        tiny = 1e-12 * (1.0 + abs(d) + abs(rho) * largest)
+        if abs(f_lo) <= tiny and abs(f_hi) <= tiny:
+            continue
+        if -knee <= lo and hi <= knee and has_knee:
+            # Between the knees the loop is linear, and the point has a closed form.
+            y = d / (1.0 - rho) if rho != 1.0 else math.inf
+            if lo <= y <= hi:
+                found.append(y)
+        elif f_lo * f_hi < 0.0:
+            found.append(optimize.brentq(excess, lo, hi, xtol=1e-14, rtol=1e-14))
+    distinct: list[float] = []
+    for y in sorted(found):
+        if not distinct or y - distinct[-1] > 1e-9:
+            distinct.append(0.0 if abs(y) < 1e-15 else float(y))
+    return distinct
 
 
 def _overall(points: list[Equilibrium], continuum: tuple[float, float] | None) -> tuple[str, str]:
@@ -325,8 +397,7 @@ def simulate_log_ratio(
     first = np.atleast_1d(np.asarray(start_ema, dtype=np.float64))
     if not ((first > 0) & (first < 1)).all():
         raise InputError("start_ema: give stored averages strictly between 0 and 1")
-    if steps < 1:
-        raise InputError(f"steps = {steps} is below 1: give a number of steps, such as 1000")
+    check_int("steps", steps, 1, "such as 1000")
     d = np.broadcast_to(np.asarray(disturbance, dtype=np.float64), (steps,))
     ema = np.stack([first, 1.0 - first], axis=-1)
     weights = saturate(ema, spec.floor, spec.floor_mode)
@@ -378,33 +449,28 @@ class RegionOfAttraction(Result):
         """How many starts were simulated."""
         return int(self.starts.size)
 
-    def plot(self, ax: Any | None = None) -> Any:
-        """Which stored average leads to which resting point; returns the axes."""
-        from gabactl.base import plots
-
-        with plots.style():
-            ax = plots.axes(ax)
-            for end in sorted(set(self.ends.tolist())):
-                at = self.ends == end
-                if end < 0:
-                    continue
-                point = self.equilibria.points[end]
-                name = f"weight {point.weight:.3g} ({point.verdict})"
-                ax.plot(self.starts[at], np.full(at.sum(), point.weight), ".", label=name)
-            lost: str | None = f"none reached in {self.steps} steps"
-            for low, high, end in self.intervals:
-                if end < 0:
-                    ax.axvspan(low, high, color="0.5", alpha=0.15, lw=0, label=lost)
-                    lost = None
-            ax.set(
-                xlabel="stored average of task 1 at the start",
-                ylabel="applied weight of task 1 at the end",
-                title=self.title,
-                xlim=(0, 1),
-                ylim=(-0.02, 1.02),
-            )
-            ax.legend()
-        return ax
+    def _draw(self, ax: Any) -> None:
+        """Which stored average leads to which resting point."""
+        for end in sorted(set(self.ends.tolist())):
+            at = self.ends == end
+            if end < 0:
+                continue
+            point = self.equilibria.points[end]
+            name = f"weight {point.weight:.3g} ({point.verdict})"
+            ax.plot(self.starts[at], np.full(at.sum(), point.weight), ".", label=name)
+        lost: str | None = f"none reached in {self.steps} steps"
+        for low, high, end in self.intervals:
+            if end < 0:
+                ax.axvspan(low, high, color="0.5", alpha=0.15, lw=0, label=lost)
+                lost = None
+        ax.set(
+            xlabel="stored average of task 1 at the start",
+            ylabel="applied weight of task 1 at the end",
+            title=self.title,
+            xlim=(0, 1),
+            ylim=(-0.02, 1.02),
+        )
+        ax.legend()
 
     def facts(self) -> dict[str, Any]:
         """Keys: steps, n_starts, intervals, and the equilibria."""
@@ -605,14 +671,9 @@ def small_gain(loop: Any, plant: Any = None) -> SmallGain:
 
 def _absolute_sum(rational: Any) -> float:
     """Sum of |h_k| of the impulse response; infinite unless all poles are inside."""
-    from scipy import signal
-
     radius = float(np.abs(rational.poles).max(initial=0.0))
     if radius >= 1.0:
         return math.inf
     decay = math.log(1e-14) / math.log(radius) if radius > 0.0 else 0.0
     length = int(min(decay, 1e6)) + 3 * rational.poles.size + 10
-    pulse = np.zeros(length)
-    pulse[0] = 1.0
-    h = signal.lfilter(np.real(rational.numerator), np.real(rational.denominator), pulse)
-    return float(np.abs(h).sum())
+    return float(np.abs(rational.pulse(length)).sum())

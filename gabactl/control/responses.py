@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import signal
 
+from gabactl.base.checks import check_int
 from gabactl.base.errors import InputError
-from gabactl.base.results import Result
-from gabactl.control.linear import Loop, as_loop
+from gabactl.control._rational import Stability
+from gabactl.control.linear import ClosedLoop, Loop, as_loop
 
 __all__ = [
     "LinearResponse",
@@ -25,15 +26,6 @@ __all__ = [
 Array = NDArray[np.float64]
 
 _LONGEST = 2_000_000
-#: What is told of a step, in the order it is printed.
-_STEP_INFO = (
-    "rise_time_steps",
-    "settling_steps",
-    "overshoot_percent",
-    "share_error",
-    "contribution_log_ratio",
-    "contribution_ratio",
-)
 
 
 def horizon(loop: Loop, tolerance: float = 1e-4) -> int:
@@ -72,7 +64,7 @@ def horizon(loop: Loop, tolerance: float = 1e-4) -> int:
 
 
 @dataclass(frozen=True)
-class LinearResponse(Result):
+class LinearResponse(ClosedLoop):
     """Signals of the linear loop after a disturbance of the log ratio.
 
     Attributes
@@ -115,16 +107,16 @@ class LinearResponse(Result):
     reason: str | None = None
 
     title = "Response of the linear loop"
+    told = (
+        *("kind", "stable", "verdict", "steps", "rise_time_steps", "settling_steps"),
+        *("overshoot_percent", "share_error", "contribution_log_ratio", "contribution_ratio"),
+        *("reason", "final_log_ratio", "final_log_weights", "final_contributions"),
+    )
 
     @property
-    def stable(self) -> bool:
-        """Of the closed loop."""
-        return self.loop.stable
-
-    @property
-    def verdict(self) -> str:
-        """Of the closed loop."""
-        return self.loop.verdict
+    def closed(self) -> Stability:  # type: ignore[override]
+        """Of the loop."""
+        return self.loop.closed
 
     @property
     def steps(self) -> int:
@@ -145,12 +137,6 @@ class LinearResponse(Result):
     def final_contributions(self) -> float:
         """q of the last step."""
         return float(self.contributions[-1])
-
-    def facts(self) -> dict[str, Any]:
-        """Keys: kind, stable, steps (number), the step info, and the final values."""
-        names = ["kind", "stable", "verdict", "steps", *_STEP_INFO, "reason"]
-        names += ["final_log_ratio", "final_log_weights", "final_contributions"]
-        return {name: getattr(self, name) for name in names}
 
     def headline(self) -> str:
         """The verdict, and how long a step takes."""
@@ -178,20 +164,14 @@ class LinearResponse(Result):
             ),
         ]
 
-    def plot(self, ax: Any | None = None) -> Any:
+    def _draw(self, ax: Any) -> None:
         """d, y, u and q over the steps."""
-        from gabactl.base import plots
-
-        with plots.style():
-            ax = plots.axes(ax)
-            ax.plot(self.step, self.disturbance, color="0.6", linestyle=":", label="disturbance d")
-            ax.plot(self.step, self.log_ratio, label="imbalance y = log g₁/g₂")
-            ax.plot(self.step, self.log_weights, label="weights u = log w₁/w₂")
-            ax.plot(self.step, self.contributions, label="contributions q = y + u")
-            ax.set_xlabel("steps")
-            ax.set_ylabel("nats")
-            ax.legend(loc="best")
-        return ax
+        ax.plot(self.step, self.disturbance, color="0.6", linestyle=":", label="disturbance d")
+        ax.plot(self.step, self.log_ratio, label="imbalance y = log g₁/g₂")
+        ax.plot(self.step, self.log_weights, label="weights u = log w₁/w₂")
+        ax.plot(self.step, self.contributions, label="contributions q = y + u")
+        ax.set(xlabel="steps", ylabel="nats")
+        ax.legend(loc="best")
 
 
 def linear_response(
@@ -247,11 +227,9 @@ def linear_response(
 def _simulate(loop: Loop, d: Array) -> tuple[Array, Array]:
     if loop.interval == 1 and loop.closed.radius <= 1.0 + 1e-9:
         # Time-invariant: filtered in one go. (A growing one would lose its digits that way.)
-        n, den = np.real(loop.rational.numerator), np.real(loop.rational.denominator)
-        fn, fd = np.real(loop.filter.numerator), np.real(loop.filter.denominator)
         pn, pd = np.real(loop.plant.numerator), np.real(loop.plant.denominator)
         seen = np.concatenate([np.zeros(loop.sensor_delay), d])[: d.size]
-        u = signal.lfilter(-np.polymul(fn, den), np.polymul(fd, n + den), seen)
+        u = signal.lfilter(*loop.closed_loop_coefficients()["weights"], seen)
         return d + signal.lfilter(pn, pd, u), np.asarray(u)
     return _simulate_steps(loop, d)
 
@@ -321,32 +299,30 @@ def step_response(
     389
     """
     found = as_loop(loop, plant, ratio, sensor_delay)
-    n = horizon(found) if steps is None else steps
-    if n < 1:
-        raise InputError(f"steps = {n} is below 1: give a number of steps, such as 1000")
-    step = np.full(n, float(size))
+    step = np.full(_length(found, steps), float(size))
     result = linear_response(found, disturbance=step, kind=f"step of {size:g} nats")
     return replace(result, **{"reason": None, **_step_info(found, result, size)})
 
 
-def _step_info(loop: Loop, result: LinearResponse, size: float) -> dict[str, Any]:
-    def none(reason: str) -> dict[str, Any]:
-        return {"reason": reason}
+def _length(loop: Loop, steps: int | None) -> int:
+    return horizon(loop) if steps is None else check_int("steps", steps, 1, "such as 1000")
 
+
+def _step_info(loop: Loop, result: LinearResponse, size: float) -> dict[str, Any]:
     if not loop.closed.stable:
-        return none(f"the closed loop is {loop.closed.verdict}")
+        return {"reason": f"the closed loop is {loop.closed.verdict}"}
     dc = float(np.real(loop.rational(1.0)))
     final = -loop.slope * size / (1.0 + dc)
     y_end = size / (1.0 + dc)
     q_end = y_end + final
     share_error = 0.5 - 1.0 / (1.0 + math.exp(-y_end))
     if final == 0.0:
-        return none("the weights do not answer (the floor holds them)")
+        return {"reason": "the weights do not answer (the floor holds them)"}
     relative = result.log_weights / final
     unsettled = np.flatnonzero(np.abs(relative - 1.0) > 0.02)
     settling = int(unsettled[-1]) + 1 if unsettled.size else 0
     if settling >= relative.size:
-        return none(f"not settled within the {relative.size} steps shown: ask for more")
+        return {"reason": f"not settled within the {relative.size} steps shown: ask for more"}
     first10, first90 = (int(np.flatnonzero(relative >= level)[0]) for level in (0.1, 0.9))
     overshoot = max(0.0, 100.0 * (float(relative.max()) - 1.0))
     return {
@@ -390,6 +366,5 @@ def ramp_response(
     0.099
     """
     found = as_loop(loop, plant, ratio, sensor_delay)
-    n = horizon(found) if steps is None else steps
-    ramp = slope_per_step * np.arange(n)
+    ramp = slope_per_step * np.arange(_length(found, steps))
     return linear_response(found, disturbance=ramp, kind=f"ramp of {slope_per_step:g} per step")

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import signal
 
 from gabactl.base.errors import InputError
@@ -22,6 +21,9 @@ from gabactl.law.filter import FilterFacts, filter_facts
 from gabactl.law.spec import GabaSpec
 
 __all__ = ["SamplingTrade", "lift", "sampling_trade"]
+
+#: What of the filter is told for each interval.
+_TRADED = ("noise_power_gain", "group_delay_dc_steps", "nyquist_rad_per_step")
 
 
 def lift(plant: Rational, interval: int, delay: int = 0) -> Rational:
@@ -65,10 +67,7 @@ def lift(plant: Rational, interval: int, delay: int = 0) -> Rational:
     order = moving.size
     last = order + 2 + -(-(steps + 1) // interval)
     length = last * interval + 1
-    pulse = np.zeros(length)
-    pulse[0] = 1.0
-    response = signal.lfilter(np.real(core.numerator), np.real(core.denominator), pulse)
-    held = signal.lfilter(np.ones(interval), [1.0], response)
+    held = signal.lfilter(np.ones(interval), [1.0], core.pulse(length))
     late = np.concatenate([np.zeros(steps), held])[:length]
     denominator = np.real(np.atleast_1d(np.poly(moving**interval)))
     numerator = np.convolve(denominator, late[::interval])[: last + 1]
@@ -112,13 +111,8 @@ class SamplingTrade(Result):
         return {
             "beta": self.beta,
             "trade": [
-                {
-                    "interval": n,
-                    "sensor_cost": 1.0 / n,
-                    "noise_power_gain": f.noise_power_gain,
-                    "group_delay_dc_steps": f.group_delay_dc_steps,
-                    "nyquist_rad_per_step": f.nyquist_rad_per_step,
-                }
+                {"interval": n, "sensor_cost": 1.0 / n}
+                | {name: getattr(f, name) for name in _TRADED}
                 for n, f in zip(self.intervals, self.trade, strict=True)
             ],
         }
@@ -140,19 +134,14 @@ class SamplingTrade(Result):
         ]
         return rows
 
-    def plot(self, ax: Any | None = None) -> Any:
+    def _draw(self, ax: Any) -> None:
         """Noise gain over sensor cost."""
-        from gabactl.base import plots
-
-        with plots.style():
-            ax = plots.axes(ax)
-            noise: NDArray[np.float64] = np.array([f.noise_power_gain for f in self.trade])
-            ax.loglog(self.intervals, np.sqrt(noise), "o-", label="noise on the ema (std)")
-            ax.loglog(self.intervals, 1.0 / np.array(self.intervals), "s--", label="sensor cost")
-            ax.set_xlabel("interval N (steps between readings)")
-            ax.set_ylabel("relative to a reading without smoothing")
-            ax.legend()
-        return ax
+        noise = np.array([f.noise_power_gain for f in self.trade])
+        ax.loglog(self.intervals, np.sqrt(noise), "o-", label="noise on the ema (std)")
+        ax.loglog(self.intervals, 1.0 / np.array(self.intervals), "s--", label="sensor cost")
+        every = "interval N (steps between readings)"
+        ax.set(xlabel=every, ylabel="relative to a reading without smoothing")
+        ax.legend()
 
 
 def sampling_trade(

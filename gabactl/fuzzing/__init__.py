@@ -6,27 +6,19 @@ for a test suite of one's own, and :mod:`gabactl.fuzzing.strategies` for Hypothe
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
-_LAZY = {
-    "Case": "gabactl.fuzzing.cases",
-    "FuzzReport": "gabactl.fuzzing.result",
-    "FuzzResult": "gabactl.fuzzing.result",
-    "PROPERTIES": "gabactl.fuzzing.properties",
-    "Reach": "gabactl.fuzzing.reach",
-    "Segment": "gabactl.fuzzing.cases",
-    "Target": "gabactl.fuzzing.target",
-    "as_target": "gabactl.fuzzing.targets",
-    "check_case": "gabactl.fuzzing.engine",
-    "fuzz": "gabactl.fuzzing.engine",
-    "fuzz_bounds": "gabactl.fuzzing.engine",
-    "guarantees": "gabactl.fuzzing.battery",
-    "loss_life": "gabactl.fuzzing.machine",
-    "reachable": "gabactl.fuzzing.reach",
-    "resolve": "gabactl.fuzzing.targets",
-    "step_function": "gabactl.fuzzing.targets",
-}
+from gabactl.fuzzing.battery import guarantees
+from gabactl.fuzzing.cases import Case, Segment
+from gabactl.fuzzing.engine import check_case, fuzz, fuzz_bounds
+from gabactl.fuzzing.properties import PROPERTIES
+from gabactl.fuzzing.reach import Reach, reachable
+from gabactl.fuzzing.result import FuzzReport, FuzzResult
+from gabactl.fuzzing.target import Target
+from gabactl.fuzzing.targets import as_target, resolve, step_function
+
+if TYPE_CHECKING:
+    from gabactl.fuzzing.machine import loss_life
 
 __all__ = [
     "PROPERTIES",
@@ -47,23 +39,10 @@ __all__ = [
     "step_function",
 ]
 
-if TYPE_CHECKING:
-    from gabactl.fuzzing.battery import guarantees
-    from gabactl.fuzzing.cases import Case, Segment
-    from gabactl.fuzzing.engine import check_case, fuzz, fuzz_bounds
-    from gabactl.fuzzing.machine import loss_life
-    from gabactl.fuzzing.properties import PROPERTIES
-    from gabactl.fuzzing.reach import Reach, reachable
-    from gabactl.fuzzing.result import FuzzReport, FuzzResult
-    from gabactl.fuzzing.target import Target
-    from gabactl.fuzzing.targets import as_target, resolve, step_function
-
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
+    if name == "loss_life":  # needs torch
+        from gabactl.fuzzing.machine import loss_life
+
+        return loss_life
     raise AttributeError(f"module 'gabactl.fuzzing' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)

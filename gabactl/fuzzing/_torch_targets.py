@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gabactl.base.errors import InputError
-from gabactl.fuzzing.target import Target
+from gabactl.fuzzing.target import Run, Target
 from gabactl.law.spec import GabaSpec
 
 __all__ = ["TaskLoss", "TorchRun", "gaba", "gradnorm", "module", "task_losses"]
@@ -85,7 +85,7 @@ def task_losses(
     return out, shared, probes
 
 
-class TorchRun:
+class TorchRun(Run):
     """A run of a torch loss module."""
 
     def __init__(self, loss: nn.Module, n_tasks: int, dtype: torch.dtype = torch.float32) -> None:
@@ -95,8 +95,7 @@ class TorchRun:
         """One training step."""
         values, shared, probes = task_losses(grad_norms, losses, self._dtype)
         total = call_loss(self._loss, values, [shared])
-        weights = torch.autograd.grad(total, probes, allow_unused=True)
-        return np.array([0.0 if w is None else float(w) for w in weights])
+        return applied(total, probes)
 
     def average(self) -> Array | None:
         """The buffer ``ema_weights``, where the module has one."""
@@ -114,6 +113,19 @@ class TorchRun:
     def load(self, state: Any) -> None:
         """Into a module just made, through ``weights_only`` loading."""
         self._loss.load_state_dict(torch.load(io.BytesIO(state), weights_only=True))
+
+
+def applied(total: Tensor, probes: list[Tensor]) -> Array:
+    """The weights in a combined loss: its slopes along the probes.
+
+    Examples
+    --------
+    >>> losses, _, probes = task_losses(np.ones(2), np.ones(2), torch.float32)
+    >>> applied(0.25 * losses[0], probes).tolist()
+    [0.25, 0.0]
+    """
+    weights = torch.autograd.grad(total, probes, allow_unused=True)
+    return np.array([0.0 if w is None else float(w) for w in weights])
 
 
 def call_loss(loss: nn.Module, values: list[Tensor], shared: list[Tensor] | None) -> Tensor:
@@ -161,19 +173,14 @@ def module(
     k = stated if isinstance(stated, int) else n_tasks
     if not callable(getattr(first, "forward_k", None)):
         parameters = inspect.signature(first.forward).parameters.values()
-        open_ended = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-        named = any(p.kind is p.VAR_KEYWORD or p.name == "shared_params" for p in parameters)
-        if not named:
+        if not any(p.name == "shared_params" or p.kind is p.VAR_KEYWORD for p in parameters):
             raise InputError(
                 f"{name}: forward() takes no shared_params: give it the signature "
                 "forward(loss_0, loss_1, shared_params=None), or forward_k(losses, shared_params)"
             )
-        if not open_ended:
-            positional = [
-                p for p in parameters
-                if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.name != "shared_params"
-            ]  # fmt: skip
-            k = len(positional)
+        if not any(p.kind is p.VAR_POSITIONAL for p in parameters):
+            losses = [p for p in parameters if p.name != "shared_params"]
+            k = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in losses)
     spec = _claimed(first)
     total = float(k) if getattr(first, "normalise_to", 1) == "n_tasks" else 1.0
     return _target(
@@ -221,12 +228,10 @@ def gaba(spec: GabaSpec) -> Target:
     """
     from gabactl.nn.losses.gaba import GABALoss
 
-    return _target(
-        "gaba-torch",
-        spec.n_tasks,
-        lambda k: GABALoss.from_spec(spec.replace(n_tasks=k)),
-        spec,
-    )
+    def make(n_tasks: int) -> nn.Module:
+        return GABALoss.from_spec(spec.replace(n_tasks=n_tasks))
+
+    return _target("gaba-torch", spec.n_tasks, make, spec)
 
 
 def gradnorm(n_tasks: int) -> Target:
@@ -239,10 +244,7 @@ def gradnorm(n_tasks: int) -> Target:
     """
     from gabactl.nn.losses.gradnorm import GradNormLoss
 
-    return _target(
-        "gradnorm-torch",
-        n_tasks,
-        lambda k: GradNormLoss(n_tasks=k),
-        None,
-        total=float(n_tasks),
-    )
+    def make(n_tasks: int) -> nn.Module:
+        return GradNormLoss(n_tasks=n_tasks)
+
+    return _target("gradnorm-torch", n_tasks, make, None, total=float(n_tasks))

@@ -13,10 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from gabactl.base.errors import InputError
 
-__all__ = ["MAX_STEPS", "Case", "Segment"]
+__all__ = ["MAX_STEPS", "RELATIONS", "Case", "Segment"]
 
 #: Longest case accepted from a file.
 MAX_STEPS = 1_000_000
+
+#: What a relation between two runs needs of a case besides readings.
+RELATIONS = ("permutation", "exponent", "save_after")
 
 
 @dataclass(frozen=True)
@@ -123,9 +126,8 @@ class Case:
 
     def losses_expression(self) -> str:
         """The losses as a Python expression."""
-        return " + ".join(
-            _times(s.losses or (1.0,) * len(s.reading), s.repeat) for s in self.segments
-        )
+        ones = (1.0,) * self.n_tasks
+        return " + ".join(_times(s.losses or ones, s.repeat) for s in self.segments)
 
     @property
     def has_losses(self) -> bool:
@@ -140,20 +142,18 @@ class Case:
         >>> Case((Segment((1.0, float("nan"))),)).to_dict()["segments"]
         [{'reading': [1.0, 'nan'], 'repeat': 1}]
         """
-        segments = []
-        for s in self.segments:
-            entry: dict[str, Any] = {"reading": [_plain(x) for x in s.reading], "repeat": s.repeat}
-            if s.losses is not None:
-                entry["losses"] = [_plain(x) for x in s.losses]
-            segments.append(entry)
-        out: dict[str, Any] = {"segments": segments}
+        relation = {name: getattr(self, name) for name in RELATIONS}
         if self.permutation is not None:
-            out["permutation"] = list(self.permutation)
-        if self.exponent is not None:
-            out["exponent"] = self.exponent
-        if self.save_after is not None:
-            out["save_after"] = self.save_after
-        return out
+            relation["permutation"] = list(self.permutation)
+        segments = [
+            {
+                "reading": [_plain(x) for x in s.reading],
+                "repeat": s.repeat,
+                **({} if s.losses is None else {"losses": [_plain(x) for x in s.losses]}),
+            }
+            for s in self.segments
+        ]
+        return {"segments": segments, **{k: v for k, v in relation.items() if v is not None}}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], source: str = "case") -> Case:

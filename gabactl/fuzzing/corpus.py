@@ -118,15 +118,13 @@ def load(folder: str | Path) -> list[Entry]:
 
 def _read(file: Path) -> Entry:
     body = read_json(file, _MAX_BYTES)
-    if (
-        not isinstance(body, dict)
-        or body.get("format") != _FORMAT
-        or body.get("version") != 1
-        or not isinstance(body.get("target"), str)
-        or not isinstance(body.get("property"), str)
-        or not isinstance(body.get("case"), dict)
-    ):
-        raise InputError(f"{file}: not a fuzz case of this program: delete or mend it")
-    return Entry(
-        body["target"], body["property"], Case.from_dict(body["case"], source=str(file)), file
-    )
+    match body:
+        case {
+            "format": str(kind),
+            "version": 1,
+            "target": str(target),
+            "property": str(prop),
+            "case": dict(case),
+        } if kind == _FORMAT:
+            return Entry(target, prop, Case.from_dict(case, source=str(file)), file)
+    raise InputError(f"{file}: not a fuzz case of this program: delete or mend it")

@@ -1,21 +1,25 @@
-"""What a search went through: decades of the readings, and branches of the controller."""
+"""What a search went through (decades of the readings, branches of the controller) and found."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gabactl.fuzzing.cases import Case
+from gabactl.fuzzing.properties import Outcome
 from gabactl.fuzzing.target import Target, Trajectory
 from gabactl.law.stages import usable
 
-__all__ = ["Coverage"]
+__all__ = ["Coverage", "Found"]
 
 #: Decades of a positive double: 1e-324 to 1e308.
 _FIRST_DECADE = -324
 _DECADES = 308 - _FIRST_DECADE + 1
+_BRANCHES = ("warmup_steps", "active_steps", "held_steps")
 
 
 @dataclass
@@ -51,15 +55,11 @@ class Coverage:
         other : Coverage
             Stays as it is; of more tasks or fewer is well.
         """
-        self.decades += other.decades
-        self.zero += other.zero
-        self.infinite += other.infinite
-        self.nan += other.nan
         self._grow(len(other.floor_on))
+        self.decades += other.decades
         self.floor_on[: len(other.floor_on)] += other.floor_on
-        self.active_steps += other.active_steps
-        self.warmup_steps += other.warmup_steps
-        self.held_steps += other.held_steps
+        for name in ("zero", "infinite", "nan", *_BRANCHES):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
 
     def count_readings(self, values: NDArray[np.float64], times: Any = 1) -> None:
         """Count readings by decade.
@@ -162,9 +162,85 @@ class Coverage:
             "infinite": self.infinite,
             "nan": self.nan,
             "branches": {
-                "warmup_steps": self.warmup_steps,
-                "active_steps": self.active_steps,
-                "held_steps": self.held_steps,
+                **{name: getattr(self, name) for name in _BRANCHES},
                 "floor_on_by_task": self.floor_on.tolist(),
             },
         }
+
+
+@dataclass
+class Found:
+    """What a search has seen.
+
+    Attributes
+    ----------
+    steps, cases, violations : int
+        Controller steps and cases run, and cases (or lanes) that broke the property.
+    seconds : float
+        Wall time.
+    low, high : float
+        Least and largest finite weight.
+    first_violation_s : float or None
+        Seconds until the first violation.
+    coverage : Coverage
+        Decades and branches visited.
+    case : Case or None
+        The worst case that breaks the property.
+    outcome : Outcome or None
+        Its verdict.
+    worst : lanes.Programs or None
+        In the vectorised searcher: the lane with the largest violation.
+    score : float
+        Its violation (positive), or how close the closest lane came (negative).
+    """
+
+    steps: int = 0
+    cases: int = 0
+    violations: int = 0
+    seconds: float = 0.0
+    low: float = math.inf
+    high: float = -math.inf
+    first_violation_s: float | None = None
+    coverage: Coverage = field(default_factory=Coverage)
+    case: Case | None = None
+    outcome: Outcome | None = None
+    worst: Any = None
+    score: float = -math.inf
+
+    def note(self, case: Case, outcome: Outcome) -> None:
+        """Take in one verdict.
+
+        Parameters
+        ----------
+        case : Case
+            What was run.
+        outcome : Outcome
+            What came of it; the worst violation is kept.
+        """
+        self.cases += 1
+        self.steps += outcome.steps
+        self.low, self.high = min(self.low, outcome.low), max(self.high, outcome.high)
+        if outcome.violated:
+            self.violations += 1
+            if self.outcome is None or outcome.score > self.outcome.score:
+                self.case, self.outcome = case, outcome
+
+    def add(self, other: Found) -> None:
+        """Take in what another search has seen; the wall time stays.
+
+        Parameters
+        ----------
+        other : Found
+            Stays as it is.
+        """
+        self.steps += other.steps
+        self.cases += other.cases
+        self.violations += other.violations
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+        times = [t for t in (self.first_violation_s, other.first_violation_s) if t is not None]
+        self.first_violation_s = min(times, default=None)
+        self.coverage.add(other.coverage)
+        if other.case is not None:
+            self.case, self.outcome = other.case, other.outcome
+        if other.score > self.score:
+            self.score, self.worst = other.score, other.worst

@@ -14,7 +14,7 @@ from gabactl.base.errors import InputError
 from gabactl.fuzzing import corpus as corpus_files
 from gabactl.fuzzing import lanes
 from gabactl.fuzzing.cases import Case
-from gabactl.fuzzing.coverage import Coverage
+from gabactl.fuzzing.coverage import Found
 from gabactl.fuzzing.properties import (
     PROPERTIES,
     Bound,
@@ -26,7 +26,7 @@ from gabactl.fuzzing.properties import (
 )
 from gabactl.fuzzing.reach import reachable
 from gabactl.fuzzing.result import FuzzReport, FuzzResult
-from gabactl.fuzzing.search import Found, search
+from gabactl.fuzzing.search import search
 from gabactl.fuzzing.shrink import shrink
 from gabactl.fuzzing.target import Target
 from gabactl.fuzzing.targets import as_target
@@ -124,7 +124,8 @@ def fuzz(
         raise InputError(f"time = {time_limit} is not a number of seconds above 0")
     if seed < 0:
         raise InputError(f"seed = {seed} is below 0: give a whole number >= 0")
-    lanes.check_workers(workers)
+    if workers < 1:
+        raise InputError(f"workers = {workers} is below 1: give the number of threads")
     rule = as_target(target, spec)
     names = list(PROPERTIES) if property == "all" else [property]
     settings = Settings(steps, time_limit, seed, workers, shrink_seconds, corpus, progress)
@@ -193,26 +194,33 @@ def check_case(
 
 def _fuzz_one(target: Target, name: str, bound: Bound, settings: Settings) -> FuzzResult:
     prop = make_property(name, target, bound)
-    blank = _blank(target, prop, bound, settings)
+    result = _blank(target, prop, bound, settings)
     reason = prop.not_applicable(target)
     if reason:
-        return replace(blank, verdict="skipped", message=reason)
+        return replace(result, verdict="skipped", message=reason)
     known = _replayed(target, name, bound, settings)
-    if known is not None:
-        case, found = known
-        return _violated(blank, target, bound, case, found, settings, from_corpus=True)
-    found = _searched(target, prop, settings)
-    blank = replace(
-        blank,
+    found = _searched(target, prop, settings) if known is None else known
+    result = replace(
+        result,
         steps=found.steps,
         seconds=found.seconds,
+        violations=found.violations,
         worst_low=found.low,
         worst_high=found.high,
         coverage=found.coverage,
+        first_violation_s=found.first_violation_s,
+        from_corpus=known is not None,
     )
-    if found.case is None:
-        return blank
-    return _violated(blank, target, bound, found.case, found, settings)
+    smallest = found.case
+    if smallest is None:
+        return result
+    if known is None:
+        smallest = _shrunk(smallest, target, name, bound, settings)
+    rule = target.with_tasks(smallest.n_tasks) or target
+    message = make_property(name, rule, bound).check(rule, smallest).message
+    if settings.corpus is not None and known is None:
+        corpus_files.save(settings.corpus, target.name, name, smallest, message)
+    return replace(result, verdict="violated", witness=smallest, message=message)
 
 
 def _blank(target: Target, prop: Property, bound: Bound, settings: Settings) -> FuzzResult:
@@ -230,18 +238,8 @@ def _blank(target: Target, prop: Property, bound: Bound, settings: Settings) -> 
         verdict="held",
         bound_name=named if limits else None,
         bound=limits,
-        steps=0,
-        seconds=0.0,
-        violations=0,
-        worst_low=math.nan,
-        worst_high=math.nan,
-        witness=None,
-        message="",
-        first_violation_s=None,
-        from_corpus=False,
         reach=reach,
         reach_readings=readings,
-        coverage=Coverage(),
         seed=settings.seed,
     )
 
@@ -250,36 +248,32 @@ def _searched(target: Target, prop: Property, settings: Settings) -> Found:
     """Our own controllers in the vectorised searcher, then any rule in the general one."""
     use_lanes = target.lanes and prop.name in _LANE_PROPERTIES
     steps = settings.steps or DEFAULT_STEPS["lanes" if use_lanes else "other"]
-    if not use_lanes:
-        return search(
-            target,
-            prop,
-            steps=steps,
-            seed=settings.seed,
-            time_limit=settings.time_limit,
-            progress=settings.progress,
-        )
-    found = _lane_search(target, prop, steps, settings)
-    if found.case is not None:
-        return found
-    # A few steps through the target's own code, whose branches the lanes do not enter.
-    own = search(target, prop, steps=min(steps, _GENERAL_STEPS), seed=settings.seed)
-    seconds = found.seconds
-    merged = replace(found)
-    merged.steps += own.steps
-    merged.seconds = seconds + own.seconds
-    merged.low, merged.high = min(found.low, own.low), max(found.high, own.high)
-    merged.coverage.add(own.coverage)
-    if own.case is not None:
-        merged.case, merged.outcome, merged.violations = own.case, own.outcome, own.violations
-        merged.first_violation_s = seconds + (own.first_violation_s or 0.0)
-    return merged
+    found = Found()
+    if use_lanes:
+        found = _lane_search(target, prop, steps, settings)
+        if found.case is not None:
+            return found
+        # A few steps through the target's own code, whose branches the lanes do not enter.
+        steps = min(steps, _GENERAL_STEPS)
+    own = search(
+        target,
+        prop,
+        steps=steps,
+        seed=settings.seed,
+        time_limit=None if use_lanes else settings.time_limit,
+        progress=None if use_lanes else settings.progress,
+    )
+    if own.first_violation_s is not None:
+        own.first_violation_s += found.seconds
+    found.add(own)
+    found.seconds += own.seconds
+    return found
 
 
 def _lane_search(target: Target, prop: Property, steps: int, settings: Settings) -> Found:
     spec = target.spec
     assert spec is not None
-    seen = lanes.survey(
+    found = lanes.survey(
         spec,
         _lane_score(target, prop),
         steps=steps,
@@ -289,21 +283,14 @@ def _lane_search(target: Target, prop: Property, steps: int, settings: Settings)
         workers=settings.workers,
         progress=settings.progress,
     )
-    found = Found(
-        steps=seen.steps,
-        seconds=seen.seconds,
-        low=seen.low,
-        high=seen.high,
-        coverage=seen.coverage,
-    )
-    if seen.violations and seen.worst is not None:
-        case = seen.worst.case(spec)
+    if found.violations and found.worst is not None:
+        case = found.worst.case(spec)
         outcome = prop.check(target, case)
         # The lanes are bit-identical, so the target itself must fail too.
         if outcome.violated:
             found.case, found.outcome = case, outcome
-            found.violations = seen.violations
-            found.first_violation_s = seen.first_violation_s
+            return found
+    found.violations, found.first_violation_s = 0, None
     return found
 
 
@@ -319,9 +306,7 @@ def _lane_score(target: Target, prop: Property) -> Callable[[Any], Any]:
     return lambda stats: np.where(stats[4] > 0, stats[4], -1.0)[None]
 
 
-def _replayed(
-    target: Target, name: str, bound: Bound, settings: Settings
-) -> tuple[Case, Found] | None:
+def _replayed(target: Target, name: str, bound: Bound, settings: Settings) -> Found | None:
     """The first case of the corpus that still fails."""
     if settings.corpus is None:
         return None
@@ -339,21 +324,12 @@ def _replayed(
         if outcome.violated:
             found = Found()
             found.note(entry.case, outcome)
-            return entry.case, found
+            return found
     return None
 
 
-def _violated(
-    blank: FuzzResult,
-    target: Target,
-    bound: Bound,
-    case: Case,
-    found: Found,
-    settings: Settings,
-    *,
-    from_corpus: bool = False,
-) -> FuzzResult:
-    name = blank.property_name
+def _shrunk(case: Case, target: Target, name: str, bound: Bound, settings: Settings) -> Case:
+    """The smallest case that still breaks the property."""
 
     def fails(candidate: Case) -> bool:
         rule = target.with_tasks(candidate.n_tasks)
@@ -365,25 +341,4 @@ def _violated(
     # A range that was given is one for this number of tasks.
     any_tasks = target.with_tasks(2) is not None and not isinstance(bound, tuple)
     fewest = 2 if any_tasks else target.n_tasks
-    smallest = case
-    if not from_corpus:
-        smallest = shrink(case, fails, time_limit=settings.shrink_seconds, n_tasks_min=fewest)
-    rule = target.with_tasks(smallest.n_tasks) or target
-    prop = make_property(name, rule, bound)
-    outcome = prop.check(rule, smallest)
-    if settings.corpus is not None and not from_corpus:
-        corpus_files.save(settings.corpus, target.name, name, smallest, outcome.message)
-    return replace(
-        blank,
-        verdict="violated",
-        steps=found.steps,
-        seconds=found.seconds,
-        violations=found.violations,
-        worst_low=found.low,
-        worst_high=found.high,
-        coverage=found.coverage,
-        witness=smallest,
-        message=outcome.message,
-        first_violation_s=found.first_violation_s,
-        from_corpus=from_corpus,
-    )
+    return shrink(case, fails, time_limit=settings.shrink_seconds, n_tasks_min=fewest)

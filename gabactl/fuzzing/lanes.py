@@ -1,29 +1,26 @@
 """The vectorised searcher: blocks of controllers side by side, bred towards the worst case.
 
-It runs our own controllers only, whose law is compiled into it; a user's rule is searched by
-:mod:`gabactl.fuzzing.search`. Small budgets run in NumPy, so that nothing needs to be compiled;
-larger ones in machine code (:mod:`gabactl.fuzzing._lanes`), with the same numbers.
+It runs our own controllers only, whose law is compiled into it (:mod:`gabactl.fuzzing._lanes`); a
+user's rule is searched by :mod:`gabactl.fuzzing.search`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gabactl.base.errors import InputError
 from gabactl.fuzzing.cases import Case, Segment
-from gabactl.fuzzing.coverage import Coverage
+from gabactl.fuzzing.coverage import Found
 from gabactl.law.laws import LAWS
 from gabactl.law.spec import GabaSpec
-from gabactl.law.stages import follow, raw_weights, saturate, usable
 
-__all__ = ["LaneSearch", "Programs", "Survey", "default_readings", "length_for", "survey"]
+__all__ = ["LaneSearch", "Programs", "default_readings", "length_for", "survey"]
 
 Array = NDArray[Any]
 
@@ -31,8 +28,8 @@ Array = NDArray[Any]
 #: the weights and of the averages from 1, steps with a non-finite weight, steps held by the guard.
 STATS = ("low", "high", "weight_sum_error", "ema_sum_error", "non_finite", "held")
 
-#: Budgets below this many steps run in NumPy.
-COMPILED_FROM = 4_000_000
+#: From this many steps on there are more lanes: the budget is enough for long programs in them.
+MANY_FROM = 4_000_000
 
 _SEGMENTS = 4
 _LARGEST_BASE = 250.0
@@ -67,23 +64,18 @@ class Programs:
             From 0 to lanes - 1.
         """
         one = slice(index, index + 1)
+        lanes = (self.state, self.exponents, self.mantissas)
         return Programs(
-            self.base[:, :, one].copy(),
-            self.ends.copy(),
-            self.state[one].copy(),
-            self.exponents[one].copy(),
-            self.mantissas[one].copy(),
+            self.base[:, :, one].copy(), self.ends.copy(), *(row[one].copy() for row in lanes)
         )
 
     def readings(self) -> Array:
         """The readings of the first lane, shape (readings, K)."""
-        k = self.base.shape[1]
-        state, out, start = self.state.copy(), [], 0
-        for segment, end in enumerate(self.ends):
-            for _ in range(start, int(end)):
-                out.append(_read(self.base[segment], state, self.exponents, self.mantissas)[:, 0])
-            start = int(end)
-        return np.array(out).reshape(-1, k)
+        from gabactl.fuzzing._lanes import emit_readings
+
+        copy = self.state.copy()
+        emitted = emit_readings(self.base, self.ends, copy, self.exponents, self.mantissas)
+        return np.asarray(emitted)[:, :, 0]
 
     def case(self, spec: GabaSpec) -> Case:
         """The first lane as a case: the warm-up, then every reading held for the interval.
@@ -99,58 +91,6 @@ class Programs:
             first = segments[0]
             segments[0] = Segment(first.reading, first.repeat + spec.warmup)
         return Case(tuple(segments))
-
-
-@dataclass
-class Survey:
-    """What a search has seen.
-
-    Attributes
-    ----------
-    steps : int
-        Controller steps run (readings times lanes).
-    seconds : float
-        Wall time.
-    low, high : float
-        Least and largest finite weight.
-    violations : int
-        Lanes that broke the property.
-    worst : Programs or None
-        The lane with the largest violation.
-    score : float
-        Its violation (positive), or how close the closest lane came (negative).
-    first_violation_s : float or None
-        Seconds until the first.
-    coverage : Coverage
-        Decades and branches visited.
-    """
-
-    steps: int = 0
-    seconds: float = 0.0
-    low: float = np.inf
-    high: float = -np.inf
-    violations: int = 0
-    worst: Programs | None = None
-    score: float = -np.inf
-    first_violation_s: float | None = None
-    coverage: Coverage = field(default_factory=Coverage)
-
-    def add(self, other: Survey) -> None:
-        """Take in what another worker has seen; the wall time stays.
-
-        Parameters
-        ----------
-        other : Survey
-            Stays as it is.
-        """
-        self.steps += other.steps
-        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
-        self.violations += other.violations
-        if other.score > self.score:
-            self.score, self.worst = other.score, other.worst
-        times = [t for t in (self.first_violation_s, other.first_violation_s) if t is not None]
-        self.first_violation_s = min(times) if times else None
-        self.coverage.add(other.coverage)
 
 
 def default_readings(spec: GabaSpec) -> int:
@@ -177,7 +117,7 @@ def default_readings(spec: GabaSpec) -> int:
     return int(np.clip(np.ceil(np.log(1e-9) / np.log(pole)), 64, 65_536))
 
 
-def length_for(spec: GabaSpec, steps: int, compiled: bool | None = None) -> int:
+def length_for(spec: GabaSpec, steps: int) -> int:
     """Readings of a program that a budget of steps allows.
 
     Parameters
@@ -186,9 +126,6 @@ def length_for(spec: GabaSpec, steps: int, compiled: bool | None = None) -> int:
         Whose memory :func:`default_readings` covers where the budget allows.
     steps : int
         The budget: readings times lanes.
-    compiled : bool, optional
-        Whether the lanes run in machine code, more of them side by side; by default from 4 million
-        steps on.
 
     Returns
     -------
@@ -200,13 +137,11 @@ def length_for(spec: GabaSpec, steps: int, compiled: bool | None = None) -> int:
     >>> length_for(GabaSpec(), 100_000), length_for(GabaSpec(), 3200)
     (2062, 100)
     """
-    if compiled is None:
-        compiled = steps >= COMPILED_FROM
-    return max(1, min(default_readings(spec), steps // _lanes_for(compiled)))
+    return max(1, min(default_readings(spec), steps // _lanes_for(steps)))
 
 
-def _lanes_for(compiled: bool) -> int:
-    return 128 if compiled else 32
+def _lanes_for(steps: int) -> int:
+    return 128 if steps >= MANY_FROM else 32
 
 
 class LaneSearch:
@@ -227,8 +162,6 @@ class LaneSearch:
         Programs side by side.
     any_reading : bool
         Whether NaN, infinity and overflow are tried.
-    compiled : bool
-        Machine code or NumPy.
     aimed : bool
         Start from the adversarial programs that aim at the floor.
     """
@@ -242,14 +175,12 @@ class LaneSearch:
         *,
         lanes: int = 128,
         any_reading: bool = False,
-        compiled: bool = True,
         aimed: bool = True,
     ) -> None:
         self.spec, self.score = spec, score
         self.readings, self.lanes = readings, lanes
         self.any_reading, self.aimed = any_reading, aimed
         self.rng = np.random.default_rng(seed)
-        self._run = _run_compiled if compiled else _run_numpy
         self._elites: dict[int, list[tuple[float, Programs]]] = {}
         self._round = 0
 
@@ -268,7 +199,7 @@ class LaneSearch:
             Steps with the average under the floor.
         """
         programs = self._breed()
-        stats, floored = self._run(programs, self.spec)
+        stats, floored = run(programs, self.spec)
         scores = np.atleast_2d(self.score(stats))
         for objective, row in enumerate(scores):
             best = int(np.argmax(row))
@@ -360,10 +291,9 @@ def survey(
     any_reading: bool = False,
     workers: int = 1,
     stop_at_first: bool = True,
-    compiled: bool | None = None,
     aimed: bool = True,
     progress: Callable[[int], None] | None = None,
-) -> Survey:
+) -> Found:
     """Search until the budget is spent (or a violation is found).
 
     Parameters
@@ -386,8 +316,6 @@ def survey(
         Threads.
     stop_at_first : bool
         Stop soon after a violation.
-    compiled : bool, optional
-        Default: from 4 million steps.
     aimed : bool
         Begin with the adversarial programs that aim at the floor.
     progress : callable, optional
@@ -400,27 +328,18 @@ def survey(
     >>> round(seen.low, 6), round(seen.high, 6)
     (0.047619, 0.952381)
     """
-    if compiled is None:
-        compiled = steps >= COMPILED_FROM
-    lanes = _lanes_for(compiled)
-    length = readings or length_for(spec, steps, compiled)
+    lanes = _lanes_for(steps)
+    length = readings or length_for(spec, steps)
     begun = time.perf_counter()
     share = max(1, steps // workers)
     stop: list[bool] = []
 
-    def work(worker: int) -> Survey:
+    def work(worker: int) -> Found:
         search = LaneSearch(
-            spec,
-            score,
-            length,
-            (seed, worker),
-            lanes=lanes,
-            any_reading=any_reading,
-            compiled=compiled,
-            aimed=aimed,
+            spec, score, length, (seed, worker), lanes=lanes, any_reading=any_reading, aimed=aimed
         )
-        seen = Survey()
-        for block in _rounds(share, length * lanes):
+        seen = Found()
+        while seen.steps < share:
             programs, scores, stats, floored = search.step()
             _note(seen, programs, scores, stats, floored, begun)
             if progress is not None:
@@ -430,10 +349,9 @@ def survey(
                 break
             if time_limit is not None and time.perf_counter() - begun > time_limit:
                 break
-            del block
         return seen
 
-    total = Survey()
+    total = Found()
     if workers == 1:
         total.add(work(0))
     else:
@@ -444,12 +362,8 @@ def survey(
     return total
 
 
-def _rounds(steps: int, block: int) -> Iterator[int]:
-    yield from range(max(1, -(-steps // block)))
-
-
 def _note(
-    seen: Survey, programs: Programs, scores: Array, stats: Array, floored: Array, begun: float
+    seen: Found, programs: Programs, scores: Array, stats: Array, floored: Array, begun: float
 ) -> None:
     readings, lanes = int(programs.ends[-1]), programs.base.shape[2]
     seen.steps += readings * lanes
@@ -466,84 +380,31 @@ def _note(
     seen.coverage.count_block(programs.base, programs.ends, stats[5], floored)
 
 
-def _run_compiled(programs: Programs, spec: GabaSpec) -> tuple[Array, Array]:
-    from gabactl.fuzzing import _lanes
-    from gabactl.loops.kernels.controller import codes
+def run(programs: Programs, spec: GabaSpec) -> tuple[Array, Array]:
+    """Statistics (rows as in ``STATS``) and floored steps of a block, in machine code.
 
-    c = codes(spec)
-    k, lanes = programs.base.shape[1:]
-    stats, floored = np.empty((len(STATS), lanes)), np.empty((k, lanes))
-    _lanes.run_block(
-        programs.base,
-        programs.ends,
-        programs.state.copy(),
-        programs.exponents,
-        programs.mantissas,
-        c.pole,
-        c.floor,
-        c.law,
-        c.floor_mode,
-        c.guard,
-        stats,
-        floored,
-        np.empty((0, k, lanes)),
-    )
-    return stats, floored
-
-
-def _run_numpy(programs: Programs, spec: GabaSpec) -> tuple[Array, Array]:
-    """As the compiled loop, on the reference's own stage functions."""
-    k, lanes = programs.base.shape[1:]
-    stats = np.zeros((len(STATS), lanes))
-    stats[0], stats[1] = np.inf, -np.inf
-    floored = np.zeros((k, lanes))
-    ema = np.full((lanes, k), 1.0 / k)
-    state = programs.state.copy()
-    start = 0
-    with np.errstate(all="ignore"):
-        for segment, end in enumerate(programs.ends):
-            for _ in range(start, int(end)):
-                g = _read(programs.base[segment], state, programs.exponents, programs.mantissas)
-                g = np.ascontiguousarray(g.T)
-                raw = raw_weights(g, spec.law, spec.guard)
-                moved = follow(ema, raw, spec.beta, spec.interval, spec.floor, spec.floor_mode)
-                ok = usable(g, spec.law) | (spec.guard == "none")
-                ema = np.where(ok[:, None], moved, ema)
-                weights = saturate(ema, spec.floor, spec.floor_mode)
-                stats[0] = np.fmin(stats[0], weights.min(axis=1))
-                stats[1] = np.fmax(stats[1], weights.max(axis=1))
-                off = np.abs(weights.sum(axis=1) - 1.0)
-                stats[2] = np.fmax(stats[2], off)
-                stats[3] = np.fmax(stats[3], np.abs(ema.sum(axis=1) - 1.0))
-                stats[4] += ~np.isfinite(off)
-                stats[5] += ~ok
-                floored += (ema < spec.floor).T
-            start = int(end)
-    return stats, floored
-
-
-def _read(base: Array, state: Array, exponents: Array, mantissas: Array) -> Array:
-    """One step's readings, shape (K, lanes): base times the random factor; ``state`` advances."""
-    out = np.empty_like(base)
-    for i, values in enumerate(base):
-        state ^= state << np.uint64(13)
-        state ^= state >> np.uint64(7)
-        state ^= state << np.uint64(17)
-        exponent = np.uint64(1023) + (state & exponents) - (exponents >> np.uint64(1))
-        bits = (exponent << np.uint64(52)) | ((state >> np.uint64(12)) & mantissas)
-        with np.errstate(over="ignore"):
-            out[i] = values * bits.view(np.float64)
-    return out
-
-
-def check_workers(workers: int) -> int:
-    """A number of threads, checked.
+    Parameters
+    ----------
+    programs : Programs
+        What is fed; stays as it is.
+    spec : GabaSpec
+        The controller; its warm-up does not count.
 
     Examples
     --------
-    >>> check_workers(2)
-    2
+    >>> search = LaneSearch(GabaSpec(), lambda stats: stats[1], 10, lanes=4)
+    >>> run(search.step()[0], GabaSpec())[0].shape
+    (6, 4)
     """
-    if workers < 1:
-        raise InputError(f"workers = {workers} is below 1: give the number of threads")
-    return workers
+    from gabactl.fuzzing._lanes import run_block
+    from gabactl.loops.kernels.controller import codes
+
+    c, p = codes(spec), programs
+    k, lanes = p.base.shape[1:]
+    stats, floored, trail = np.empty((len(STATS), lanes)), np.empty((k, lanes)), np.empty((0, k, 1))
+    run_block(
+        *(p.base, p.ends, p.state.copy(), p.exponents, p.mantissas),
+        *(c.pole, c.floor, c.law, c.floor_mode, c.guard),
+        *(stats, floored, trail),
+    )
+    return stats, floored

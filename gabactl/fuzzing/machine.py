@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gabactl.fuzzing import strategies
-from gabactl.fuzzing._torch_targets import TorchRun, call_loss, module, task_losses
+from gabactl.fuzzing._torch_targets import TorchRun, applied, call_loss, module, task_losses
 from gabactl.fuzzing.properties import Bound, resolve_bound, rounding_slack, ulps
 from gabactl.law.controller import Controller
 
@@ -118,8 +118,7 @@ def loss_life(
         ) -> Array:
             losses, shared, probes = self._tensors(reading)
             combined = call_loss(loss, losses, [shared] if with_shared else None)
-            weights = torch.autograd.grad(combined, probes, allow_unused=True)
-            return np.array([0.0 if w is None else float(w) for w in weights])
+            return applied(combined, probes)
 
         def _step(self, reading: tuple[float, ...]) -> None:
             self.weights = self._apply(self.loss, reading)
@@ -128,15 +127,11 @@ def loss_life(
                 self._compare(self.model.observe(seen))
 
         def _compare(self, expected: Array) -> None:
-            assert spec is not None
-            memory = 1.0 / (1.0 - spec.beta**spec.interval)
-            slack = target.resolution * (8 * memory + 32 * k)
-            scale = 1.0 if total is None else total
             assert self.weights is not None
-            gap = float(np.abs(self.weights - scale * expected).max())
-            assert gap <= slack * scale, (
+            gap = float(np.abs(self.weights - target.scale * expected).max())
+            assert gap <= target.slack, (
                 f"weights {self.weights.tolist()} differ from the reference "
-                f"{(scale * expected).tolist()} by {gap:.3g}"
+                f"{(target.scale * expected).tolist()} by {gap:.3g}"
             )
 
         def _average(self) -> Array | None:
@@ -268,8 +263,7 @@ def loss_life(
                 losses.append(sum((slope * p.sum() for p in shared), probe + 1.0))
             moved: Any = [loss.to(self.device) for loss in losses]
             combined = call_loss(self.loss, moved, [*shared, unused])
-            weights = torch.autograd.grad(combined, probes, allow_unused=True)
-            self.weights = np.array([0.0 if w is None else float(w) for w in weights])
+            self.weights = applied(combined, probes)
             if self.model is not None:
                 self._compare(self.model.observe(np.array(reading)))
 

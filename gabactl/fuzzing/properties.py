@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import abc
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -183,7 +184,6 @@ def resolve_bound(target: Target, bound: Bound) -> tuple[float, float]:
     >>> [round(x, 6) for x in resolve_bound(resolve("gaba"), "tight")]
     [0.047619, 0.952381]
     """
-    scale = 1.0 if target.total is None else target.total
     if isinstance(bound, tuple):
         low, high = bound
         if not low <= high:
@@ -200,11 +200,11 @@ def resolve_bound(target: Target, bound: Bound) -> tuple[float, float]:
             )
         return 0.0, math.inf
     if bound == "published":
-        return spec.floor * scale, (1.0 - spec.floor) * scale
+        return spec.floor * target.scale, (1.0 - spec.floor) * target.scale
     from gabactl.law.authority import weight_bounds
 
     exact = weight_bounds(spec)
-    return exact.lower * scale, exact.upper * scale
+    return exact.lower * target.scale, exact.upper * target.scale
 
 
 def rounding_slack(target: Target, bound: Bound) -> float:
@@ -236,8 +236,7 @@ def rounding_slack(target: Target, bound: Bound) -> float:
     spec = target.spec
     if spec is None or bound != "tight" or spec.n_tasks == 2:
         return 0.0
-    k = 2.0 / (1.0 - spec.beta**spec.interval) + spec.n_tasks + 1
-    return (spec.n_tasks + 2) * k * (1.0 if target.total is None else target.total)
+    return (spec.n_tasks + 2) * (2.0 * target.memory + spec.n_tasks + 1) * target.scale
 
 
 @dataclass(frozen=True)
@@ -286,15 +285,13 @@ class Bounds(Property):
         with np.errstate(invalid="ignore"):
             excess = np.maximum(low - weights, weights - high)
         excess = np.where(np.isnan(weights), np.inf, excess)
-        worst = float(excess.max()) if excess.size else -math.inf
-        message = ""
-        if worst > 0:
-            step, task = _first(excess > 0)
-            message = (
-                f"step {step + 1}: weight {task} is {float(weights[step, task])!r}, "
-                f"outside [{self.low!r}, {self.high!r}]"
-            )
-        return _outcome(worst, message, weights)
+
+        def tell(step: int) -> str:
+            task = int(np.argmax(excess[step] > 0))
+            value = float(weights[step, task])
+            return f"weight {task} is {value!r}, outside [{self.low!r}, {self.high!r}]"
+
+        return _verdict(excess.max(axis=1), tell, weights)
 
 
 class Simplex(Property):
@@ -313,7 +310,7 @@ class Simplex(Property):
     def check(self, target: Target, case: Case) -> Outcome:
         """Run the case and look at sums and signs."""
         path = run_case(target, case)
-        total = 1.0 if target.total is None else target.total
+        total = target.scale
         slack = 4 * target.n_tasks * target.resolution
         sums = path.weights.sum(axis=1)
         off = _nan_is_worst(np.abs(sums - total) / total - slack)
@@ -326,17 +323,14 @@ class Simplex(Property):
             ema_off = _nan_is_worst(np.abs(path.averages.sum(axis=1) - 1.0) - slack)
             if ema_off.max(initial=-np.inf) > excess.max(initial=-np.inf):
                 excess, what, values, total = ema_off, "averages", path.averages, 1.0
-        worst = float(excess.max(initial=-np.inf))
-        message = ""
-        if worst > 0:
-            step = int(np.argmax(excess > 0))
+
+        def tell(step: int) -> str:
             row = values[step]
-            message = (
-                f"step {step + 1}: {what} {row.tolist()} sum to {float(row.sum())!r}, not {total:g}"
-                if row.min() >= -slack
-                else f"step {step + 1}: {what} {row.tolist()} include a negative number"
-            )
-        return _outcome(worst, message, path.weights)
+            if row.min() < -slack:
+                return f"{what} {row.tolist()} include a negative number"
+            return f"{what} {row.tolist()} sum to {float(row.sum())!r}, not {total:g}"
+
+        return _verdict(excess, tell, path.weights)
 
 
 def simplex_slack(target: Target) -> float:
@@ -348,9 +342,7 @@ def simplex_slack(target: Target) -> float:
     >>> 1e-14 < simplex_slack(resolve("gaba")) < 1e-12
     True
     """
-    assert target.spec is not None
-    memory = 1.0 / (1.0 - target.spec.beta**target.spec.interval)
-    return 4 * target.n_tasks * target.resolution * (1.0 + memory)
+    return 4 * target.n_tasks * target.resolution * (1.0 + target.memory)
 
 
 class Finite(Property):
@@ -364,14 +356,18 @@ class Finite(Property):
         with np.errstate(all="ignore"):
             weights = run_case(target, case).weights
         bad: NDArray[np.bool_] = ~np.asarray(np.isfinite(weights).all(axis=1))
-        message = ""
-        if bad.any():
-            step = int(np.argmax(bad))
-            message = f"step {step + 1}: weights {weights[step].tolist()} are not finite"
-            message += f", and so are those of the {int(bad[step + 1 :].sum())} steps after it" * (
-                bool(bad[step + 1 :].all()) and step + 1 < len(bad)
+        bad_steps = int(bad.sum())
+
+        def tell(step: int) -> str:
+            told = f"weights {weights[step].tolist()} are not finite"
+            after = len(bad) - step - 1
+            return told + f", and so are those of the {after} steps after it" * (
+                0 < after == bad_steps - 1
             )
-        return _outcome(float(bad.sum()) if bad.any() else -1.0, message, weights)
+
+        return replace(
+            _verdict(np.where(bad, 1.0, -1.0), tell, weights), score=float(bad_steps) or -1.0
+        )
 
 
 class _Relation(Property):
@@ -383,16 +379,12 @@ class _Relation(Property):
         with np.errstate(invalid="ignore"):
             gap = np.abs(first - second)
         gap = np.where(np.isnan(first) & np.isnan(second), 0.0, gap)
-        gap = np.where(np.isnan(gap), np.inf, gap).max(axis=1, initial=0.0)
-        worst = float(gap.max(initial=0.0)) - slack
-        message = ""
-        if worst > 0:
-            step = int(np.argmax(gap > slack))
-            message = (
-                f"step {step + 1}: weights {first[step].tolist()}, "
-                f"but {second[step].tolist()} {what}"
-            )
-        return _outcome(worst, message, first, steps=2 * len(first))
+        excess = _nan_is_worst(gap).max(axis=1, initial=0.0) - slack
+
+        def tell(step: int) -> str:
+            return f"weights {first[step].tolist()}, but {second[step].tolist()} {what}"
+
+        return replace(_verdict(excess, tell, first), steps=2 * len(first))
 
     @abc.abstractmethod
     def _both(self, target: Target, case: Case) -> tuple[Array, Array, float, str]: ...
@@ -411,7 +403,7 @@ class Equivariance(_Relation):
         permuted = run_readings(target, readings[:, order], losses[:, order]).weights
         second = np.empty_like(permuted)
         second[:, order] = permuted
-        return first, second, _slack(target), f"with the tasks in the order {order}"
+        return first, second, target.slack, f"with the tasks in the order {order}"
 
 
 class Scale(_Relation):
@@ -427,12 +419,8 @@ class Scale(_Relation):
         readings = case.readings()
         scaled = np.ldexp(readings, case.exponent or 0)
         positive = readings > 0
-        return bool(
-            np.isfinite(readings).all()
-            and (readings[positive] >= smallest).all()
-            and (readings <= largest).all()
-            and (scaled[positive] >= smallest).all()
-            and (scaled <= largest).all()
+        return bool(np.isfinite(readings).all()) and all(
+            (x[positive] >= smallest).all() and (x <= largest).all() for x in (readings, scaled)
         )
 
     def _both(self, target: Target, case: Case) -> tuple[Array, Array, float, str]:
@@ -440,7 +428,7 @@ class Scale(_Relation):
         readings, losses = case.readings(), case.losses()
         first = run_readings(target, readings, losses).weights
         second = run_readings(target, np.ldexp(readings, exponent), losses).weights
-        return first, second, _slack(target), f"with every reading times 2**{exponent}"
+        return first, second, target.slack, f"with every reading times 2**{exponent}"
 
 
 class Checkpoint(_Relation):
@@ -479,13 +467,9 @@ class Reference(_Relation):
         assert target.spec is not None
         controller = Controller(target.spec)
         expected = np.array([controller.observe(row) for row in case.readings()])
-        scale = 1.0 if target.total is None else target.total
+        expected = expected.reshape(-1, case.n_tasks) * target.scale
         actual = run_case(target, case).weights
-        slack = 0.0
-        if not target.exact:
-            memory = 1.0 / (1.0 - target.spec.beta**target.spec.interval)
-            slack = scale * target.resolution * (8 * memory + 32 * target.n_tasks)
-        return actual, scale * expected.reshape(actual.shape), slack, "in the reference"
+        return actual, expected, 0.0 if target.exact else target.slack, "in the reference"
 
 
 #: Every property, by name, in the order of ``--property all``.
@@ -526,29 +510,15 @@ def make_property(name: str, target: Target, bound: Bound = "tight") -> Property
     return PROPERTIES[name]()
 
 
-def _slack(target: Target) -> float:
-    scale = 1.0 if target.total is None else target.total
-    memory = 1.0
-    if target.spec is not None:
-        memory = 1.0 / (1.0 - target.spec.beta**target.spec.interval)
-    return scale * target.resolution * (8 * memory + 32 * target.n_tasks)
-
-
 def _nan_is_worst(values: Array) -> Array:
     return np.where(np.isnan(values), np.inf, values)
 
 
-def _first(mask: NDArray[np.bool_]) -> tuple[int, int]:
-    step, task = np.unravel_index(int(np.argmax(mask)), mask.shape)
-    return int(step), int(task)
-
-
-def _outcome(score: float, message: str, weights: Array, steps: int | None = None) -> Outcome:
+def _verdict(excess: Array, tell: Callable[[int], str], weights: Array) -> Outcome:
+    """The verdict on a run by how far each step is outside; ``tell`` says what is wrong with one."""
+    worst = float(excess.max(initial=-np.inf))
+    step = int(np.argmax(excess > 0)) if worst > 0 else 0
+    message = f"step {step + 1}: {tell(step)}" if worst > 0 else ""
     finite = weights[np.isfinite(weights)]
-    return Outcome(
-        score,
-        message,
-        float(finite.min()) if finite.size else math.nan,
-        float(finite.max()) if finite.size else math.nan,
-        len(weights) if steps is None else steps,
-    )
+    low, high = (finite.min(), finite.max()) if finite.size else (math.nan, math.nan)
+    return Outcome(worst, message, float(low), float(high), len(weights))

@@ -51,11 +51,10 @@ class Reach(Result):
     def facts(self) -> dict[str, Any]:
         """Keys: spec, readings, low, high, low_is_exact, low_reading, high_reading."""
         return {
+            **super().facts(),
             "spec": self.spec.to_dict(),
-            "readings": self.readings,
             "low": float(self.low),
             "high": float(self.high),
-            "low_is_exact": self.low_is_exact,
             "low_reading": list(self.low_reading),
             "high_reading": list(self.high_reading),
         }

@@ -58,23 +58,23 @@ class ReaderFuzz(Result):
         """Whether a file broke a reader."""
         return bool(self.finding)
 
+    @property
+    def verdict(self) -> str:
+        """In a word, violated or held."""
+        return "violated" if self.violated else "held"
+
     def facts(self) -> dict[str, Any]:
         """Keys: executions, edges, seconds, finding, witness, seed."""
         return {
             "target": "readers",
-            "verdict": "violated" if self.violated else "held",
-            "executions": self.executions,
-            "edges": self.edges,
-            "seconds": self.seconds,
-            "finding": self.finding,
-            "witness": self.witness,
-            "seed": self.seed,
+            "verdict": self.verdict,
+            **super().facts(),
         }
 
     def rows(self) -> list[tuple[str, ...]]:
         """Verdict, files read and code covered."""
         out: list[tuple[str, ...]] = [
-            ("verdict", "violated" if self.violated else "held"),
+            ("verdict", self.verdict),
             ("files read", f"{self.executions:,} in {self.seconds:g} s"),
             ("edges covered", f"{self.edges:,}"),
             ("seed", str(self.seed)),
@@ -106,11 +106,8 @@ def seed_files(folder: str | Path) -> list[Path]:
     write_parquet(trace, parquet)
     stream = root / "seed.arrows"
     with TraceWriter(stream, trace.tasks, groups=["grad_norm"]) as writer:
-        for step, (first, second) in enumerate(trace.grad_norms.tolist(), start=1):
-            row = {
-                "grad_norm_" + task: [x]
-                for task, x in zip(trace.tasks, (first, second), strict=True)
-            }
+        for step, norms in enumerate(trace.grad_norms.tolist(), start=1):
+            row = {f"grad_norm_{task}": [x] for task, x in zip(trace.tasks, norms, strict=True)}
             writer.append({"step": [step], "wall_time": [0.1 * step], **row})
     return [csv, parquet, stream]
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
 from gabactl.base.plots import axes
 from gabactl.base.results import Result
-from gabactl.fuzzing.cases import Case
+from gabactl.fuzzing.cases import RELATIONS, Case
 from gabactl.fuzzing.coverage import Coverage
 from gabactl.fuzzing.target import Target, run_case
 from gabactl.law.spec import GabaSpec
@@ -66,19 +67,19 @@ class FuzzResult(Result):
     verdict: Verdict
     bound_name: str | None
     bound: tuple[float, float] | None
-    steps: int
-    seconds: float
-    violations: int
-    worst_low: float
-    worst_high: float
-    witness: Case | None
-    message: str
-    first_violation_s: float | None
-    from_corpus: bool
-    reach: tuple[float, float] | None
-    reach_readings: int | None
-    coverage: Coverage
-    seed: int
+    steps: int = 0
+    seconds: float = 0.0
+    violations: int = 0
+    worst_low: float = math.nan
+    worst_high: float = math.nan
+    witness: Case | None = None
+    message: str = ""
+    first_violation_s: float | None = None
+    from_corpus: bool = False
+    reach: tuple[float, float] | None = None
+    reach_readings: int | None = None
+    coverage: Coverage = field(default_factory=Coverage)
+    seed: int = 0
 
     @property
     def title(self) -> str:  # type: ignore[override]
@@ -98,30 +99,21 @@ class FuzzResult(Result):
     def facts(self) -> dict[str, Any]:
         """Keys: target, property, verdict, bound, bound_name, steps, seconds, steps_per_second,
         violations, worst_low, worst_high, witness, message, python, pytest, ..."""
+        told = super().facts()
+        target, name = told.pop("target"), told.pop("property_name")
         return {
-            "target": self.target.name,
-            "n_tasks": self.target.n_tasks,
-            "spec": None if self.target.spec is None else self.target.spec.to_dict(),
-            "property": self.property_name,
-            "verdict": self.verdict,
-            "bound": None if self.bound is None else list(self.bound),
-            "bound_name": self.bound_name,
-            "steps": self.steps,
-            "seconds": self.seconds,
+            "target": target.name,
+            "n_tasks": target.n_tasks,
+            "spec": None if target.spec is None else target.spec.to_dict(),
+            "property": name,
+            **told,
             "steps_per_second": self.steps_per_second,
-            "violations": self.violations,
-            "worst_low": self.worst_low,
-            "worst_high": self.worst_high,
+            "bound": None if self.bound is None else list(self.bound),
+            "reach": None if self.reach is None else list(self.reach),
             "witness": None if self.witness is None else self.witness.to_dict(),
-            "message": self.message,
             "python": self.python,
             "pytest": self.pytest,
-            "first_violation_s": self.first_violation_s,
-            "from_corpus": self.from_corpus,
-            "reach": None if self.reach is None else list(self.reach),
-            "reach_readings": self.reach_readings,
             "coverage": self.coverage.to_dict(),
-            "seed": self.seed,
         }
 
     @property
@@ -251,17 +243,29 @@ def python_snippet(result: FuzzResult) -> str:
     >>> python_snippet(found).splitlines()[1]
     'import numpy as np'
     """
-    case = _required(result.witness)
+    case, target = _required(result.witness), result.target
+    settings = _settings(result, case)
+    if target.name == "gaba" and settings:
+        rule, call = [f"rule = gabactl.Controller({settings})"], "rule.observe(row)"
+    else:
+        given = ", ".join(filter(None, [_expression(result), settings]))
+        start = f"rule = as_target({given}).start({case.n_tasks})"
+        rule = ["from gabactl.fuzzing import as_target", start]
+        call = f"rule.step(row, {'losses[step]' if target.uses_losses else 'np.ones(len(row))'})"
+    finite = np.isfinite(case.readings()).all()
     lines = [
+        f"# {result.message}",
         "import numpy as np",
-        *(["import gabactl"] if _needs_gabactl(result) else []),
-        *(["nan, inf = float('nan'), float('inf')"] if not _finite(case) else []),
-        *_build(result, case),
+        "import gabactl" if settings else "",
+        "" if finite else "nan, inf = float('nan'), float('inf')",
+        f"readings = np.array({case.expression()})",
+        f"losses = np.array({case.losses_expression()})" if target.uses_losses else "",
+        *rule,
         "for step, row in enumerate(readings):",
-        f"    weights = {_call(result)}",
+        f"    weights = {call}",
         "print(weights)",
     ]
-    return "\n".join([f"# {result.message}", *lines])
+    return "\n".join(filter(None, lines))
 
 
 def pytest_snippet(result: FuzzResult) -> str:
@@ -284,57 +288,31 @@ def pytest_snippet(result: FuzzResult) -> str:
     case = _required(result.witness)
     body = _named(_case_text(case))
     bound = "" if result.bound is None else f", bound={_named(repr(result.bound))}"
-    # A factory states its settings itself.
-    spec = None if result.target.expression else result.target.spec
-    spec_text = "" if spec is None else f", spec={_spec_text(spec, case)}"
+    settings = _settings(result, case)
+    spec = f", spec={settings}" if settings else ""
+    name = "".join(c if c.isalnum() else "_" for c in result.target.name)
     return "\n".join(
         [
-            *(["import gabactl"] if spec_text else []),
+            *(["import gabactl"] if settings else []),
             "from gabactl.fuzzing import Case, Segment, check_case",
             "",
             "",
-            f"def test_{result.property_name}_of_{_identifier(result.target.name)}():",
+            f"def test_{result.property_name}_of_{name}():",
             f"    case = {body}",
-            f"    check_case({_expression(result)}, {result.property_name!r}, case{bound}{spec_text})",
+            f"    check_case({_expression(result)}, {result.property_name!r}, case{bound}{spec})",
         ]
     )
-
-
-def _needs_gabactl(result: FuzzResult) -> bool:
-    return result.target.spec is not None and not result.target.expression
 
 
 def _expression(result: FuzzResult) -> str:
     return result.target.expression or repr(result.target.name)
 
 
-def _finite(case: Case) -> bool:
-    return bool(np.isfinite(case.readings()).all())
-
-
-def _build(result: FuzzResult, case: Case) -> list[str]:
-    lines = [f"readings = np.array({case.expression()})"]
-    if result.target.uses_losses:
-        lines.append(f"losses = np.array({case.losses_expression()})")
-    name, spec = result.target.name, result.target.spec
-    if name == "gaba" and spec is not None:
-        lines.append(f"rule = gabactl.Controller({_spec_text(spec, case)})")
-    else:
-        given = "" if spec is None or result.target.expression else f", {_spec_text(spec, case)}"
-        lines.append("from gabactl.fuzzing import as_target")
-        lines.append(f"rule = as_target({_expression(result)}{given}).start({case.n_tasks})")
-    return lines
-
-
-def _call(result: FuzzResult) -> str:
-    if result.target.name == "gaba":
-        return "rule.observe(row)"
-    losses = "losses[step]" if result.target.uses_losses else "np.ones(len(row))"
-    return f"rule.step(row, {losses})"
-
-
-def _spec_text(spec: GabaSpec, case: Case) -> str:
-    """The settings that are not the defaults, as an expression."""
+def _settings(result: FuzzResult, case: Case) -> str:
+    """The settings that are not the defaults, as an expression; a factory states its own."""
+    spec = result.target.spec
+    if spec is None or result.target.expression:
+        return ""
     own, usual = spec.replace(n_tasks=case.n_tasks).to_dict(), GabaSpec().to_dict()
     changed = ", ".join(f"{key}={x!r}" for key, x in own.items() if x != usual[key])
     return f"gabactl.GabaSpec({changed})"
@@ -345,11 +323,8 @@ def _case_text(case: Case) -> str:
     for s in case.segments:
         losses = "" if s.losses is None else f", {s.losses!r}"
         segments.append(f"Segment({s.reading!r}, {s.repeat}{losses})")
-    given = "".join(
-        f", {name}={getattr(case, name)!r}"
-        for name in ("permutation", "exponent", "save_after")
-        if getattr(case, name) is not None
-    )
+    relation = {name: getattr(case, name) for name in RELATIONS}
+    given = "".join(f", {name}={x!r}" for name, x in relation.items() if x is not None)
     return f"Case(({', '.join(segments)},){given})"
 
 
@@ -361,7 +336,3 @@ def _required(case: Case | None) -> Case:
     if case is None:
         raise ValueError("this result has no witness")
     return case
-
-
-def _identifier(name: str) -> str:
-    return "".join(c if c.isalnum() else "_" for c in name)

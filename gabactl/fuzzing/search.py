@@ -5,73 +5,23 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from gabactl.fuzzing.cases import Case, Segment
-from gabactl.fuzzing.coverage import Coverage
-from gabactl.fuzzing.properties import Outcome, Property
+from gabactl.fuzzing.coverage import Found
+from gabactl.fuzzing.properties import Property
 from gabactl.fuzzing.target import Target, run_case
 from gabactl.fuzzing.targets import finite_domain
 
-__all__ = ["CaseMaker", "Found", "search"]
+__all__ = ["CaseMaker", "search"]
 
 _SUBNORMAL = 5e-324
 _TINY = 2.3e-308
-
-
-@dataclass
-class Found:
-    """What a search has seen.
-
-    Attributes
-    ----------
-    case : Case or None
-        The worst case that breaks the property.
-    outcome : Outcome or None
-        Its verdict.
-    steps, cases, violations : int
-        Controller steps and cases run, and cases that broke the property.
-    seconds : float
-        Wall time.
-    low, high : float
-        Least and largest finite weight.
-    coverage : Coverage
-        Decades and branches visited.
-    first_violation_s : float or None
-        Seconds until the first violation.
-    """
-
-    case: Case | None = None
-    outcome: Outcome | None = None
-    steps: int = 0
-    cases: int = 0
-    violations: int = 0
-    seconds: float = 0.0
-    low: float = math.inf
-    high: float = -math.inf
-    coverage: Coverage = field(default_factory=Coverage)
-    first_violation_s: float | None = None
-
-    def note(self, case: Case, outcome: Outcome) -> None:
-        """Take in one verdict.
-
-        Parameters
-        ----------
-        case : Case
-            What was run.
-        outcome : Outcome
-            What came of it; the worst violation is kept.
-        """
-        self.cases += 1
-        self.steps += outcome.steps
-        self.low, self.high = min(self.low, outcome.low), max(self.high, outcome.high)
-        if outcome.violated:
-            self.violations += 1
-            if self.outcome is None or outcome.score > self.outcome.score:
-                self.case, self.outcome = case, outcome
+#: Kinds of readings: those of ``CaseMaker._reading``, and a permutation of an earlier one.
+_KINDS = 14
 
 
 class CaseMaker:
@@ -214,34 +164,25 @@ class CaseMaker:
         kind = int(rng.integers(_KINDS)) if kind is None else kind
         one = float(10.0 ** rng.uniform(-30, 30))
         chosen = rng.integers(k) == np.arange(k)
-        if kind == 0:
-            row = 10.0 ** rng.uniform(-30, 30, k)
-        elif kind == 1:
-            row = 10.0 ** rng.uniform(-3, 3, k)
-        elif kind == 2:
-            row = np.full(k, one)
-        elif kind == 3:
-            row = np.where(chosen, one, rng.choice([0.0, one * 1e-20]))
-        elif kind == 4:
-            row = np.where(chosen, 0.0, one)
-        elif kind == 5:
-            row = np.zeros(k)
-        elif kind == 6:
-            row = np.full(k, _SUBNORMAL * rng.integers(1, 2**20))
-        elif kind == 7:
-            row = _SUBNORMAL * rng.integers(0, 2 ** int(rng.integers(1, 50)), k).astype(float)
-        elif kind == 8:
-            row = 10.0 ** rng.uniform(-14, -10, k)
-        elif kind == 9:
-            row = np.where(chosen, np.nextafter(one, np.inf), one)
-        elif kind == 10:
-            row = np.round(10.0 ** rng.uniform(0, 2, k))
-        elif kind == 11:
-            # Aim at the floor: one task just above or below a share that puts it there.
-            floor = 0.05 if self.target.spec is None else self.target.spec.floor
-            row = np.where(chosen, max(1.0 - floor, 1e-9), floor) * rng.choice([1.0, 1.0 + 1e-9])
-        elif kind == 12:
-            row = rng.choice([self.smallest, self.largest, 1.0], k)
+        # Aim at the floor: one task just above or below a share that puts it there.
+        floor = 0.05 if self.target.spec is None else self.target.spec.floor
+        kinds: list[Callable[[], Any]] = [
+            lambda: 10.0 ** rng.uniform(-30, 30, k),
+            lambda: 10.0 ** rng.uniform(-3, 3, k),
+            lambda: np.full(k, one),
+            lambda: np.where(chosen, one, rng.choice([0.0, one * 1e-20])),
+            lambda: np.where(chosen, 0.0, one),
+            lambda: np.zeros(k),
+            lambda: np.full(k, _SUBNORMAL * rng.integers(1, 2**20)),
+            lambda: _SUBNORMAL * rng.integers(0, 2 ** int(rng.integers(1, 50)), k).astype(float),
+            lambda: 10.0 ** rng.uniform(-14, -10, k),
+            lambda: np.where(chosen, np.nextafter(one, np.inf), one),
+            lambda: np.round(10.0 ** rng.uniform(0, 2, k)),
+            lambda: np.where(chosen, max(1.0 - floor, 1e-9), floor) * rng.choice([1.0, 1.0 + 1e-9]),
+            lambda: rng.choice([self.smallest, self.largest, 1.0], k),
+        ]
+        if kind < len(kinds):
+            row = kinds[kind]()
         elif previous:
             row = rng.permutation(previous[int(rng.integers(len(previous)))].reading)
         else:
@@ -253,9 +194,6 @@ class CaseMaker:
             odd = rng.choice([np.nan, np.inf, 1.7e308, 9e307, 1e160, 1e20], k)
             row = np.where(rng.random(k) < 0.6, odd, row)
         return tuple(float(x) for x in row)
-
-
-_KINDS = 14
 
 
 def search(
@@ -315,11 +253,8 @@ def search(
         found.note(case, outcome)
         if progress is not None:
             progress(outcome.steps)
-        if found.cases % 16 == 1 or outcome.violated:
-            path = run_case(target, case) if found.cases % 64 == 1 else None
-            found.coverage.count_run(target, case.readings(), path)
-        else:
-            found.coverage.count_run(target, case.readings(), None)
+        path = run_case(target, case) if found.cases % 64 == 1 else None
+        found.coverage.count_run(target, case.readings(), path)
         if outcome.violated:
             if found.first_violation_s is None:
                 found.first_violation_s = time.perf_counter() - begun

@@ -1,15 +1,14 @@
 """From a failing case to one a person can read, by Hypothesis' own shrinker.
 
-Hypothesis shrinks the choices behind a value, not the value. A small backend of it (an alternative
-provider of choices) plays back the choices that produce the case the searcher found; Hypothesis
-sees it fail and shrinks it like any of its own.
+Hypothesis shrinks the choices behind a value, not the value. It is told of the choices that produce
+the case the searcher found, as of a failure of an earlier run, and shrinks it like any of its own.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -20,7 +19,8 @@ __all__ = ["shrink", "variants"]
 
 #: Numbers a reader likes, the simplest first.
 _SIMPLE = (0.0, 1.0, 2.0, 3.0, 10.0, 0.5, 0.1, 100.0, 1e3, 1e6, 1e-3, 1e-6, math.nan, math.inf)
-_BACKEND = "gabactl-replay"
+#: Under which Hypothesis finds the choices; what is "secondary" there is not shrunk yet.
+_KEY = b"gabactl"
 
 
 class _TimeUp(BaseException):
@@ -60,6 +60,7 @@ def shrink(
     (Segment(reading=(1000.0, 0.0), repeat=1, losses=None),)
     """
     from hypothesis import HealthCheck, Phase, find, settings
+    from hypothesis.database import InMemoryExampleDatabase, choices_to_bytes
     from hypothesis.errors import Flaky, NoSuchExample
 
     deadline = time.monotonic() + time_limit
@@ -87,18 +88,17 @@ def shrink(
                 start = fewer
                 break
         start = _collapsed(start, still_fails)
-        _register(_choices(start))
+        database = InMemoryExampleDatabase()
+        database.save(_KEY + b".secondary", choices_to_bytes(_choices(start)))
         options = settings(
-            backend=_BACKEND,
-            database=None,
+            database=database,
             deadline=None,
-            max_examples=5,
-            phases=[Phase.generate, Phase.shrink],
+            phases=[Phase.reuse, Phase.shrink],
             suppress_health_check=list(HealthCheck),
         )
         # A rule with randomness of its own fails now and then: the best so far is kept.
         with suppress(NoSuchExample, Flaky):
-            start = find(variants(start), still_fails, settings=options)
+            start = find(variants(start), still_fails, settings=options, database_key=_KEY)
         best = _collapsed(start, still_fails)
 
     with suppress(_TimeUp):
@@ -194,25 +194,20 @@ def _choices(case: Case) -> list[bool | int]:
 
 
 def _table(case: Case) -> list[float]:
-    """Simple numbers, then rounded versions of the case's, then its own."""
-    own = list(dict.fromkeys(x for s in case.segments for x in s.reading))
-    rounded = [float(f"{x:.{digits}g}") for digits in (1, 2, 3) for x in own if math.isfinite(x)]
-    return _unique([*_SIMPLE, *_powers(own), *rounded, *own])
-
-
-def _powers(own: Iterable[float]) -> Iterator[float]:
-    for x in own:
-        if math.isfinite(x) and x > 0:
-            yield float(f"1e{math.floor(math.log10(x))}")
+    """The numbers a reading may hold."""
+    return _with_simpler(_SIMPLE, [x for s in case.segments for x in s.reading])
 
 
 def _loss_table(case: Case) -> list[float]:
-    own = [x for s in case.segments for x in (s.losses or ())]
-    return _unique([1.0, 2.0, 0.5, 10.0, *(float(f"{x:.1g}") for x in own), *own])
+    return _with_simpler((1.0, 2.0, 0.5, 10.0), [x for s in case.segments for x in s.losses or ()])
 
 
-def _unique(values: Iterable[float]) -> list[float]:
-    return list({repr(x): x for x in values}.values())
+def _with_simpler(simple: Sequence[float], own: Sequence[float]) -> list[float]:
+    """Simple numbers, then the powers of ten below the case's, these rounded, and its own."""
+    finite = [x for x in own if math.isfinite(x)]
+    powers = [float(f"1e{math.floor(math.log10(x))}") for x in finite if x > 0]
+    rounded = [float(f"{x:.{digits}g}") for digits in (1, 2, 3) for x in finite]
+    return list({repr(x): x for x in (*simple, *powers, *rounded, *own)}.values())
 
 
 def _narrowed(case: Case, k: int) -> Case | None:
@@ -223,17 +218,14 @@ def _narrowed(case: Case, k: int) -> Case | None:
         range(case.n_tasks), key=lambda i: -sum(s.reading[i] * s.repeat for s in case.segments)
     )
     keep = sorted([*loud[: k - 1], loud[-1]])
-    return replace(
-        case,
-        segments=tuple(
-            Segment(
-                tuple(s.reading[i] for i in keep),
-                s.repeat,
-                None if s.losses is None else tuple(s.losses[i] for i in keep),
-            )
-            for s in case.segments
-        ),
-    )
+
+    def kept(row: tuple[float, ...]) -> tuple[float, ...]:
+        return tuple(row[i] for i in keep)
+
+    segments = [
+        Segment(kept(s.reading), s.repeat, s.losses and kept(s.losses)) for s in case.segments
+    ]
+    return replace(case, segments=tuple(segments))
 
 
 def _size(case: Case) -> tuple[int, ...]:
@@ -245,25 +237,3 @@ def _size(case: Case) -> tuple[int, ...]:
         sum(len(repr(x)) for s in case.segments for x in s.reading),
         case.distinct,
     )
-
-
-def _register(choices: list[bool | int]) -> None:
-    """Make a Hypothesis backend that plays these choices back, then the simplest ones."""
-    from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS, HypothesisProvider
-
-    class Replay(HypothesisProvider):
-        def __init__(self, *arguments: Any) -> None:
-            super().__init__(*arguments)
-            self._left = iter(choices)
-
-        def draw_boolean(self, p: float = 0.5) -> bool:
-            return bool(next(self._left, False))
-
-        def draw_integer(
-            self, min_value: int | None = None, max_value: int | None = None, **_: Any
-        ) -> int:
-            low = min_value or 0
-            high = low if max_value is None else max_value
-            return min(max(int(next(self._left, low)), low), high)
-
-    AVAILABLE_PROVIDERS[_BACKEND] = Replay  # type: ignore[assignment]

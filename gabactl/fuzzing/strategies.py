@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 from hypothesis import strategies as st
 
 from gabactl.base.errors import InputError
@@ -69,13 +68,8 @@ def grad_norms(
         st.floats(math.log(smallest), math.log(largest)),
     )
     norm = decades if not smallest <= 1.0 <= largest else st.one_of(whole, decades)
-    special: list[float] = []
-    if allow_zero:
-        special.append(0.0)
-    if allow_nan:
-        special.append(math.nan)
-    if allow_infinity:
-        special.append(math.inf)
+    allowed = {0.0: allow_zero, math.nan: allow_nan, math.inf: allow_infinity}
+    special = [x for x, wanted in allowed.items() if wanted]
     if special:
         norm = st.one_of(norm, st.sampled_from(special))
     if allow_subnormal:
@@ -154,11 +148,7 @@ def readings(n_tasks: int = 2, *, max_steps: int = 500, **reading: Any) -> Any:
     >>> find(readings(3, max_steps=5), lambda array: True).shape
     (1, 3)
     """
-    return cases(n_tasks, max_steps=max_steps, **reading).map(_as_array)
-
-
-def _as_array(case: Case) -> np.ndarray[Any, np.dtype[np.float64]]:
-    return case.readings()
+    return cases(n_tasks, max_steps=max_steps, **reading).map(Case.readings)
 
 
 @st.composite

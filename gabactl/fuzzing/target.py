@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 
 
 class Run(Protocol):
-    """A weighting rule in use: the state of one training run."""
+    """A weighting rule in use: the state of one training run. Only :meth:`step` is a must."""
 
     def step(self, grad_norms: Array, losses: Array) -> Array:
         """One step.
@@ -39,11 +39,11 @@ class Run(Protocol):
 
     def average(self) -> Array | None:
         """The stored average, shape (K,), where the rule has one."""
-        ...
+        return None
 
     def save(self) -> Any:
         """The checkpoint; raise NotImplementedError where the rule has none."""
-        ...
+        raise NotImplementedError
 
     def load(self, state: Any) -> None:
         """Continue from a checkpoint, in a run just started.
@@ -53,7 +53,7 @@ class Run(Protocol):
         state
             What :meth:`save` of another run gave.
         """
-        ...
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,21 @@ class Target:
     total: float | None = 1.0
     lanes: bool = False
     expression: str = ""
+
+    @property
+    def scale(self) -> float:
+        """What weights of GABA, which sum to 1, are multiplied by here."""
+        return 1.0 if self.total is None else self.total
+
+    @property
+    def memory(self) -> float:
+        """Readings in the average, over which rounding adds up; 1 for a rule that is not GABA."""
+        return 1.0 if self.spec is None else 1.0 / (1.0 - self.spec.beta**self.spec.interval)
+
+    @property
+    def slack(self) -> float:
+        """How far rounding may take the weights of two runs that agree apart."""
+        return self.scale * self.resolution * (8 * self.memory + 32 * self.n_tasks)
 
     def with_tasks(self, n_tasks: int) -> Target | None:
         """The same rule for another number of tasks.

@@ -17,10 +17,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from gabactl.base.errors import InputError
-from gabactl.fuzzing.target import Target
+from gabactl.fuzzing.target import Run, Target
 from gabactl.law.controller import Controller
 from gabactl.law.spec import GabaSpec
 
@@ -34,7 +34,11 @@ __all__ = [
 Array = NDArray[np.float64]
 
 
-class _ControllerRun:
+#: What a controller keeps from step to step.
+_STATE = ("ema_weights", "step_count")
+
+
+class _ControllerRun(Run):
     """Our NumPy controller, or a subclass of it."""
 
     def __init__(self, controller: Controller) -> None:
@@ -47,44 +51,27 @@ class _ControllerRun:
         return self._controller.ema_weights
 
     def save(self) -> Any:
-        return {
-            "ema_weights": self._controller.ema_weights.copy(),
-            "step_count": self._controller.step_count,
-        }
+        return {name: copy.copy(getattr(self._controller, name)) for name in _STATE}
 
     def load(self, state: Any) -> None:
-        self._controller.ema_weights = state["ema_weights"]
-        self._controller.step_count = state["step_count"]
+        for name in _STATE:
+            setattr(self._controller, name, state[name])
 
 
-class _CompiledRun:
+class _CompiledController(Controller):
     """The compiled step of the simulations."""
 
-    def __init__(self, spec: GabaSpec) -> None:
+    def observe(self, grad_norms: ArrayLike | None) -> Array:
         from gabactl.loops.kernels.controller import codes, observe
 
-        self._observe, self._codes = observe, codes(spec)
-        self._step = 0
-        self._ema = np.full(spec.n_tasks, 1.0 / spec.n_tasks)
-        self._scratch = np.empty(2 * spec.n_tasks)
-
-    def step(self, grad_norms: Array, losses: Array) -> Array:
-        self._step += 1
-        weights = np.empty_like(self._ema)
-        self._observe(grad_norms, self._step, self._ema, weights, self._scratch, *self._codes)
+        self.step_count += 1
+        weights, scratch = np.empty_like(self.ema_weights), np.empty(2 * self.spec.n_tasks)
+        step, settings = self.step_count, codes(self.spec)
+        observe(np.asarray(grad_norms), step, self.ema_weights, weights, scratch, *settings)
         return weights
 
-    def average(self) -> Array:
-        return self._ema
 
-    def save(self) -> Any:
-        return self._step, self._ema.copy()
-
-    def load(self, state: Any) -> None:
-        self._step, self._ema = state
-
-
-class _CallableRun:
+class _CallableRun(Run):
     """A user's step function g -> w, with or without state."""
 
     def __init__(self, rule: Callable[[Array], Any], n_tasks: int) -> None:
@@ -99,9 +86,6 @@ class _CallableRun:
             )
         return weights
 
-    def average(self) -> None:
-        return None
-
     def save(self) -> Any:
         if not hasattr(self._rule, "state_dict") or not hasattr(self._rule, "load_state_dict"):
             raise NotImplementedError
@@ -111,7 +95,7 @@ class _CallableRun:
         self._rule.load_state_dict(state)  # type: ignore[attr-defined]
 
 
-class _BalancerRun:
+class _BalancerRun(Run):
     """One of ``gabactl.balancers``: a state machine ``step(grad_norms, losses) -> weights``."""
 
     def __init__(self, balancer: Any) -> None:
@@ -122,9 +106,6 @@ class _BalancerRun:
         reading = np.diag(grad_norms) if self._balancer.needs_gradients else grad_norms
         with np.errstate(all="ignore"):
             return self._balancer.step(reading, losses)
-
-    def average(self) -> None:
-        return None
 
     def save(self) -> Any:
         return copy.deepcopy(self._balancer)
@@ -162,12 +143,8 @@ def step_function(
     >>> run_case(target, Case.from_readings([[3.0, 1.0]])).weights
     array([[0.75, 0.25]])
     """
-    return Target(
-        name,
-        n_tasks,
-        lambda k: _CallableRun(factory(), k),
-        **{"fixed_tasks": True, **claims},
-    )
+    claims = {"fixed_tasks": True, **claims}
+    return Target(name, n_tasks, lambda k: _CallableRun(factory(), k), **claims)
 
 
 def controller_target(
@@ -187,27 +164,6 @@ def controller_target(
         spec=spec,
         **{"exact": True, **claims},
     )
-
-
-def _gaba(spec: GabaSpec) -> Target:
-    return controller_target(Controller, spec, "gaba", lanes=True)
-
-
-def _gaba_compiled(spec: GabaSpec) -> Target:
-    return Target(
-        "gaba-compiled",
-        spec.n_tasks,
-        lambda k: _CompiledRun(spec.replace(n_tasks=k)),
-        spec=spec,
-        exact=True,
-        lanes=True,
-    )
-
-
-def _gaba_torch(spec: GabaSpec) -> Target:
-    from gabactl.fuzzing import _torch_targets
-
-    return _torch_targets.gaba(spec)
 
 
 def _balancer(name: str, spec: GabaSpec) -> Target:
@@ -263,16 +219,14 @@ def resolve(name: str, spec: GabaSpec | None = None) -> Target:
     spec = GabaSpec() if spec is None else spec
     if ":" in name:
         return _user_target(name, spec)
-    if name == "gaba":
-        return _gaba(spec)
-    if name == "gaba-compiled":
-        return _gaba_compiled(spec)
-    if name == "gaba-torch":
-        return _gaba_torch(spec)
-    if name == "gradnorm-torch":
+    if name in ("gaba", "gaba-compiled"):
+        make = Controller if name == "gaba" else _CompiledController
+        return controller_target(make, spec, name, lanes=True)
+    if name in ("gaba-torch", "gradnorm-torch"):
         from gabactl.fuzzing import _torch_targets
 
-        return _torch_targets.gradnorm(spec.n_tasks)
+        is_gaba = name == "gaba-torch"
+        return _torch_targets.gaba(spec) if is_gaba else _torch_targets.gradnorm(spec.n_tasks)
     return _balancer(name, spec)
 
 
@@ -346,9 +300,8 @@ def from_factory(factory: Callable[..., Any], spec: GabaSpec, name: str) -> Targ
     if isinstance(first, Target):
         return first
     if isinstance(first, Controller):
-        return controller_target(
-            lambda own: make(own.n_tasks), first.spec, name, exact=False, **claims
-        )
+        claims["exact"] = False
+        return controller_target(lambda own: make(own.n_tasks), first.spec, name, **claims)
     if any(cls.__module__.startswith("torch.nn") for cls in type(first).__mro__):
         from gabactl.fuzzing import _torch_targets
 

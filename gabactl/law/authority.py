@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gabactl.base import plots
 from gabactl.base.errors import InputError
 from gabactl.base.results import Result
 from gabactl.law.floors import FLOORS, FloorMode
@@ -114,30 +115,21 @@ class WeightBounds(Result):
         """Whether every weight stays at or below the stated upper bound 1 - m."""
         return self.upper <= self.stated_upper + 1e-15
 
-    def plot(self, ax: Any | None = None) -> Any:
-        """The true range of a weight beside the stated one; returns the axes."""
-        from gabactl.base import plots
-
-        with plots.style():
-            ax = plots.axes(ax)
-            ranges = {
-                "stated": (self.stated_lower, self.stated_upper),
-                "true": (self.lower, self.upper),
-            }
-            for i, (low, high) in enumerate(ranges.values()):
-                ax.plot([low, high], [i, i], lw=8, solid_capstyle="butt", color=plots.PALETTE[i])
-                ax.annotate(f"{low:.6g}  to  {high:.6g}", (0.5, i - 0.18), ha="center")
-            ax.set_yticks([0, 1], list(ranges))
-            ax.set(xlim=(0, 1), ylim=(1.6, -0.6), xlabel="applied weight", title=self.title)
-        return ax
+    def _draw(self, ax: Any) -> None:
+        """The true range of a weight beside the stated one."""
+        stated, true = (self.stated_lower, self.stated_upper), (self.lower, self.upper)
+        for i, (low, high) in enumerate((stated, true)):
+            ax.plot([low, high], [i, i], lw=8, solid_capstyle="butt", color=plots.PALETTE[i])
+            ax.annotate(f"{low:.6g}  to  {high:.6g}", (0.5, i - 0.18), ha="center")
+        ax.set_yticks([0, 1], ["stated", "true"])
+        ax.set(xlim=(0, 1), ylim=(1.6, -0.6), xlabel="applied weight", title=self.title)
 
     def facts(self) -> dict[str, Any]:
         """Keys: bounds, stated_bounds, promised_upper, lower_attained, upper_attained, ..."""
         return {
-            "n_tasks": self.spec.n_tasks,
-            "floor": self.spec.floor,
-            "floor_mode": self.spec.floor_mode,
-            "law": self.spec.law,
+            **{
+                name: getattr(self.spec, name) for name in ("n_tasks", "floor", "floor_mode", "law")
+            },
             "bounds": [self.lower, self.upper],
             "stated_bounds": [self.stated_lower, self.stated_upper],
             "promised_upper": self.promised_upper,
@@ -151,25 +143,17 @@ class WeightBounds(Result):
         """The two bounds, true and stated."""
         return [
             ("", "true", "stated", "", ""),
-            _bound_row(
-                "lower", self.lower, self.stated_lower, self.lower_holds, self.lower_attained
-            ),
-            _bound_row(
-                "upper", self.upper, self.stated_upper, self.upper_holds, self.upper_attained
+            *(
+                (
+                    end,
+                    f"{getattr(self, end):.6f}",
+                    f"{getattr(self, 'stated_' + end):.6f}",
+                    "holds" if getattr(self, end + "_holds") else "does not hold",
+                    "attained" if getattr(self, end + "_attained") else "approached",
+                )
+                for end in ("lower", "upper")
             ),
         ]
-
-
-def _bound_row(
-    name: str, true: float, stated: float, holds: bool, attained: bool
-) -> tuple[str, ...]:
-    return (
-        name,
-        f"{true:.6f}",
-        f"{stated:.6f}",
-        "holds" if holds else "does not hold",
-        "attained" if attained else "approached",
-    )
 
 
 def weight_bounds(spec: GabaSpec) -> WeightBounds:
@@ -517,29 +501,18 @@ class Authority(Result):
         ]
         return rows
 
-    def plot(self, ax: Any | None = None) -> Any:
+    def _draw(self, ax: Any) -> None:
         """Residual ratio of contributions over the imbalance, log-log."""
-        from gabactl.base import plots
-
-        with plots.style():
-            ax = plots.axes(ax)
-            ratios = np.geomspace(1.0, max(1e4, 2.0 * float(self.ratios.max(initial=1.0))), 400)
-            ax.loglog(ratios, ratios, color="0.6", linestyle="--", label="equal weights")
-            ax.loglog(
-                ratios, residual_ratio(self.spec, ratios), label=f"{self.spec.floor_mode} floor"
-            )
-            ax.plot(self.ratios, self.residuals, "o", color=plots.PALETTE[1])
-            if 1.0 < self.saturation_ratio < math.inf:
-                ax.axvline(self.saturation_ratio, color="0.5", linewidth=0.8)
-                ax.annotate(
-                    f" knee at {self.saturation_ratio:.3g}x",
-                    (self.saturation_ratio, ax.get_ylim()[1]),
-                    va="top",
-                )
-            ax.set_xlabel("imbalance g₁/g₂")
-            ax.set_ylabel("residual w₁g₁ / w₂g₂")
-            ax.legend(loc="upper left", bbox_to_anchor=(0.0, 0.85))
-        return ax
+        ratios = np.geomspace(1.0, max(1e4, 2.0 * float(self.ratios.max(initial=1.0))), 400)
+        ax.loglog(ratios, ratios, color="0.6", linestyle="--", label="equal weights")
+        ax.loglog(ratios, residual_ratio(self.spec, ratios), label=f"{self.spec.floor_mode} floor")
+        ax.plot(self.ratios, self.residuals, "o", color=plots.PALETTE[1])
+        if 1.0 < self.saturation_ratio < math.inf:
+            knee = self.saturation_ratio
+            ax.axvline(knee, color="0.5", linewidth=0.8)
+            ax.annotate(f" knee at {knee:.3g}x", (knee, ax.get_ylim()[1]), va="top")
+        ax.set(xlabel="imbalance g₁/g₂", ylabel="residual w₁g₁ / w₂g₂")
+        ax.legend(loc="upper left", bbox_to_anchor=(0.0, 0.85))
 
 
 def authority(spec: GabaSpec, ratios: ArrayLike = PUBLISHED_RATIOS) -> Authority:

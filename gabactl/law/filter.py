@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gabactl.base import plots
 from gabactl.base.errors import packages_for
 from gabactl.base.results import Result
 from gabactl.law.spec import GabaSpec
@@ -61,36 +62,28 @@ class FilterFacts(Result):
 
     title = "Smoothing filter"
 
-    def plot(self, ax: Any | None = None) -> Any:
-        """Amplitude over frequency, in dB, with the cutoff; returns the axes."""
-        from gabactl.base import plots
-
-        with plots.style():
-            ax = plots.axes(ax)
-            omega = np.geomspace(self.nyquist_rad_per_step * 1e-5, self.nyquist_rad_per_step, 500)
-            pole, step = self.pole, self.spec.interval
-            amplitude = (1 - pole) / np.abs(1 - pole * np.exp(-1j * omega * step))
-            ax.semilogx(omega, 20 * np.log10(amplitude), label="moving average")
-            noise = self.noise_power_gain_db
-            ax.axhline(noise, color=plots.PALETTE[2], ls=":", label=f"white noise {noise:.1f} dB")
-            if self.cutoff_rad_per_step is not None:
-                ax.axvline(
-                    self.cutoff_rad_per_step,
-                    color=plots.PALETTE[1],
-                    ls="--",
-                    label=f"-3 dB at {self.cutoff_rad_per_step:.3g} rad/step",
-                )
-            ax.set(xlabel="frequency, rad/step", ylabel="amplitude, dB", title=self.title)
-            ax.legend()
-        return ax
+    def _draw(self, ax: Any) -> None:
+        """Amplitude over frequency, in dB, with the cutoff."""
+        omega = np.geomspace(self.nyquist_rad_per_step * 1e-5, self.nyquist_rad_per_step, 500)
+        pole, step = self.pole, self.spec.interval
+        amplitude = (1 - pole) / np.abs(1 - pole * np.exp(-1j * omega * step))
+        ax.semilogx(omega, 20 * np.log10(amplitude), label="moving average")
+        noise = self.noise_power_gain_db
+        ax.axhline(noise, color=plots.PALETTE[2], ls=":", label=f"white noise {noise:.1f} dB")
+        if self.cutoff_rad_per_step is not None:
+            ax.axvline(
+                self.cutoff_rad_per_step,
+                color=plots.PALETTE[1],
+                ls="--",
+                label=f"-3 dB at {self.cutoff_rad_per_step:.3g} rad/step",
+            )
+        ax.set(xlabel="frequency, rad/step", ylabel="amplitude, dB", title=self.title)
+        ax.legend()
 
     def facts(self) -> dict[str, Any]:
         """The attributes under their names, with beta and interval."""
-        result: dict[str, Any] = {"beta": self.spec.beta, "interval": self.spec.interval}
-        for name in self.__dataclass_fields__:
-            if name != "spec":
-                result[name] = getattr(self, name)
-        return result
+        own = {name: value for name, value in super().facts().items() if name != "spec"}
+        return {"beta": self.spec.beta, "interval": self.spec.interval, **own}
 
     def rows(self) -> list[tuple[str, ...]]:
         """One row per fact."""

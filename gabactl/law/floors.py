@@ -7,7 +7,7 @@ A new floor is a row here (and, to run compiled, a branch in
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -149,19 +149,17 @@ def _projected_range(m: Any, k: int, sharers: int, smaller: Any = min) -> tuple[
     return m, smaller(one / sharers, one - (k - 1) * m)
 
 
-def _projection(note: str, replaces_state: bool) -> FloorRow:
-    return FloorRow(
-        note=note,
-        apply=project,
-        slope=lambda x, m: 1.0 if x >= m else 0.0,
-        jacobian=_projected_jacobian,
-        range=_projected_range,
-        keeps_the_floor=True,
-        replaces_state=replaces_state,
-        has_knee=True,
-        narrows_ratios=False,
-    )
-
+_PROJECT = FloorRow(
+    note="",
+    apply=project,
+    slope=lambda x, m: 1.0 if x >= m else 0.0,
+    jacobian=_projected_jacobian,
+    range=_projected_range,
+    keeps_the_floor=True,
+    replaces_state=False,
+    has_knee=True,
+    narrows_ratios=False,
+)
 
 FLOORS: dict[FloorMode, FloorRow] = {
     "renormalise": FloorRow(
@@ -186,6 +184,6 @@ FLOORS: dict[FloorMode, FloorRow] = {
         has_knee=False,
         narrows_ratios=True,
     ),
-    "project": _projection("", replaces_state=False),
-    "clamp_state": _projection("anti-windup", replaces_state=True),
+    "project": _PROJECT,
+    "clamp_state": replace(_PROJECT, note="anti-windup", replaces_state=True),
 }

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-import operator
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
+from gabactl.base.checks import check_int, check_real
 from gabactl.base.errors import InputError
 from gabactl.base.files import read_toml
 from gabactl.law.floors import FLOORS, FloorMode, FloorRow
@@ -101,16 +99,20 @@ class GabaSpec:
     interval: int = 1
 
     def __post_init__(self) -> None:
-        self._set_int("n_tasks", 2, "balancing needs at least two losses")
-        self._set_int("warmup", 0, "0 switches the warm-up off")
-        self._set_int("interval", 1, "1 reads the gradient norms at every step")
-        beta = _check_real("beta", self.beta)
+        for name, least, remedy in (
+            ("n_tasks", 2, "balancing needs at least two losses"),
+            ("warmup", 0, "0 switches the warm-up off"),
+            ("interval", 1, "1 reads the gradient norms at every step"),
+        ):
+            number = check_int(name, getattr(self, name), least, remedy)
+            object.__setattr__(self, name, number)
+        beta = check_real("beta", self.beta, "give a number such as 0.99")
         if not 0.0 <= beta < 1.0:
             raise InputError(
                 f"beta = {beta!r} is not in [0, 1): choose 0 for no smoothing or, for example, "
                 "the published 0.99 (beta = 1 would keep the weights at 1/n_tasks for ever)"
             )
-        floor = _check_real("floor", self.floor)
+        floor = check_real("floor", self.floor, "give a number such as 0.05")
         if not 0.0 <= floor < 1.0 / self.n_tasks or floor * self.n_tasks >= 1.0:
             raise InputError(
                 f"floor = {floor!r} is not in [0, 1/n_tasks) = [0, {1.0 / self.n_tasks:g}): "
@@ -124,17 +126,6 @@ class GabaSpec:
                 raise InputError(
                     f"{name} = {value!r} is unknown: choose one of {', '.join(allowed)}"
                 )
-
-    def _set_int(self, name: str, least: int, remedy: str) -> None:
-        value: Any = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, Integral):
-            raise InputError(f"{name} = {value!r} is not a whole number >= {least}: {remedy}")
-        value = operator.index(value)
-        if abs(value) >= 1 << 63:  # the loops count in 64 bits, and Python does not print more
-            raise InputError(f"{name} is a whole number beyond 64 bits: {remedy}")
-        if value < least:
-            raise InputError(f"{name} = {value} is below {least}: {remedy}")
-        object.__setattr__(self, name, value)
 
     @classmethod
     def published(cls, n_tasks: int = 2, **changes: Any) -> GabaSpec:
@@ -271,15 +262,3 @@ def _refuse_unknown(settings: Mapping[str, Any], source: str) -> None:
         raise InputError(
             f"{source}: unknown setting {unknown[0]!r}: choose from {', '.join(known)}"
         )
-
-
-def _check_real(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise InputError(f"{name} = {value!r} is not a finite number: give a number such as 0.05")
-    try:
-        number = float(value)
-    except OverflowError:  # nor can a whole number of thousands of digits be printed
-        raise InputError(f"{name} is beyond all floats: give a number such as 0.05") from None
-    if not math.isfinite(number):
-        raise InputError(f"{name} = {value!r} is not a finite number: give a number such as 0.05")
-    return number

@@ -9,11 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from gabactl.control import _delay_margin
-from gabactl.control._delay_margin import delay_margin
+from gabactl.control import margins as margins_module
 from gabactl.control._rational import Rational
 from gabactl.control.linear import open_loop
-from gabactl.control.margins import margins
+from gabactl.control.margins import delay_margin, margins
 from gabactl.law.spec import GabaSpec
 from gabactl.plants import LogRatio
 
@@ -46,12 +45,12 @@ def test_the_worst_of_the_steps_between_two_readings_counts():
         return SimpleNamespace(peak=lambda: (2.0, 0.0), first=n)
 
     loops = {0: unstable_from(5), 1: unstable_from(2), 2: unstable_from(3)}
-    counters = _delay_margin.root_counter
+    counters = margins_module.root_counter
 
     def counter(loop):
         return lambda n: ((n >= loop.first).astype(int), np.ones(len(n)))
 
-    _delay_margin.root_counter = counter
+    margins_module.root_counter = counter
     try:
         assert delay_margin(loops.__getitem__, 3) == (2 * 3 + 1 - 1, None)
         assert delay_margin(loops.__getitem__, 1) == (4, None)
@@ -72,7 +71,7 @@ def test_the_worst_of_the_steps_between_two_readings_counts():
         loops[0] = SimpleNamespace(peak=lambda: (1.5, 0.0), first=5_000)
         assert delay_margin(loops.__getitem__, 1) == (4_999, None)
     finally:
-        _delay_margin.root_counter = counters
+        margins_module.root_counter = counters
 
 
 def test_delays_are_looked_at_block_by_block():
@@ -82,7 +81,7 @@ def test_delays_are_looked_at_block_by_block():
         asked.append((int(n[0]), len(n)))
         return np.zeros(len(n), int), np.ones(len(n))
 
-    assert _delay_margin._first_unstable(count, 200_000) is None
+    assert margins_module._first_unstable(count, 200_000) is None
     assert asked[:4] == [(0, 64), (64, 256), (320, 1024), (1344, 4096)]
     assert all(a + size == b for (a, size), (b, _) in pairwise(asked))
     assert max(size for _, size in asked) == 65_536
@@ -100,10 +99,10 @@ def test_the_first_unstable_delay_by_count_or_by_distance(at):
     def off_the_circle(n):
         return np.zeros(len(n), int), np.where(n == at, 1e-9, 1e-8)
 
-    assert _delay_margin._first_unstable(off_the_circle, 10_000) is None
+    assert margins_module._first_unstable(off_the_circle, 10_000) is None
     for count in (by_count, by_distance):
-        assert _delay_margin._first_unstable(count, 10_000) == at
-        assert _delay_margin._first_unstable(count, max(at, 1)) == at
+        assert margins_module._first_unstable(count, 10_000) == at
+        assert margins_module._first_unstable(count, max(at, 1)) == at
 
 
 def test_the_delay_of_a_lifted_loop_counts_steps():

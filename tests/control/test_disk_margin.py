@@ -8,7 +8,7 @@ import control
 import numpy as np
 import pytest
 
-from gabactl.control import _disk_margin
+from gabactl.control import margins as margins_module
 from gabactl.control._rational import Rational
 from gabactl.control.margins import margins
 
@@ -17,7 +17,7 @@ from gabactl.control.margins import margins
 @pytest.mark.parametrize("alpha", [0.3, 0.9, 1.1, 1.9, 2.5, 6.0])
 def test_what_the_disk_holds_by_asking_every_factor(skew, alpha):
     """A factor f is in the disk where its delta is smaller than alpha."""
-    down, up, phase = _disk_margin.disk_contents(alpha, skew)
+    down, up, phase = margins_module.disk_contents(alpha, skew)
     gains = np.linspace(1e-4, 60.0, 400_001)
     with np.errstate(divide="ignore"):
         held = np.abs((gains - 1) / ((1 - skew) / 2 + (1 + skew) / 2 * gains)) < alpha
@@ -37,20 +37,20 @@ def test_what_the_disk_holds_by_asking_every_factor(skew, alpha):
 
 def test_the_disk_whose_rim_passes_through_infinity():
     # skew 1, alpha 1: f = 1/(1 - d), |d| < 1, is the half plane right of 1/2.
-    down, up, phase = _disk_margin.disk_contents(1.0, 1.0)
+    down, up, phase = margins_module.disk_contents(1.0, 1.0)
     assert (down, up, phase) == (0.5, math.inf, pytest.approx(60.0))
     # skew -3, alpha 1: f = (1 + 2 d)/(1 + d) is the half plane left of 3/2.
-    assert _disk_margin.disk_contents(1.0, -3.0)[:2] == (0.0, 1.5)
-    assert _disk_margin.disk_contents(math.inf, 0.3) == (0.0, math.inf, math.inf)
+    assert margins_module.disk_contents(1.0, -3.0)[:2] == (0.0, 1.5)
+    assert margins_module.disk_contents(math.inf, 0.3) == (0.0, math.inf, math.inf)
 
 
 @pytest.mark.parametrize("skew", [-1.0, 0.0, 0.5, 1.0, 2.0])
 def test_factor_and_delta_are_inverse(skew):
     for delta in (0.3, -0.2 + 0.4j, 1.5j):
-        factor = _disk_margin.disk_factor(delta, skew)
+        factor = margins_module.disk_factor(delta, skew)
         assert factor == pytest.approx((2 + (1 - skew) * delta) / (2 - (1 + skew) * delta))
-        assert _disk_margin.disk_delta(factor, skew) == pytest.approx(delta)
-    assert _disk_margin.disk_factor(1.0, 1.0) == complex(math.inf)
+        assert margins_module.disk_delta(factor, skew) == pytest.approx(delta)
+    assert margins_module.disk_factor(1.0, 1.0) == complex(math.inf)
 
 
 def test_the_open_loop():
@@ -67,7 +67,7 @@ def test_the_open_loop():
         "disk_margin": "the loop is open: nothing can destabilise it",
         "disk_gain_up": "the disk holds every larger gain",
     }
-    open_ = _disk_margin.disk_margin(Rational.of([], [0.5], 0.0), result.stability, 0.0)
+    open_ = margins_module.disk_margin(Rational.of([], [0.5], 0.0), result.closed, 0.0)
     assert open_ == (math.inf, complex(math.inf), 0.0)
 
 
@@ -96,5 +96,5 @@ def test_a_combination_that_vanishes_has_no_peak():
     assert result.reasons["disk_margin"] == told
     assert margins(control.TransferFunction([1.0], [1.0], 1), skew=1.0).disk_margin == 2.0
     closed = Rational.of([], [], 1.0).closed()
-    nothing = _disk_margin._over_closed(Rational.of([], [], 1.0), closed, 0.5, -0.5)
+    nothing = margins_module._over_closed(Rational.of([], [], 1.0), closed, 0.5, -0.5)
     assert nothing.peak() == (0.0, 0.0)

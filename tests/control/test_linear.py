@@ -106,7 +106,7 @@ class TestFloorSlope:
     @pytest.mark.parametrize("floor_mode", CHOICES["floor_mode"])
     @pytest.mark.parametrize("y", [0.0, 1.0, -2.5, 2.9, 3.5, -5.0])
     def test_is_the_derivative_of_the_settled_answer(self, floor_mode, y):
-        from gabactl.control._rest_points import settled_log_weights
+        from gabactl.control.nonlinear import settled_log_weights
 
         spec = GabaSpec(floor_mode=floor_mode)
         up, down = settled_log_weights(spec, [y + 1e-5, y - 1e-5])

@@ -129,7 +129,7 @@ class TestExactValues:
     def test_stabilising_gains_are_the_range_of_rho(self):
         loop = open_loop(GabaSpec(), LogRatio(1.3))
         result = margins(loop)
-        assert result.stability.verdict == "unstable"
+        assert result.closed.verdict == "unstable"
         assert result.stabilising_gains == ((0.0, pytest.approx(1 / 1.3)),)
         assert "0.76923" in str(result)
 
@@ -249,7 +249,7 @@ def _grows(spec: GabaSpec, plant: LogRatio, sensor_delay: int) -> bool:
 
 def test_neutral_loop_has_no_margins():
     result = margins(open_loop(GabaSpec(), LogRatio(1.0)))
-    assert result.stability.verdict == "neutral"
+    assert result.closed.verdict == "neutral"
     assert "unit circle" in result.reasons["margins"]
     assert "neutral" in str(result)
 
@@ -287,7 +287,7 @@ def test_refuses_what_is_no_loop():
 def test_a_pure_delay_has_the_same_gain_everywhere(rho, delay):
     """No smoothing and no lag: |L| = |rho| at every frequency, which no search may hang on."""
     result = margins(open_loop(GabaSpec(beta=0.0), LogRatio(rho, delay=delay)))
-    assert result.stability.verdict == ("stable" if abs(rho) < 1 else "neutral")
+    assert result.closed.verdict == ("stable" if abs(rho) < 1 else "neutral")
     if result.stable:
         assert result.gain_margin_up == pytest.approx(2.0)
         assert result.phase_margin_deg == math.inf

@@ -8,7 +8,6 @@ import math
 import control
 import pytest
 
-from gabactl.control import _disk_margin
 from gabactl.control import margins as margins_module
 from gabactl.control.margins import Margins, Witness, confirm_witnesses, margins
 
@@ -69,7 +68,7 @@ def test_a_delay_that_is_not_told_is_not_confirmed(found):
 
 def test_the_disk_is_scaled_by_its_own_measure():
     factor = 0.4 + 0.3j
-    delta = _disk_margin.disk_delta(factor, 0.5)
+    delta = margins_module.disk_delta(factor, 0.5)
     half = margins_module._scaled("disk_margin", factor, 0.5, 0.5)
-    assert half == pytest.approx(_disk_margin.disk_factor(0.5 * delta, 0.5))
+    assert half == pytest.approx(margins_module.disk_factor(0.5 * delta, 0.5))
     assert margins_module._scaled("gain_margin_up", 4.0, 0.5, 0.5) == pytest.approx(2.0)

@@ -36,7 +36,7 @@ def found() -> Margins:
 
 def test_a_first_order_loop_by_hand(found):
     assert (found.interval, found.disk_skew, found.stable) == (1, 0.0, True)
-    assert found.stability.poles.tolist() == pytest.approx([0.49])
+    assert found.closed.poles.tolist() == pytest.approx([0.49])
     assert found.gain_margin_up == pytest.approx(1.99 / 0.5)
     assert found.gain_margin_down == 0.0
     w = math.acos((1 + 0.99**2 - 0.25) / (2 * 0.99))  # |e^jw - 0.99| = 0.5
@@ -369,7 +369,7 @@ def test_a_neutral_loop_has_no_gains_to_offer():
 @pytest.mark.parametrize(
     ("loop", "skew", "message"),
     [
-        (LOOP, math.inf, "skew = inf is not finite: give a number, such as 0 (balanced)"),
+        (LOOP, math.inf, "skew = inf is not a finite number: such as 0 (balanced)"),
         (
             control.TransferFunction([-1.0, 0.2], [1.0, 0.5], 1),
             0.0,
@@ -386,9 +386,9 @@ def test_refusals(loop, skew, message):
 def test_nearly_algebraic_is_not_algebraic():
     # 1 + L at infinity is 1e-6: an early pole, and a verdict.
     near = control.TransferFunction([-1.0 + 1e-6, 0.2], [1.0, 0.5], 1)
-    assert margins(near).stability.verdict == "unstable"
+    assert margins(near).closed.verdict == "unstable"
     nearer = control.TransferFunction([-1.0 + 1.5e-14, 0.2], [1.0, 0.5], 1)
-    assert margins(nearer).stability.verdict == "unstable"
+    assert margins(nearer).closed.verdict == "unstable"
     with pytest.raises(InputError, match="algebraic"):
         margins(control.TransferFunction([-1.0 + 1e-15, 0.2], [1.0, 0.5], 1))
 

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from gabactl.base import plots
-from gabactl.control import _disk_margin
+from gabactl.control import margins as margins_module
 from gabactl.control.margins import Margins, margins
 
 #: 0.5/(z - 0.99): every margin by hand.
@@ -33,11 +33,11 @@ def test_the_picture_shows_the_disk_and_each_margin(found):
     ax = found.plot()
     disk = ax.patches[0].get_xy()
     factor = 10 ** (disk[:, 0] / 20) * np.exp(1j * np.radians(disk[:, 1]))
-    delta = np.abs(_disk_margin.disk_delta(factor, 0.0))
+    delta = np.abs(margins_module.disk_delta(factor, 0.0))
     assert delta == pytest.approx(found.disk_margin)
     # One point every half degree, counted upwards, and back to the first.
     assert len(disk) == 721
-    around = _disk_margin.disk_delta(factor, 0.0)
+    around = margins_module.disk_delta(factor, 0.0)
     assert np.angle(around[1:-1] / around[:-2]) == pytest.approx(math.radians(0.5))
     assert ax.patches[0].get_alpha() == 0.25
     assert ax.patches[0].get_facecolor()[:3] == pytest.approx(to_rgb(plots.PALETTE[0]))
@@ -75,7 +75,7 @@ def test_the_picture_leaves_out_what_is_infinite():
     wide = dataclasses.replace(quiet, disk_margin=5.0).plot()
     edge = wide.patches[0].get_xy()
     factor = 10 ** (edge[:, 0] / 20) * np.exp(1j * np.radians(edge[:, 1]))
-    assert np.abs(_disk_margin.disk_delta(factor, 1.0)) == pytest.approx(0.999)
+    assert np.abs(margins_module.disk_delta(factor, 1.0)) == pytest.approx(0.999)
     both = dataclasses.replace(quiet, gain_margin_up=4.0, gain_margin_down=0.25).plot()
     points = [float(x) for line in both.lines for x in line.get_xdata()]
     assert points[:2] == pytest.approx([_db(0.25), _db(4.0)])

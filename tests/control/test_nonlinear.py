@@ -111,7 +111,7 @@ class TestEquilibria:
     )
     def test_every_rest_is_found(self, rho, d, floor, floor_mode):
         """Against sign changes on a fine grid; and the loop stays at each one found."""
-        from gabactl.control._rest_points import settled_log_weights
+        from gabactl.control.nonlinear import settled_log_weights
 
         spec = GabaSpec(beta=0.5, floor=floor, floor_mode=floor_mode)
         if abs(rho - 1.0) < 1e-3:

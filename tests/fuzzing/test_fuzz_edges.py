@@ -127,7 +127,6 @@ def test_what_the_lanes_find_must_be_shown_by_the_rule_itself():
 def test_a_time_limit_ends_the_lanes_between_two_blocks(monkeypatch):
     seen = lanes.survey(
         SPEC, lambda stats: np.stack([-stats[0]]) - 1.0, steps=10**8, readings=16, time_limit=1e-9,
-        compiled=False,
     )  # fmt: skip
     assert 0 < seen.steps < 10**7
 
@@ -165,7 +164,7 @@ def test_a_corpus_of_too_many_files_is_refused(tmp_path, monkeypatch):
 def test_cases_of_the_corpus_that_mean_another_rule_are_passed_over(tmp_path):
     def replayed(target, name="bounds", bound=(0.2, 0.8)):
         found = engine._replayed(target, name, bound, engine.Settings(corpus=tmp_path))
-        return None if found is None else found[0].expression()
+        return None if found is None else found.case.expression()
 
     rule = step_function(lambda: lambda g: np.array([0.1, 0.9]))
     assert replayed(rule) is None

@@ -11,6 +11,7 @@ from gabactl.fuzzing import _lanes, lanes, reachable
 from gabactl.fuzzing.lanes import LaneSearch, Programs, survey
 from gabactl.law.controller import Controller
 from gabactl.law.spec import CHOICES, GabaSpec
+from gabactl.law.stages import usable
 
 MODES = CHOICES["floor_mode"]
 
@@ -21,7 +22,7 @@ def both_ends(stats):
 
 def programs(spec, count, length, seed, *, odd):
     """A block of random programs, with every kind of reading the searcher uses."""
-    search = LaneSearch(spec, both_ends, length, seed, lanes=count, any_reading=odd, compiled=False)
+    search = LaneSearch(spec, both_ends, length, seed, lanes=count, any_reading=odd)
     return search._breed()
 
 
@@ -48,17 +49,29 @@ def test_the_compiled_loop_equals_the_reference_to_the_last_bit(n_tasks, law, mo
         assert np.array_equal(trail[:, :, lane], expected, equal_nan=True)
 
 
+@pytest.mark.parametrize("guard", ["hold", "none"])
 @pytest.mark.parametrize("mode", MODES)
-def test_numpy_and_compiled_blocks_agree(mode):
-    spec = GabaSpec(n_tasks=3, beta=0.9, warmup=0, floor_mode=mode)
+def test_the_statistics_of_a_block_are_those_of_the_reference(mode, guard):
+    spec = GabaSpec(n_tasks=3, beta=0.9, warmup=0, floor_mode=mode, guard=guard)
     block = programs(spec, 32, 50, 1, odd=True)
-    slow = lanes._run_numpy(block, spec)
-    fast = lanes._run_compiled(block, spec)
-    exact = [0, 1, 4, 5]
-    assert np.array_equal(slow[0][exact], fast[0][exact])
-    # Sums of weights are only diagnostics here, and rounded in another order.
-    assert np.allclose(slow[0][2:4], fast[0][2:4], atol=1e-14)
-    assert np.array_equal(slow[1], fast[1])
+    stats, floored = lanes.run(block, spec)
+    for lane in range(32):
+        controller, weights, averages = Controller(spec), [], []
+        readings = block.lane(lane).readings()
+        with np.errstate(all="ignore"):
+            for row in readings:
+                weights.append(controller.observe(row))
+                averages.append(controller.ema_weights)
+        expected = np.array(weights), np.array(averages)
+        off, off_average = (np.abs(x.sum(axis=1) - 1.0) for x in expected)
+        held = int((~usable(readings, spec.law)).sum()) if guard == "hold" else 0
+        low = np.fmin.reduce(expected[0], axis=None, initial=np.inf)
+        high = np.fmax.reduce(expected[0], axis=None, initial=-np.inf)
+        assert stats[[0, 1, 4, 5], lane].tolist() == [low, high, (~np.isfinite(off)).sum(), held]
+        # Sums of weights are only diagnostics here, and rounded in another order.
+        assert stats[2, lane] == pytest.approx(np.fmax.reduce(off, initial=0.0), abs=1e-14)
+        assert stats[3, lane] == pytest.approx(np.fmax.reduce(off_average, initial=0.0), abs=1e-14)
+        assert np.array_equal(floored[:, lane], (expected[1] < spec.floor).sum(axis=0))
 
 
 def test_the_readings_of_a_lane_are_those_it_was_fed():
@@ -103,7 +116,6 @@ def test_the_search_climbs_to_the_reachable_extremes(mode, n_tasks, law, beta, f
         steps=40 * 32 * readings,
         readings=readings,
         stop_at_first=False,
-        compiled=False,
         aimed=False,
     )
     reach = reachable(spec, readings)
@@ -120,7 +132,7 @@ def test_the_search_finds_a_narrow_target_by_climbing():
     for blocks in (1, 60):
         seen = survey(
             spec, both_ends, steps=blocks * 40 * 32, readings=40,
-            stop_at_first=False, compiled=False, aimed=False,
+            stop_at_first=False, aimed=False,
         )  # fmt: skip
         gaps.append(float(reach.high) - seen.high)
     assert gaps[1] < 1e-6

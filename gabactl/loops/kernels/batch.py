@@ -48,8 +48,9 @@ SETTINGS = (
 #: their logarithms ``error`` octaves and the logarithm of ``product``.
 LOOP_ROWS = (
     *SETTINGS,
-    *("saturated", "smallest", "largest", "early_peak", "late_peak", "start", "sum", "square"),
-    *("error", "product", "worst_spread", "spread", "last_weights", "last_spread"),
+    *("saturated_steps", "smallest_weight", "largest_weight", "early_peak", "late_peak", "start"),
+    *("sum", "square", "error", "product", "worst_spread", "spread"),
+    *("last_outside_weights", "last_outside_contributions"),
     *("norms", "due", "scale", "total", "least", "bottom", "top", "high", "low", "mean"),
     *("window_smallest", "window_largest"),
 )

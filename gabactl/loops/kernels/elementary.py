@@ -247,11 +247,8 @@ def exp32(x: Any) -> Any:
     t = fma(x, np.float32(LOG2E), shifter)
     n = t - shifter
     r = fma(n, np.float32(-LN2_LOW_32), fma(n, np.float32(-LN2_HIGH_32), x))
-    p = EXP_32[0]
-    p = fma(p, r, EXP_32[1])
-    p = fma(p, r, EXP_32[2])
-    p = fma(p, r, EXP_32[3])
-    p = fma(p, r, EXP_32[4])
+    p = fma(fma(EXP_32[0], r, EXP_32[1]), r, EXP_32[2])
+    p = fma(fma(p, r, EXP_32[3]), r, EXP_32[4])
     y = fma(r * r, p, r) + np.float32(1.0)
     y = _float32(np.int32(_bits32(y) + np.int32(_bits32(t) << np.int32(23))))
     if x < np.float32(EXP_RANGE_32[0]):
@@ -279,11 +276,15 @@ def _log32(x: Any) -> Any:
     n = _float32(np.int32(k + np.int32(SHIFTER_BITS_32))) - np.float32(SHIFTER_32)
     s = f / (f + np.float32(2.0))
     z = s * s
-    p = LOG_32[0]
-    p = fma(p, z, LOG_32[1])
-    p = fma(p, z, LOG_32[2])
+    p = fma(fma(LOG_32[0], z, LOG_32[1]), z, LOG_32[2])
     tail = fma(n, np.float32(LN2_LOW_32), -s * fma(-z, p, f))
     return fma(n, np.float32(LN2_HIGH_32), f) + tail
+
+
+@inlined
+def _quintic(x: float, c: Any) -> float:
+    p = fma(fma(fma(c[0], x, c[1]), x, c[2]), x, c[3])
+    return fma(fma(p, x, c[4]), x, c[5])
 
 
 @inlined
@@ -299,20 +300,8 @@ def cos_sin_turn(word: Any) -> Any:
     x = as_float((word - (quarter << 30)) + SHIFTER_BITS) - SHIFTER
     x = x * TURN
     z = x * x
-    s = SINE[0]
-    s = fma(s, z, SINE[1])
-    s = fma(s, z, SINE[2])
-    s = fma(s, z, SINE[3])
-    s = fma(s, z, SINE[4])
-    s = fma(s, z, SINE[5])
-    sine = fma(x * z, s, x)
-    c = COSINE[0]
-    c = fma(c, z, COSINE[1])
-    c = fma(c, z, COSINE[2])
-    c = fma(c, z, COSINE[3])
-    c = fma(c, z, COSINE[4])
-    c = fma(c, z, COSINE[5])
-    cosine = fma(z * z, c, fma(z, -0.5, 1.0))
+    sine = fma(x * z, _quintic(z, SINE), x)
+    cosine = fma(z * z, _quintic(z, COSINE), fma(z, -0.5, 1.0))
     swap = quarter & 1
     a = sine if swap else cosine
     b = cosine if swap else sine
@@ -337,23 +326,6 @@ def split(x: Any) -> Any:
     return n - 1, 2 * m
 
 
-_INLINE = {"strict": False, "jit_options": {**OPTIONS, "forceinline": True}}
-
-
-@overload(exp_of_type, **_INLINE)
-def _exp_of_type(x: Any) -> Any:
-    if x == types.float32:
-        return lambda x: exp32(x)
-    return lambda x: exp(x)
-
-
-@overload(log_of_type, **_INLINE)
-def _log_of_type(x: Any) -> Any:
-    if x == types.float32:
-        return lambda x: _log32(x)
-    return lambda x: _log(x)
-
-
 @inlined
 def _split(x: float) -> tuple[float, float]:
     bits = _bits(x)
@@ -369,8 +341,16 @@ def _split32(x: Any) -> Any:
     return _float32(n) - np.float32(SHIFTER_32), mantissa
 
 
-@overload(split, **_INLINE)
-def _split_of_type(x: Any) -> Any:
-    if x == types.float32:
-        return lambda x: _split32(x)
-    return lambda x: _split(x)
+def _by_type(function: Any, double: Any, single: Any) -> None:
+    """What ``function`` is in compiled code: one of two, by the type of its argument."""
+
+    def choose(x: Any) -> Any:
+        chosen = single if x == types.float32 else double
+        return lambda x: chosen(x)
+
+    overload(function, strict=False, jit_options={**OPTIONS, "forceinline": True})(choose)
+
+
+_by_type(exp_of_type, exp, exp32)
+_by_type(log_of_type, _log, _log32)
+_by_type(split, _split, _split32)

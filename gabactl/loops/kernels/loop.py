@@ -133,15 +133,11 @@ _NEAR, _LARGEST_POWER = 0.015625, 1.0
 @compiled
 def _binomial(power: float) -> tuple[float, float, float, float, float, float, float, float]:
     """Coefficients of x, x^2, ..., x^8 of (1 + x)^power."""
-    b1 = power
-    b2 = b1 * (power - 1) / 2
-    b3 = b2 * (power - 2) / 3
-    b4 = b3 * (power - 3) / 4
-    b5 = b4 * (power - 4) / 5
-    b6 = b5 * (power - 5) / 6
-    b7 = b6 * (power - 6) / 7
-    b8 = b7 * (power - 7) / 8
-    return b1, b2, b3, b4, b5, b6, b7, b8
+    c, term = np.empty(8), 1.0
+    for n in range(8):
+        term = term * (power - n) / (n + 1)
+        c[n] = term
+    return c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]
 
 
 @inlined

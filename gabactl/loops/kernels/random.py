@@ -25,6 +25,7 @@ __all__ = [
     "normal_pair",
     "normals",
     "philox",
+    "philox_round",
 ]
 
 _MASK = 0xFFFFFFFF
@@ -36,16 +37,20 @@ PHILOX, WEYL, PHILOX_ROUNDS = (0xD2511F53, 0xCD9E8D57), (0x9E3779B9, 0xBB67AE85)
 LARGEST_NORMAL = 6.77
 
 
-@inlined
-def _round(c0: int, c1: int, c2: int, c3: int, k0: int, k1: int) -> Any:
-    p0 = c0 * PHILOX[0]
-    p1 = c2 * PHILOX[1]
-    return (
-        ((p1 >> 32) & _MASK) ^ c1 ^ k0,
-        p1 & _MASK,
-        ((p0 >> 32) & _MASK) ^ c3 ^ k1,
-        p0 & _MASK,
-    )
+def philox_round(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Any:
+    """One round, of whole numbers or of arrays of them.
+
+    Examples
+    --------
+    >>> philox_round(1, 0, 0, 0, 0, 0)
+    (0, 0, 0, 3528531795)
+    """
+    # A product may wrap at 2^64; its two halves are right all the same.
+    p0, p1 = c0 * PHILOX[0], c2 * PHILOX[1]
+    return ((p1 >> 32) & _MASK) ^ c1 ^ k0, p1 & _MASK, ((p0 >> 32) & _MASK) ^ c3 ^ k1, p0 & _MASK
+
+
+_round = inlined(philox_round)
 
 
 @inlined
@@ -107,14 +112,9 @@ def fill_normals(out: Any, seed: int, loop: int, first_step: int) -> None:
             w0, w1, w2, w3 = philox(first_step + t, group, l0, l1, k0, k1)
             a, b = normal_pair(w0, w1)
             c, d = normal_pair(w2, w3)
-            base = 4 * group
-            out[t, base] = a
-            if base + 1 < k:
-                out[t, base + 1] = b
-            if base + 2 < k:
-                out[t, base + 2] = c
-            if base + 3 < k:
-                out[t, base + 3] = d
+            for i, x in enumerate((a, b, c, d)):
+                if 4 * group + i < k:
+                    out[t, 4 * group + i] = x
 
 
 def normals(seed: int, loop: int, steps: int, n_tasks: int) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from gabactl.law.laws import PUBLISHED_EPSILON
 from gabactl.loops.kernels.batch import LOOP_ROWS, SETTINGS, TASK_ROWS, Numbers, run_blocks
 from gabactl.loops.kernels.controller import COMPLEMENT, HOLD
 
-__all__ = ["FIGURES", "SETTLING_FIGURES", "Figures", "Goals", "Runner"]
+__all__ = ["FIGURES", "SETTLING_FIGURES", "Figures", "Goals", "Runner", "figures"]
 
 #: What is measured of a loop.
 FIGURES = (
@@ -42,8 +43,8 @@ SETTLING_FIGURES = ("last_outside_weights", "last_outside_contributions")
 
 #: What comes back of a loop, beside the weights of its tasks.
 _OUTPUTS = (
-    *("saturated", "smallest", "largest", "early_peak", "late_peak", "start", "sum", "square"),
-    *("error", "product", "worst_spread", "spread"),
+    *("saturated_steps", "smallest_weight", "largest_weight", "early_peak", "late_peak", "start"),
+    *("sum", "square", "error", "product", "worst_spread", "spread"),
 )
 
 #: Largest number of loops a thread takes at a time.
@@ -83,6 +84,39 @@ class Figures(NamedTuple):
     final_weights: NDArray[np.float64]
 
 
+def figures(
+    measured: dict[str, NDArray[np.float64]], steps: int, warmup: NDArray[np.float64]
+) -> dict[str, NDArray[np.float64]]:
+    """The figures of a loop from what was measured of it.
+
+    Parameters
+    ----------
+    measured : dict
+        What needs no further step, under its name in :data:`FIGURES`; and of the last quarter of the
+        steps the weight of task 0 before it, ``start``, and the sums of the distances from that and
+        of their squares, ``sum`` and ``square``.
+    steps : int
+        All steps.
+    warmup : array, shape (loops,)
+        Those of each loop's warm-up.
+
+    Examples
+    --------
+    >>> sums = {"start": np.full(1, 0.5), "sum": np.full(1, 0.2), "square": np.full(1, 0.02)}
+    >>> figures(sums, 8, np.zeros(1))["mean_weight"].round(6).tolist()
+    [0.6]
+    """
+    window = max(steps - 3 * steps // 4, 1)
+    mean = measured["sum"] / window
+    return {
+        **{name: measured[name] for name in FIGURES if name in measured},
+        "active_steps": np.maximum(steps - warmup, 0.0),
+        "mean_weight": measured["start"] + mean,
+        "weight_variance": np.maximum(measured["square"] / window - mean**2, 0.0),
+    }
+
+
+@dataclass(frozen=True)
 class Runner:
     """Runs loops of one law, floor mode, guard and delay.
 
@@ -100,21 +134,12 @@ class Runner:
         Threads; they change no number.
     """
 
-    def __init__(
-        self,
-        codes: tuple[int, int, int],
-        delay: int,
-        seed: int,
-        first_loop: int,
-        dtype: str,
-        threads: int,
-    ) -> None:
-        self._codes = codes
-        self._delay = delay
-        self._seed = seed
-        self._first = first_loop
-        self._dtype = np.dtype(dtype)
-        self._threads = threads
+    codes: tuple[int, int, int]
+    delay: int
+    seed: int
+    first_loop: int
+    dtype: str
+    threads: int
 
     def run(
         self,
@@ -136,7 +161,7 @@ class Runner:
         """
         loops = len(table["beta"])
         kinds = (table["rho"] != 0) + np.int8(2) * (table["noise"] > 0)
-        size = min(_PIECE, -(-loops // self._threads))
+        size = min(_PIECE, -(-loops // self.threads))
         cuts = [*range(0, loops, size), loops]
         names = FIGURES if goals is None else SETTLING_FIGURES
         single = {name: np.empty(loops) for name in names}
@@ -150,7 +175,7 @@ class Runner:
                 chosen: Any = slice(start, stop) if mine.all() else start + np.flatnonzero(mine)
                 rows = {name: column[chosen] for name, column in table.items()}
                 aims = None if goals is None else goals.of(chosen)
-                numbers = self._first + np.arange(start, stop)[mine]
+                numbers = self.first_loop + np.arange(start, stop)[mine]
                 with np.errstate(all="ignore"):
                     found = self._alike(log_norms, lost, rows, aims, numbers)
                 for name in names:
@@ -158,11 +183,11 @@ class Runner:
                 if goals is None:
                     final[:, chosen] = found.final_weights
 
-        if self._threads == 1:
+        if self.threads == 1:
             for start, stop in pairwise(cuts):
                 work(start, stop)
         else:
-            with ThreadPoolExecutor(self._threads) as pool:
+            with ThreadPoolExecutor(self.threads) as pool:
                 list(pool.map(work, cuts[:-1], cuts[1:]))
         return Figures(single, final)
 
@@ -181,7 +206,7 @@ class Runner:
         settings = {
             **{name: table[name] for name in SETTINGS if name in table},
             "pole": pole,
-            "keep": (1 - pole) / (k - 1 if self._codes[0] == COMPLEMENT else 1),
+            "keep": (1 - pole) / (k - 1 if self.codes[0] == COMPLEMENT else 1),
             "next": table["warmup"],
         }
         if goals is not None:
@@ -195,10 +220,10 @@ class Runner:
             }
         names = [*LOOP_ROWS, *(f"{name} {i}" for i in range(k) for name in TASK_ROWS)]
         rows = {name: n for n, name in enumerate(names)}
-        wanted = ["last_weights", "last_spread"] if goals else [*_OUTPUTS]
-        wanted += [] if goals else [f"value {i}" for i in range(k)]
-        out = np.empty((len(wanted), loops), dtype=self._dtype)
-        logs = np.ascontiguousarray(log_norms, self._dtype)
+        values = [f"value {i}" for i in range(k)]
+        wanted = [*SETTLING_FIGURES] if goals else [*_OUTPUTS, *values]
+        out = np.empty((len(wanted), loops), dtype=self.dtype)
+        logs = np.ascontiguousarray(log_norms, self.dtype)
         gone = np.asarray(lost.any(axis=1))
         fresh: NDArray[np.bool_] = np.ones(steps, dtype=bool)
         fresh[1:] = (logs[1:] != logs[:-1]).any(axis=1) | gone[1:]
@@ -207,64 +232,43 @@ class Runner:
             logs,
             fresh,
             gone,
-            self._codes,
+            self.codes,
             (feedback, noisy, goals is not None),
-            self._delay,
-            self._seed,
+            self.delay,
+            self.seed,
             self._numbers(k),
-            np.array([_initial(name, k) for name in names], self._dtype),
+            np.array([_initial(name, k) for name in names], self.dtype),
             np.array([rows[name] for name in settings]),
-            np.stack(list(settings.values())).astype(self._dtype, copy=False),
+            np.stack(list(settings.values())).astype(self.dtype, copy=False),
             numbers,
             np.array([rows[name] for name in wanted]),
             out,
         )
         found = dict(zip(wanted, out.astype(np.float64, copy=False), strict=True))
         if goals is not None:
-            return Figures(
-                {
-                    "last_outside_weights": found["last_weights"],
-                    "last_outside_contributions": found["last_spread"],
-                },
-                np.empty((k, 0)),
-            )
-        values = np.stack([found[f"value {i}"] for i in range(k)])
-        window = max(steps - 3 * steps // 4, 1)
-        mean = found["sum"] / window
-        return Figures(
-            {
-                "smallest_weight": found["smallest"],
-                "largest_weight": found["largest"],
-                "saturated_steps": found["saturated"],
-                "active_steps": np.maximum(steps - table["warmup"], 0.0),
-                "integrated_error": found["error"] * _LN2 + np.log(found["product"]),
-                "worst_log_spread": np.log(found["worst_spread"]),
-                "final_log_spread": np.log(found["spread"]),
-                "early_peak": found["early_peak"],
-                "late_peak": found["late_peak"],
-                "mean_weight": found["start"] + mean,
-                "weight_variance": np.maximum(found["square"] / window - mean**2, 0.0),
-            },
-            values / values.sum(axis=0),
-        )
+            return Figures(found, np.empty((k, 0)))
+        found |= {
+            "integrated_error": found["error"] * _LN2 + np.log(found["product"]),
+            "worst_log_spread": np.log(found["worst_spread"]),
+            "final_log_spread": np.log(found["spread"]),
+        }
+        last = np.stack([found[name] for name in values])
+        return Figures(figures(found, steps, table["warmup"]), last / last.sum(axis=0))
 
     def _numbers(self, n_tasks: int) -> Numbers:
-        of, epsilon = self._dtype.type, 0.0 if self._codes[2] == HOLD else PUBLISHED_EPSILON
-        tiny = np.finfo(self._dtype).tiny
+        of, epsilon = np.dtype(self.dtype).type, 0.0 if self.codes[2] == HOLD else PUBLISHED_EPSILON
+        tiny = np.finfo(self.dtype).tiny
         given = (0, 1, math.inf, tiny, 1 / n_tasks, n_tasks, epsilon)
         return Numbers(*(of(x) for x in given))
 
 
 def _initial(name: str, n_tasks: int) -> float:
     """What a row holds before the first step."""
-    name = name.split()[0]
-    if name in ("smallest", "window_smallest"):
-        return math.inf
-    if name in ("largest", "window_largest"):
-        return -math.inf
     return {
         "ema": 1.0 / n_tasks,
         "product": 1.0,
-        "last_weights": -1.0,
-        "last_spread": -1.0,
-    }.get(name, 0.0)
+        "last_outside_weights": -1.0,
+        "last_outside_contributions": -1.0,
+        **dict.fromkeys(("smallest_weight", "window_smallest"), math.inf),
+        **dict.fromkeys(("largest_weight", "window_largest"), -math.inf),
+    }.get(name.split()[0], 0.0)

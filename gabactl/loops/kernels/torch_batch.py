@@ -9,6 +9,7 @@ launches whatever the number of loops: it pays from some hundred thousand loops 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,15 @@ from numpy.typing import NDArray
 
 from gabactl.law.spec import FloorMode, Guard, Law
 from gabactl.law.stages import follow, raw_weights, saturate, usable
-from gabactl.loops.kernels.random import PHILOX, PHILOX_ROUNDS, WEYL
-from gabactl.loops.kernels.runner import Figures, Goals, Table
+from gabactl.loops.kernels.random import PHILOX_ROUNDS, WEYL, philox_round
+from gabactl.loops.kernels.runner import SETTLING_FIGURES, Figures, Goals, Table, figures
 
 __all__ = ["TorchRunner", "normals"]
 
 _MASK = 0xFFFFFFFF
 
 
+@dataclass(frozen=True)
 class TorchRunner:
     """What :class:`gabactl.loops.kernels.runner.Runner` does, on a device.
 
@@ -38,22 +40,14 @@ class TorchRunner:
         Such as ``cpu``, ``cuda`` or ``cuda:1``.
     """
 
-    def __init__(
-        self,
-        settings: tuple[Law, FloorMode, Guard],
-        delay: int,
-        seed: int,
-        first_loop: int,
-        dtype: str,
-        device: str,
-    ) -> None:
-        self._law, self._floor_mode, self._guard = settings
-        self._delay = delay
-        self._seed = seed
-        self._first = first_loop
-        self._dtype = getattr(torch, dtype)
-        self._device = torch.device(device)
+    settings: tuple[Law, FloorMode, Guard]
+    delay: int
+    seed: int
+    first_loop: int
+    dtype: str
+    device: str
 
+    @torch.no_grad()
     def run(
         self,
         log_norms: NDArray[np.float64],
@@ -62,37 +56,25 @@ class TorchRunner:
         goals: Goals | None = None,
     ) -> Figures:
         """All loops through all steps; see :meth:`gabactl.loops.kernels.runner.Runner.run`."""
-        with torch.no_grad():
-            return self._run(log_norms, lost, table, goals)
-
-    def _tensor(self, values: Any) -> torch.Tensor:
-        return torch.tensor(np.ascontiguousarray(values), dtype=self._dtype, device=self._device)
-
-    def _run(
-        self,
-        log_norms: NDArray[np.float64],
-        lost: NDArray[np.bool_],
-        table: Table,
-        goals: Goals | None,
-    ) -> Figures:
-        steps, k = log_norms.shape
+        law, floor_mode, guard = self.settings
+        steps, k, dtype = *log_norms.shape, getattr(torch, self.dtype)
         loops = len(table["beta"])
         s = {name: self._tensor(column) for name, column in table.items()}
         # The stages work along the last axis, tasks; here that is the first, beside the loops.
         pole = self._tensor(table["beta"] ** table["interval"])[:, None]
         floor = s["floor"][:, None]
         logs = self._tensor(log_norms)
-        gone = torch.tensor(np.ascontiguousarray(lost), device=self._device)
+        gone = torch.tensor(np.ascontiguousarray(lost), device=self.device)
         any_lost = [bool(row.any()) for row in lost]
         feedback = bool(table["rho"].any())
         noisy = bool(table["noise"].any())
-        numbers = self._first + torch.arange(loops, dtype=torch.int64, device=self._device)
+        numbers = self.first_loop + torch.arange(loops, dtype=torch.int64, device=self.device)
 
         def full(value: float, *shape: int) -> torch.Tensor:
-            return torch.full((*shape, loops), value, dtype=self._dtype, device=self._device)
+            return torch.full((*shape, loops), value, dtype=dtype, device=self.device)
 
         ema, lag = full(1.0 / k, k), full(0.0, k)
-        queue = [full(0.0, k) for _ in range(self._delay)]
+        queue = [full(0.0, k) for _ in range(self.delay)]
         wait = s["warmup"].clone()
         worst, largest = full(math.inf), full(-math.inf)
         saturated, total, worst_spread = full(0.0), full(0.0), full(0.0)
@@ -109,20 +91,20 @@ class TorchRunner:
             norms = level.exp()
             reading = norms
             if noisy:
-                draw = normals(self._seed, numbers, t, k).to(self._dtype)
+                draw = normals(self.seed, numbers, t, k).to(dtype)
                 reading = (level + s["noise"] * draw).exp()
             if any_lost[t]:
                 reading = reading.masked_fill(gone[t][:, None], math.nan)
-            raw = raw_weights(reading.T, self._law, self._guard)
+            raw = raw_weights(reading.T, law, guard)
             due = wait <= 0
             wait = torch.where(due, s["interval"], wait) - 1
             moving = due
-            if self._guard == "hold":
-                moving = due & usable(reading.T, self._law)
-            new = follow(ema.T, raw, pole, 1, floor, self._floor_mode).T
+            if guard == "hold":
+                moving = due & usable(reading.T, law)
+            new = follow(ema.T, raw, pole, 1, floor, floor_mode).T
             ema = torch.where(moving, new, ema)
             started = s["warmup"] <= t
-            values = saturate(ema.T, floor, self._floor_mode).T
+            values = saturate(ema.T, floor, floor_mode).T
             below = (ema < s["floor"]).any(dim=0)
             before, weights = weights, torch.where(started, values, 1.0 / k)
             contributions = weights * norms
@@ -130,7 +112,7 @@ class TorchRunner:
             if goals is None:
                 total += spread
                 worst_spread = torch.fmax(worst_spread, spread)
-                saturated += (started & below).to(self._dtype)
+                saturated += (started & below).to(dtype)
                 worst = torch.fmin(worst, weights.amin(dim=0))
                 largest = torch.fmax(largest, weights.amax(dim=0))
                 if t >= early:
@@ -151,7 +133,7 @@ class TorchRunner:
                 far = (spread - aim_spread).abs() > band_spread
                 outside_spread = torch.where(far, now, outside_spread)
             if feedback:
-                tiny = torch.finfo(self._dtype).tiny
+                tiny = torch.finfo(dtype).tiny
                 logits = weights.clamp_min(tiny).log()
                 told = logits - logits.mean(dim=0)
                 if queue:
@@ -163,28 +145,27 @@ class TorchRunner:
             return values.to("cpu", torch.float64).numpy()
 
         if goals is not None:
-            found = {
-                "last_outside_weights": back(outside_weights),
-                "last_outside_contributions": back(outside_spread),
-            }
-            return Figures(found, np.empty((k, 0)))
-        window = max(steps - late, 1)
-        mean = back(sums) / window
-        return Figures(
-            {
-                "smallest_weight": back(worst),
-                "largest_weight": back(largest),
-                "saturated_steps": back(saturated),
-                "active_steps": np.maximum(steps - table["warmup"], 0.0),
-                "integrated_error": back(total),
-                "worst_log_spread": back(worst_spread),
-                "final_log_spread": back(spread),
-                "early_peak": back(early_peak),
-                "late_peak": back(late_peak),
-                "mean_weight": back(start) + mean,
-                "weight_variance": np.maximum(back(squares) / window - mean**2, 0.0),
-            },
-            back(weights),
+            outside = (back(outside_weights), back(outside_spread))
+            return Figures(dict(zip(SETTLING_FIGURES, outside, strict=True)), np.empty((k, 0)))
+        measured = {
+            "smallest_weight": worst,
+            "largest_weight": largest,
+            "saturated_steps": saturated,
+            "integrated_error": total,
+            "worst_log_spread": worst_spread,
+            "final_log_spread": spread,
+            "early_peak": early_peak,
+            "late_peak": late_peak,
+            "start": start,
+            "sum": sums,
+            "square": squares,
+        }
+        found = {name: back(values) for name, values in measured.items()}
+        return Figures(figures(found, steps, table["warmup"]), back(weights))
+
+    def _tensor(self, values: Any) -> torch.Tensor:
+        return torch.tensor(
+            np.ascontiguousarray(values), dtype=getattr(torch, self.dtype), device=self.device
         )
 
 
@@ -214,18 +195,10 @@ def normals(seed: int, loops: torch.Tensor, step: int, n_tasks: int) -> torch.Te
         loops & _MASK,
         loops >> 32,
     )
-    c0, c1, c2, c3 = words
     k0, k1 = seed & _MASK, (seed >> 32) & _MASK
     for n in range(PHILOX_ROUNDS):
-        # The product wraps at 2^64; its two halves are right all the same.
-        p0, p1 = c0 * PHILOX[0], c2 * PHILOX[1]
-        key0, key1 = (k0 + n * WEYL[0]) & _MASK, (k1 + n * WEYL[1]) & _MASK
-        c0, c1, c2, c3 = (
-            ((p1 >> 32) & _MASK) ^ c1 ^ key0,
-            p1 & _MASK,
-            ((p0 >> 32) & _MASK) ^ c3 ^ key1,
-            p0 & _MASK,
-        )
+        words = philox_round(*words, (k0 + n * WEYL[0]) & _MASK, (k1 + n * WEYL[1]) & _MASK)
+    c0, c1, c2, c3 = words
     pairs = []
     for radius_word, angle_word in ((c0, c1), (c2, c3)):
         uniform = (radius_word.to(torch.float64) + 0.5) * 2.0**-32

@@ -33,8 +33,8 @@ class CampaignResults(Result):
     Attributes
     ----------
     table : dict of str to list
-        The columns of :data:`gabactl.nn.campaigns.COLUMNS`, one entry per planned run; ``settings`` is JSON text,
-        ``trace`` a path relative to the table. What is not known is None.
+        The columns of :data:`gabactl.nn.campaigns.COLUMNS`, one entry per planned run; ``settings`` is JSON
+        text, ``trace`` a path relative to the table. What is not known is None.
     source : Path or None
         The table or folder.
     """

@@ -167,8 +167,8 @@ class TrainingSettings:
                 continue
             if f.name in _LEAST:
                 example = 100 if f.default is None else f.default
-                check_int(f.name, value, _LEAST[f.name], f"choose for example {example}")
-                object.__setattr__(self, f.name, int(value))  # one of NumPy's too
+                plain = check_int(f.name, value, _LEAST[f.name], f"choose for example {example}")
+                object.__setattr__(self, f.name, plain)
             if f.name in _RANGES:
                 _check_range(f.name, value, _RANGES[f.name], f.default)
         if self.excite is not None and self.balancer == "uncertainty":
