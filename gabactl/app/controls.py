@@ -85,7 +85,30 @@ CONTROLS: dict[str, SliderScale] = {
 }
 
 
-class Control:
+class _Bound:
+    """A widget for one field of the view: it shows what the view has, and asks for what is set."""
+
+    def __init__(self, session: Session, name: str, request: Callable[..., None]) -> None:
+        self.session, self.name, self._request = session, name, request
+        self._quiet = False
+
+    def _ask(self, value: Any) -> None:
+        if not self._quiet and value is not None:
+            self._request(**{self.name: value})
+
+    def show(self) -> None:
+        """Show what the view has."""
+        self._quiet = True
+        try:
+            self._show(getattr(self.session.view, self.name))
+        finally:
+            self._quiet = False
+
+    def _show(self, value: Any) -> None:
+        raise NotImplementedError
+
+
+class Control(_Bound):
     """A slider and a number box for one field of the view.
 
     Parameters
@@ -99,12 +122,12 @@ class Control:
     """
 
     def __init__(self, session: Session, name: str, request: Callable[..., None]) -> None:
-        self.session, self.name, self._request = session, name, request
+        super().__init__(session, name, request)
         self.scale = scale = CONTROLS[name]
-        whole = isinstance(LIMITS[name][0], int)
-        box = pn.widgets.IntInput if whole else pn.widgets.FloatInput
-        options: dict[str, Any] = {} if whole else {"format": "0[.][000000]", "step": 0.01}
         low, high = LIMITS[name]
+        self._type: type = type(low)
+        box = pn.widgets.IntInput if self._type is int else pn.widgets.FloatInput
+        options = {} if self._type is int else {"format": "0[.][000000]", "step": 0.01}
         self.box = box(
             name=scale.label,
             value=getattr(session.view, name),
@@ -127,52 +150,29 @@ class Control:
             margin=(0, 14, 6, 14),
             css_classes=["slider", f"slider-{name}"],
         )
-        self._quiet = False
         self.show()
-        self.box.param.watch(self._typed, "value")
+        self.box.param.watch(lambda event: self._ask(event.new), "value")
         self.slider.param.watch(self._dragged, "value")
         self.panel = pn.Column(self.box, self.slider, sizing_mode="stretch_width", margin=0)
 
-    def _typed(self, event: Any) -> None:
-        if not self._quiet and event.new is not None:
-            self._request(**{self.name: event.new})
-
     def _dragged(self, event: Any) -> None:
-        if self._quiet:
-            return
-        value = self.scale.value(event.new)
-        self._request(**{self.name: int(value) if isinstance(LIMITS[self.name][0], int) else value})
+        self._ask(self._type(self.scale.value(event.new)))
 
-    def show(self) -> None:
-        """Show what the view has."""
-        value = getattr(self.session.view, self.name)
+    def _show(self, value: Any) -> None:
         if self.name == "step":
-            value = int(self.session.trace.step[self.session.row])
-            self._span()
-        self._quiet = True
-        try:
-            if self.box.value != value:
-                self.box.value = value
-            # A position that stands for this value already is left where the hand has it.
-            if self.scale.value(self.slider.value) != value:
-                position = self.scale.position(value)
-                self.slider.value = min(max(position, self.slider.start), self.slider.end)
-        finally:
-            self._quiet = False
-
-    def _span(self) -> None:
-        steps = self.session.trace.step
-        if (self.slider.start, self.slider.end) != (int(steps[0]), int(steps[-1])):
-            self._quiet = True
-            self.slider.param.update(
-                start=int(steps[0]),
-                end=max(int(steps[-1]), int(steps[0]) + 1),
-                value=int(steps[-1]),
-            )
-            self._quiet = False
+            steps = self.session.trace.step
+            value, first, last = int(steps[self.session.row]), int(steps[0]), int(steps[-1])
+            if (self.slider.start, self.slider.end) != (first, last):
+                self.slider.param.update(start=first, end=max(last, first + 1), value=last)
+        if self.box.value != value:
+            self.box.value = value
+        # A position that stands for this value already is left where the hand has it.
+        if self.scale.value(self.slider.value) != value:
+            position = self.scale.position(value)
+            self.slider.value = min(max(position, self.slider.start), self.slider.end)
 
 
-class Choice:
+class Choice(_Bound):
     """A drop-down for one field of the view.
 
     Parameters
@@ -197,7 +197,7 @@ class Choice:
         options: Mapping[str, str],
         request: Callable[..., None],
     ) -> None:
-        self.session, self.name, self._request = session, name, request
+        super().__init__(session, name, request)
         self.panel = pn.widgets.Select(
             name=label,
             options=dict(options),
@@ -206,17 +206,7 @@ class Choice:
             margin=(4, 8, 6, 8),
             css_classes=[f"choice-{name}"],
         )
-        self._quiet = False
-        self.panel.param.watch(self._picked, "value")
+        self.panel.param.watch(lambda event: self._ask(event.new), "value")
 
-    def _picked(self, event: Any) -> None:
-        if not self._quiet:
-            self._request(**{self.name: event.new})
-
-    def show(self) -> None:
-        """Show what the view has."""
-        self._quiet = True
-        try:
-            self.panel.value = getattr(self.session.view, self.name)
-        finally:
-            self._quiet = False
+    def _show(self, value: Any) -> None:
+        self.panel.value = value

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import panel as pn
 
-from gabactl.app.figures import COLOURS, MUTED, Board, plain_powers
-from gabactl.app.session import Session
-from gabactl.app.text import number, pane, paragraph, table
+from gabactl.app.figures import COLOURS, MUTED
+from gabactl.app.tab import Tab
+from gabactl.app.text import number, paragraph, table
 from gabactl.law.authority import residual_ratio, saturation_ratio, weight_bounds
 
 __all__ = ["CrossingTab"]
@@ -18,39 +17,29 @@ _WEIGHTS = np.concatenate([_ENDS, 1.0 - _ENDS[::-1]])
 _RATIOS = np.geomspace(0.1, 10_000.0, 301)
 
 
-class CrossingTab:
-    """lambda g_1 against (1 - lambda) g_2, and what the floor leaves.
-
-    Parameters
-    ----------
-    session : Session
-        What is looked at.
-    """
+class CrossingTab(Tab):
+    """lambda g_1 against (1 - lambda) g_2, and what the floor leaves."""
 
     controls = ("ratio", "step")
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self.curves = Board(
+    def build(self) -> None:
+        """Contributions, and what is left of the imbalance."""
+        self.curves = self.board(
             "Contributions over the weight of task 1",
             "weight λ of task 1",
             "contribution",
             height=340,
             x_range=(0.0, 1.0),
             y_range=(1e-3, 1e3),
-            y_axis_type="log",
+            log="y",
         )
-        self.left = Board(
+        self.left = self.board(
             "Contribution ratio left, once settled",
             "imbalance g₁/g₂",
             "left over",
             height=260,
-            x_axis_type="log",
-            y_axis_type="log",
+            log="xy",
         )
-        self.boards = [self.curves, self.left]
-        for axis in (self.curves.figure.yaxis, self.left.figure.yaxis, self.left.figure.xaxis):
-            axis.formatter = plain_powers()
         self._first = self.curves.line("λ g₁", COLOURS[0])
         self._second = self.curves.line("(1 − λ) g₂", COLOURS[1])
         self._cross = self.curves.dots("crossing: raw weight", COLOURS[2], size=12)
@@ -60,16 +49,7 @@ class CrossingTab:
         self._left = self.left.line("left over", COLOURS[0])
         self._here = self.left.dots("now", COLOURS[3], "diamond", 14)
         self._knee = self.left.upright("dashed", COLOURS[1])
-        self._balance = self.left.level("dotted", MUTED)
-        self._balance.location = 1.0
-        self.note = pane()
-        self.readout = pane()
-        self.view = pn.Column(
-            self.note,
-            *(board.view for board in self.boards),
-            self.readout,
-            sizing_mode="stretch_width",
-        )
+        self.left.level("dotted", MUTED, at=1.0)
 
     def update(self) -> None:
         """Draw the crossing at the imbalance looked at."""

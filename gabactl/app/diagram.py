@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from html import escape
 from typing import Any
 
 import panel as pn
 
-from gabactl.app.session import Session, Stages
+from gabactl.app.session import Stages
+from gabactl.app.tab import Tab, button
 from gabactl.app.text import number, pane, paragraph
 from gabactl.law.authority import residual_ratio, saturation_ratio
 
@@ -27,53 +27,34 @@ PRESETS: dict[str, float] = {
 _MOST_TASKS = 3
 
 
-class DiagramTab:
-    """Sensor, comparator, law, low-pass and floor around the training.
-
-    Parameters
-    ----------
-    session : Session
-        What is looked at.
-    """
+class DiagramTab(Tab):
+    """Sensor, comparator, law, low-pass and floor around the training."""
 
     controls = ("ratio", "step")
-    boards: tuple[Any, ...] = ()
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self._request: Callable[..., Any] = session.change
+    def build(self) -> tuple[Any, ...]:
+        """Presets and the picture."""
         self.buttons = {
-            name: pn.widgets.Button(
-                name=name, margin=3, css_classes=["preset", f"preset-{ratio:g}"]
+            name: button(
+                name,
+                ["preset", f"preset-{ratio:g}"],
+                self.request,
+                {"ratio": ratio},
+                margin=3,
             )
             for name, ratio in PRESETS.items()
         }
-        for name, button in self.buttons.items():
-            button.on_click(lambda _, ratio=PRESETS[name]: self._request(ratio=ratio))
         self.picture = pane("", css_classes=["diagram"])
-        self.note = pane()
-        self.view = pn.Column(
-            pn.FlexBox(*self.buttons.values()), self.picture, self.note, sizing_mode="stretch_width"
-        )
-
-    def connect(self, page: Any) -> None:
-        """Have the presets go through the page.
-
-        Parameters
-        ----------
-        page : Dashboard
-            Its ``request`` is called with the imbalance of the button pressed.
-        """
-        self._request = page.request
+        return pn.FlexBox(*self.buttons.values()), self.picture, self.note
 
     def update(self) -> None:
         """Write the values on the wires."""
         now = self.session.stages()
         spec = self.session.pair_spec if self.session.view.ratio > 0.0 else self.session.spec
         self.picture.object = svg(now, spec)
-        for name, button in self.buttons.items():
+        for name, preset in self.buttons.items():
             here = PRESETS[name] == self.session.view.ratio
-            button.button_type = "primary" if here else "default"
+            preset.button_type = "primary" if here else "default"
         knee = saturation_ratio(spec)
         text = f"{now.where[:1].upper()}{now.where[1:]}. The floor is reached at an imbalance of {number(knee)}. "
         if self.session.view.ratio > 0.0:

@@ -32,7 +32,6 @@ COLOURS = PALETTE[:6]
 MUTED = "#8a8f98"
 
 _INK = {False: "#1d2329", True: "#dfe3e8"}
-_GRID = {False: "#1d2329", True: "#dfe3e8"}
 
 #: A legend is buttons of the page: one drawn into the figure is laid out again with every change.
 _LEGEND_CSS = """
@@ -48,6 +47,13 @@ _LEGEND_CSS = """
 _LINE_SWATCH = "content: ''; width: 22px; border-top: 2px %s %s;"
 _MARKER_SWATCH = "content: '%s'; color: %s; font-size: 14px; line-height: 1;"
 _MARKERS = {"circle": "●", "x": "✕", "diamond": "◆"}
+#: Tick labels 0.001 ... 10,000 instead of powers of ten.
+_PLAIN_POWERS = """
+if (!(tick >= 0.001 && tick < 1e6)) return tick.toExponential(0);
+const [whole, part] = String(+tick.toPrecision(4)).split('.');
+const spaced = whole.replace(/\\B(?=(\\d{3})+$)/g, ',');
+return part ? spaced + '.' + part : spaced
+"""
 #: Shown lines and hidden ones follow the pressed buttons.
 _SHOW_JS = "lines.forEach((line, i) => { line.visible = cb_obj.active.includes(i) })"
 
@@ -99,10 +105,12 @@ class Board:
         What it shows, and the axes with their units.
     height : int
         Pixels; the width is that of the page.
-    x_range : bokeh range, optional
-        Of another board, to move together.
+    x_range : Board or bokeh range, optional
+        That of another board, to move together.
+    log : {"", "x", "y", "xy"}
+        The logarithmic axes.
     **options
-        For ``bokeh.plotting.figure``, such as ``y_axis_type="log"``.
+        For ``bokeh.plotting.figure``.
     """
 
     def __init__(
@@ -112,13 +120,15 @@ class Board:
         y_label: str,
         height: int = 220,
         x_range: Any = None,
+        log: str = "",
         **options: Any,
     ) -> None:
         # Ranges are set here: ones that follow the data are found in the browser, which then tells
         # the server of them, once more around for each change. Equal scales on both axes are
         # the exception: those the browser has to find, and keeps to itself.
         if x_range is not None:
-            options["x_range"] = x_range
+            options["x_range"] = x_range.figure.x_range if isinstance(x_range, Board) else x_range
+        options |= {f"{axis}_axis_type": "log" for axis in log}
         for name in ("x_range", "y_range"):
             found = DataRange1d(syncable=False) if options.get("match_aspect") else Range1d(0, 1)
             options.setdefault(name, found)
@@ -135,11 +145,12 @@ class Board:
         for axis in (*fig.xaxis, *fig.yaxis):
             if isinstance(axis, LogAxis):
                 axis.ticker.desired_num_ticks = 4
+                axis.formatter = CustomJSTickFormatter(code=_PLAIN_POWERS)
         fig.toolbar.logo = None
         fig.toolbar.autohide = True
         fig.xaxis.axis_label = x_label
         fig.yaxis.axis_label = y_label
-        self.figure = fig
+        self.figure: Any = fig
         self.legend: Any = None
         self._named: list[tuple[str, str, Any]] = []
         self._framed: dict[str, tuple[float, float]] = {}
@@ -169,14 +180,9 @@ class Board:
         Line
             Takes the points with ``set``.
         """
-        source = ColumnDataSource({"x": [], "y": []})
-        style = {"line_width": 1.8} | options
-        renderer = self.figure.line(
-            "x", "y", source=source, color=colour, line_dash=dash, name=name, **style
-        )
-        if name:
-            self._note(name, _LINE_SWATCH % (dash.replace("dotdash", "dashed"), colour), renderer)
-        return Line(renderer, source)
+        swatch = _LINE_SWATCH % (dash.replace("dotdash", "dashed"), colour)
+        style = {"color": colour, "line_dash": dash, "line_width": 1.8} | options
+        return self._draw(self.figure.line, name, swatch, style)
 
     def dots(self, name: str, colour: str, marker: str = "circle", size: int = 9) -> Line:
         """Add points, none at first.
@@ -197,12 +203,15 @@ class Board:
         Line
             Takes the points with ``set``.
         """
+        swatch = _MARKER_SWATCH % (_MARKERS[marker], colour)
+        style = {"color": colour, "marker": marker, "size": size, "line_width": 2}
+        return self._draw(self.figure.scatter, name, swatch, style)
+
+    def _draw(self, draw: Any, name: str, swatch: str, style: dict[str, Any]) -> Line:
         source = ColumnDataSource({"x": [], "y": []})
-        renderer = self.figure.scatter(
-            "x", "y", source=source, color=colour, marker=marker, size=size, line_width=2, name=name
-        )
+        renderer = draw("x", "y", source=source, name=name, **style)
         if name:
-            self._note(name, _MARKER_SWATCH % (_MARKERS[marker], colour), renderer)
+            self._note(name, swatch, renderer)
         return Line(renderer, source)
 
     def _note(self, name: str, swatch: str, renderer: Any) -> None:
@@ -274,23 +283,18 @@ class Board:
         low, high = low - room, high + room
         self.frame(axis, *((10.0**low, 10.0**high) if log else (low, high)))
 
-    def hover(self, x_name: str, x_format: str = "0,0") -> None:
+    def hover(self, x_name: str) -> None:
         """Show the values of the lines under the pointer.
 
         Parameters
         ----------
         x_name : str
             What the horizontal axis counts, such as "step".
-        x_format : str
-            Bokeh's number format of its values; the default has no decimals.
         """
-        self.figure.add_tools(
-            HoverTool(
-                tooltips=[(x_name, f"@x{{{x_format}}}"), ("$name", "@y{0,0.0000}")], mode="vline"
-            )
-        )
+        shown = [(x_name, "@x{0,0}"), ("$name", "@y{0,0.0000}")]
+        self.figure.add_tools(HoverTool(tooltips=shown, mode="vline"))
 
-    def upright(self, dash: str = "solid", colour: str = MUTED, width: float = 1.4) -> Any:
+    def upright(self, dash: str = "solid", colour: str = MUTED) -> Any:
         """Add a vertical line.
 
         Parameters
@@ -299,17 +303,15 @@ class Board:
             Pattern of the line.
         colour : str
             Any colour that Bokeh knows.
-        width : float
-            In pixels.
 
         Returns
         -------
         bokeh.models.Span
             Moved with ``.location``, in the units of the x axis.
         """
-        return self._span("height", dash, colour, width)
+        return self._span("height", dash, colour, 0.0)
 
-    def level(self, dash: str = "dashed", colour: str = MUTED, width: float = 1.4) -> Any:
+    def level(self, dash: str = "dashed", colour: str = MUTED, at: float = 0.0) -> Any:
         """Add a horizontal line.
 
         Parameters
@@ -318,37 +320,27 @@ class Board:
             Pattern of the line.
         colour : str
             Any colour that Bokeh knows.
-        width : float
-            In pixels.
+        at : float
+            Where, in the units of the y axis.
 
         Returns
         -------
         bokeh.models.Span
-            Moved with ``.location``, in the units of the y axis.
+            Moved with ``.location``.
         """
-        return self._span("width", dash, colour, width)
+        return self._span("width", dash, colour, at)
 
-    def _span(self, dimension: str, dash: str, colour: str, width: float) -> Any:
-        return self._annotate(
-            Span(
-                location=0,
-                dimension=dimension,
-                line_color=colour,
-                line_dash=dash,
-                line_width=width,
-                level="overlay",
-            )
-        )
+    def _span(self, dimension: str, dash: str, colour: str, at: float) -> Any:
+        style = {"line_color": colour, "line_dash": dash, "line_width": 1.4}
+        span = Span(location=at, dimension=dimension, level="overlay", **style)
+        self.figure.add_layout(span)
+        return span
 
-    def band(self, colour: str = MUTED, alpha: float = 0.14, **edges: float) -> Any:
+    def band(self, **edges: float) -> Any:
         """Add a shaded band.
 
         Parameters
         ----------
-        colour : str
-            Any colour that Bokeh knows.
-        alpha : float
-            Opacity, from 0 (unseen) to 1.
         **edges : float
             ``left``, ``right``, ``bottom`` and ``top``, in the units of the axes; an edge left out is
             that of the figure.
@@ -358,15 +350,10 @@ class Board:
         bokeh.models.BoxAnnotation
             Moved with the attributes of the same names.
         """
-        return self._annotate(
-            BoxAnnotation(
-                fill_color=colour, fill_alpha=alpha, line_alpha=0, level="overlay", **edges
-            )
-        )
-
-    def _annotate(self, thing: Any) -> Any:
-        self.figure.add_layout(thing)
-        return thing
+        style = {"fill_color": MUTED, "fill_alpha": 0.14, "line_alpha": 0}
+        band = BoxAnnotation(level="overlay", **style, **edges)
+        self.figure.add_layout(band)
+        return band
 
     def paint(self, dark: bool) -> None:
         """Recolour for a dark or a light page; nothing where it already is.
@@ -391,14 +378,4 @@ class Board:
             axis.axis_line_color = axis.major_tick_line_color = MUTED
             axis.minor_tick_line_color = None
         for grid in (*fig.xgrid, *fig.ygrid):
-            grid.grid_line_color, grid.grid_line_alpha = _GRID[dark], 0.12
-
-
-def plain_powers() -> Any:
-    """Tick labels 0.001 ... 10,000 instead of powers of ten."""
-    return CustomJSTickFormatter(
-        code="if (!(tick >= 0.001 && tick < 1e6)) return tick.toExponential(0);"
-        "const [whole, part] = String(+tick.toPrecision(4)).split('.');"
-        "const spaced = whole.replace(/\\B(?=(\\d{3})+$)/g, ',');"
-        "return part ? spaced + '.' + part : spaced"
-    )
+            grid.grid_line_color, grid.grid_line_alpha = ink, 0.12

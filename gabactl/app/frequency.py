@@ -10,9 +10,9 @@ import numpy as np
 import panel as pn
 from numpy.typing import NDArray
 
-from gabactl.app.figures import COLOURS, MUTED, Board, plain_powers
-from gabactl.app.session import Session
-from gabactl.app.text import pane, paragraph, table
+from gabactl.app.figures import COLOURS, MUTED
+from gabactl.app.tab import Tab
+from gabactl.app.text import paragraph, table
 from gabactl.control.frequency import frequency_response
 from gabactl.control.linear import floor_slope, open_loop
 from gabactl.control.margins import margins
@@ -156,46 +156,32 @@ def locus_points(
     return np.repeat(rho, order), poles.ravel().astype(np.complex128)
 
 
-class FrequencyTab:
-    """The linear loop around a log-ratio plant.
-
-    Parameters
-    ----------
-    session : Session
-        What is looked at.
-    """
+class FrequencyTab(Tab):
+    """The linear loop around a log-ratio plant."""
 
     controls = ("rho", "lag", "delay", "ratio")
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        wide: dict[str, Any] = {"height": 250}
-        self.gain = Board("Bode: gain", "", "|L| in dB", x_axis_type="log", **wide)
-        self.phase = Board(
-            "Bode: phase",
-            "frequency, rad/step",
-            "degrees",
-            x_range=self.gain.figure.x_range,
-            x_axis_type="log",
-            **wide,
+    def build(self) -> tuple[Any, ...]:
+        """Bode, Nyquist, root locus and map."""
+        self.gain = self.board("Bode: gain", "", "|L| in dB", height=250, log="x")
+        self.phase = self.board(
+            "Bode: phase", "frequency, rad/step", "degrees", height=250, x_range=self.gain, log="x"
         )
-        self.nyquist = Board("Nyquist", "Re L", "Im L", height=320, match_aspect=True)
-        self.locus = Board("Root locus over ρ", "Re z", "Im z", height=320, match_aspect=True)
-        self.map = Board(
+        square = {"height": 320, "match_aspect": True}
+        self.nyquist = self.board("Nyquist", "Re L", "Im L", **square)
+        self.locus = self.board("Root locus over ρ", "Re z", "Im z", **square)
+        self.map = self.board(
             "Stable between the lines",
             "1 − β",
             "ρ",
             height=320,
-            x_axis_type="log",
             x_range=(1.0, 1e-4),
             y_range=(-3.0, 1.6),
+            log="x",
         )
-        self.boards = [self.gain, self.phase, self.nyquist, self.locus, self.map]
-        for axis in (self.gain.figure.xaxis, self.phase.figure.xaxis, self.map.figure.xaxis):
-            axis.formatter = plain_powers()
         self._gain = self.gain.line("loop L", COLOURS[0])
         self._filter_gain = self.gain.line("filter F", COLOURS[1], "dashed")
-        self._unit = self.gain.level("dotted", MUTED)
+        self.gain.level("dotted", MUTED)
         self._phase = self.phase.line("loop L", COLOURS[0])
         self._crossings = [
             self.gain.upright("dotted", COLOURS[3]),
@@ -203,23 +189,16 @@ class FrequencyTab:
         ]
         self._nyquist = self.nyquist.line("0 < ω < π", COLOURS[0])
         self._mirror = self.nyquist.line("mirror image", COLOURS[0], "dashed", line_width=1.2)
-        self._critical = self.nyquist.dots("−1", COLOURS[1], "x", 12)
-        self._critical.set([-1.0], [0.0])
-        self._circle = self.locus.line("unit circle", MUTED, line_width=1.2)
-        self._circle.set(_CIRCLE.real, _CIRCLE.imag)
+        self.nyquist.dots("−1", COLOURS[1], "x", 12).set([-1.0], [0.0])
+        circle = self.locus.line("unit circle", MUTED, line_width=1.2)
+        circle.set(_CIRCLE.real, _CIRCLE.imag)
         self._locus = self.locus.dots("ρ from −30 to 1.5", COLOURS[5], size=4)
         self._poles = self.locus.dots("poles now", COLOURS[1], "x", 12)
         self._low = self.map.line("lower limit", COLOURS[0])
         self._high = self.map.line("upper limit", COLOURS[1])
         self._now = self.map.dots("now", COLOURS[3], "diamond", 14)
-        self.note = pane()
-        self.table = pane()
-        grid = pn.Column(
-            *(board.view for board in self.boards),
-            sizing_mode="stretch_width",
-            stylesheets=[_GRID],
-        )
-        self.view = pn.Column(self.note, grid, self.table, sizing_mode="stretch_width")
+        grid = pn.Column(*self.figures(), sizing_mode="stretch_width", stylesheets=[_GRID])
+        return self.note, grid, self.readout
 
     def update(self) -> None:
         """Analyse the loop and draw it."""
@@ -255,7 +234,7 @@ class FrequencyTab:
             "(more weight, larger gradients); ρ ≥ 1 is unstable until the floor stops it.",
             "" if verdict == "stable" else "bad",
         )
-        self.table.object = table(margins(loop).rows(), caption="Margins") + table(
+        self.readout.object = table(margins(loop).rows(), caption="Margins") + table(
             filter_facts(spec).rows(), caption="Smoothing filter"
         )
 

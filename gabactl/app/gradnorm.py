@@ -5,13 +5,12 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-import panel as pn
 from bokeh.models import ColumnDataSource
 from numpy.typing import NDArray
 
-from gabactl.app.figures import COLOURS, MUTED, Board, plain_powers
-from gabactl.app.session import Session
-from gabactl.app.text import number, pane, paragraph, table
+from gabactl.app.figures import COLOURS, MUTED
+from gabactl.app.tab import Tab
+from gabactl.app.text import number, paragraph, table
 from gabactl.balancers import GradNorm
 from gabactl.balancers.gradnorm import target_weights
 from gabactl.law.spec import GabaSpec
@@ -24,6 +23,8 @@ __all__ = ["GradNormTab", "disturbance"]
 _HOLDS = (1500, 1500, 2000)
 #: Norm of the quiet task, as in the published comparison at g = (5, 0.01).
 _QUIET = 0.01
+#: The bars and their colours.
+_BARS = {"GABA raw": COLOURS[5], "GABA applied": COLOURS[0], "GradNorm target": COLOURS[1]}
 #: Steps in which the losses go most of their way.
 _LOSS_STEPS = 800.0
 
@@ -54,66 +55,36 @@ def _gaba_weights(spec: GabaSpec) -> NDArray[np.float64]:
     return weights
 
 
-class GradNormTab:
-    """Bars of where the weights would settle, and both trajectories under one disturbance.
-
-    Parameters
-    ----------
-    session : Session
-        What is looked at.
-    """
+class GradNormTab(Tab):
+    """Bars of where the weights would settle, and both trajectories under one disturbance."""
 
     controls = ("ratio", "alpha", "progress_1", "progress_2", "variant")
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self.bars = Board(
+    def build(self) -> None:
+        """Bars and trajectories."""
+        self.bars = self.board(
             "Weight of task 1, settled",
             "",
             "weight",
             height=250,
-            x_range=["GABA raw", "GABA applied", "GradNorm target"],
-            y_axis_type="log",
+            x_range=[*_BARS],
             y_range=(1e-4, 1.3),
+            log="y",
         )
-        self.bars.figure.yaxis.formatter = plain_powers()
         self._source = ColumnDataSource({"name": [], "top": [], "colour": []})
-        self.bars.figure.vbar(
-            x="name",
-            top="top",
-            bottom=1e-4,
-            width=0.55,
-            color="colour",
-            source=self._source,
-            name="bars",
-        )
-        self.weights = Board(
+        style = {"bottom": 1e-4, "width": 0.55, "color": "colour", "name": "bars"}
+        self.bars.figure.vbar(x="name", top="top", source=self._source, **style)
+        self.weights = self.board(
             "Weight of task 1 at 50x, 2,400x, 500x", "", "weight", height=250, y_range=(-0.5, 1.1)
         )
-        self.left = Board(
-            "Largest over smallest contribution",
-            "step",
-            "ratio",
-            height=220,
-            x_range=self.weights.figure.x_range,
-            y_axis_type="log",
+        self.left = self.board(
+            "Largest over smallest contribution", "step", "ratio", x_range=self.weights, log="y"
         )
-        self.left.figure.yaxis.formatter = plain_powers()
-        self.boards = [self.bars, self.weights, self.left]
         self._gaba = self.weights.line("GABA", COLOURS[0])
         self._gradnorm = self.weights.line("GradNorm", COLOURS[1], line_width=1)
         self._gaba_left = self.left.line("GABA, left over", COLOURS[0])
         self._gradnorm_left = self.left.line("GradNorm, left over", COLOURS[1], line_width=1)
-        zero = self.weights.level("dotted", MUTED)
-        zero.location = 0.0
-        self.note = pane()
-        self.readout = pane()
-        self.view = pn.Column(
-            self.note,
-            *(board.view for board in self.boards),
-            self.readout,
-            sizing_mode="stretch_width",
-        )
+        self.weights.level("dotted", MUTED)
 
     def update(self) -> None:
         """Compute both and draw them."""
@@ -123,18 +94,14 @@ class GradNormTab:
         if self.session.n_tasks == 2 or view.ratio > 0.0:
             now = self.session.stages()
             target = target_weights(now.grad_norms, progress, np.ones(2), view.alpha)
-            values = [now.raw[0], now.weights[0], target[0]]
+            settled = dict(zip(_BARS, (now.raw, now.weights, target), strict=True))
             self._source.data = {
-                "name": ["GABA raw", "GABA applied", "GradNorm target"],
-                "top": [v if np.isfinite(v) else 1e-4 for v in values],
-                "colour": [COLOURS[5], COLOURS[0], COLOURS[1]],
+                "name": [*_BARS],
+                "top": [pair[0] if np.isfinite(pair[0]) else 1e-4 for pair in settled.values()],
+                "colour": [*_BARS.values()],
             }
-            rows = [
-                (f"weights, {now.where}", "task 1", "task 2"),
-                ("GABA raw", number(now.raw[0], 4), number(now.raw[1], 6)),
-                ("GABA applied", number(now.weights[0], 4), number(now.weights[1], 6)),
-                ("GradNorm target", number(target[0], 4), number(target[1], 6)),
-            ]
+            rows = [(f"weights, {now.where}", "task 1", "task 2")]
+            rows += [(name, number(a, 4), number(b, 6)) for name, (a, b) in settled.items()]
         rule = GradNorm(view.variant, alpha=view.alpha)  # type: ignore[arg-type]
         profile = disturbance(view.progress_1, view.progress_2)
         steps = np.arange(1, profile.steps + 1)

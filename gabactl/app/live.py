@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import panel as pn
 
-from gabactl.app.figures import COLOURS, MUTED, Board, plain_powers
-from gabactl.app.session import Session
-from gabactl.app.text import number, pane, paragraph, table
+from gabactl.app.figures import COLOURS, MUTED
+from gabactl.app.tab import Tab
+from gabactl.app.text import number, paragraph, table
 from gabactl.law.authority import saturation_ratio, weight_bounds
 from gabactl.loops.result import spread
 
@@ -19,39 +18,30 @@ __all__ = ["LiveTab"]
 _MOST_TASKS = len(COLOURS)
 
 
-class LiveTab:
-    """Four panels of a recorded run replayed under the settings.
-
-    Parameters
-    ----------
-    session : Session
-        What is looked at.
-    """
+class LiveTab(Tab):
+    """Four panels of a recorded run replayed under the settings."""
 
     controls = ("step",)
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        tasks = session.trace.tasks[:_MOST_TASKS]
-        self.norms = Board("Gradient norms", "", "norm", y_axis_type="log", height=200)
-        shared = self.norms.figure.x_range
-        self.ratio = Board(
+    def build(self) -> None:
+        """Norms, ratio, weights and loss over the steps."""
+        self.norms = self.board("Gradient norms", "", "norm", log="y", height=200)
+        self.ratio = self.board(
             "Ratio, loudest to quietest",
             "",
             "ratio",
-            x_range=shared,
-            y_axis_type="log",
+            x_range=self.norms,
             y_range=(0.1, 1e4),
+            log="y",
             height=180,
         )
-        self.weights = Board(
-            "Weights", "", "weight", x_range=shared, y_range=(-0.02, 1.02), height=230
+        self.weights = self.board(
+            "Weights", "", "weight", x_range=self.norms, y_range=(-0.02, 1.02), height=230
         )
-        self.loss = Board("Combined loss Σ wᵢ Lᵢ", "step", "loss", x_range=shared, height=200)
-        self.boards = [self.norms, self.ratio, self.weights, self.loss]
-        for board in self.boards[:2]:
-            board.figure.yaxis.formatter = plain_powers()
-        pairs = list(zip(tasks, COLOURS, strict=False))
+        self.loss = self.board(
+            "Combined loss Σ wᵢ Lᵢ", "step", "loss", x_range=self.norms, height=200
+        )
+        pairs = list(zip(self.session.trace.tasks, COLOURS, strict=False))
         self._norms = [self.norms.line(name, c, line_width=1) for name, c in pairs]
         self._ratio = self.ratio.line("", COLOURS[2], line_width=1)
         self._knees = [self.ratio.level(colour=COLOURS[1]) for _ in range(2)]
@@ -59,18 +49,13 @@ class LiveTab:
         self._ema = [
             self.weights.line(f"{name}, average", c, "dotted", line_width=1.5) for name, c in pairs
         ]
-        self._low = self.weights.level(colour=COLOURS[3])
-        self._high = self.weights.level(colour=COLOURS[3])
+        self._low, self._high = (self.weights.level(colour=COLOURS[3]) for _ in range(2))
         self._floor = self.weights.level("dotdash", colour=MUTED)
         self._loss = self.loss.line("", COLOURS[4], line_width=1)
         self._bands = [board.band() for board in self.boards]
         self._marks = [board.upright() for board in self.boards]
         for board in self.boards:
             board.hover("step")
-        self.readout = pane()
-        self.note = pane()
-        self.figures = [board.view for board in self.boards]
-        self.view = pn.Column(self.note, *self.figures, self.readout, sizing_mode="stretch_width")
 
     def update(self) -> None:
         """Draw the run under the present settings."""
@@ -79,11 +64,11 @@ class LiveTab:
         for i, line in enumerate(self._norms):
             line.set(trace.step, _positive(trace.grad_norms[:, i]))
         norms = _positive(trace.grad_norms)
+        logs = spread(norms)
         if session.n_tasks == 2:
-            self._ratio.set(trace.step, norms[:, 0] / norms[:, 1])
+            logs = np.log(norms[:, 0] / norms[:, 1])
             self.ratio.figure.title.text = f"Ratio {trace.tasks[0]} / {trace.tasks[1]}"
-        else:
-            self._ratio.set(trace.step, np.exp(spread(norms)))
+        self._ratio.set(trace.step, np.exp(logs))
         for i in range(len(self._applied)):
             self._applied[i].set(trace.step, run.weights[:, i])
             self._ema[i].set(trace.step, run.ema[:, i])
@@ -102,29 +87,23 @@ class LiveTab:
         for line, place in zip(self._knees, (knee, 1.0 / knee), strict=True):
             line.location = place if np.isfinite(knee) else 1.0
             line.visible = bool(np.isfinite(knee)) and (place == knee or session.n_tasks == 2)
-        self._frame(norms, knee)
+        self._frame(logs, knee)
         first = int(trace.step[0])
         self.norms.frame("x", first, int(trace.step[-1]))
         self.norms.frame_data("y", norms[:, : len(self._norms)], log=True)
         for band in self._bands:
             band.left, band.right = first, max(first, spec.warmup)
             band.visible = spec.warmup >= first
-        self.move()
+        for mark in self._marks:
+            mark.location = int(trace.step[session.row])
         self._write()
 
-    def _frame(self, norms: Any, knee: float) -> None:
+    def _frame(self, logs: Any, knee: float) -> None:
         """A range of the ratio panel that shows the run, and the imbalance that the floor allows."""
-        logs = spread(norms) if self.session.n_tasks > 2 else np.log(norms[:, 0] / norms[:, 1])
         seen = logs[np.isfinite(logs)]
         reach = float(np.log(knee)) if np.isfinite(knee) else 0.0
         low, high = seen.min(initial=0.0), seen.max(initial=reach)
         self.ratio.frame("y", float(np.exp(low - 0.3)), float(np.exp(high + 0.3)))
-
-    def move(self) -> None:
-        """Mark the step looked at."""
-        here = int(self.session.trace.step[self.session.row])
-        for mark in self._marks:
-            mark.location = here
 
     def _write(self) -> None:
         session = self.session
@@ -147,15 +126,9 @@ class LiveTab:
         )
         norms = trace.grad_norms[row]
         contributions = run.weights[row] * norms
+        stages = (run.raw[row], run.ema[row], run.weights[row])
         rows = [
-            (
-                name,
-                number(norms[i]),
-                number(run.raw[row, i], 6),
-                number(run.ema[row, i], 6),
-                number(run.weights[row, i], 6),
-                number(contributions[i]),
-            )
+            (name, number(norms[i]), *(number(s[i], 6) for s in stages), number(contributions[i]))
             for i, name in enumerate(trace.tasks[:_MOST_TASKS])
         ]
         self.readout.object = table(

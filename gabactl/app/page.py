@@ -16,6 +16,7 @@ from bokeh.models import CustomJS, Toggle
 from gabactl.app.controls import Choice, Control
 from gabactl.app.session import Session
 from gabactl.app.state import GIVEN, TABS, View
+from gabactl.app.tab import button
 from gabactl.app.text import pane, paragraph
 from gabactl.base.errors import InputError
 from gabactl.law.floors import FLOORS
@@ -24,17 +25,6 @@ from gabactl.law.spec import labels
 from gabactl.traces import Trace, bundled, load_trace
 
 __all__ = ["Dashboard", "dashboard", "template"]
-
-#: Class of each tab, by key; loaded when it is opened first.
-_CLASSES = {
-    "live": "LiveTab",
-    "diagram": "DiagramTab",
-    "crossing": "CrossingTab",
-    "gradnorm": "GradNormTab",
-    "sensor": "SensorTab",
-    "frequency": "FrequencyTab",
-    "trace": "TraceTab",
-}
 
 #: At the side of the page; above it, two abreast, on a phone.
 _SIDEBAR_CSS = """
@@ -114,12 +104,9 @@ class Dashboard(pn.viewable.Viewer):  # type: ignore[misc]
             margin=(8, 8),
         )
         self._buttons = {
-            key: pn.widgets.Button(name=title, css_classes=[f"tab-{key}"], margin=3)
-            for key, title in TABS.items()
-            if key in _CLASSES
+            key: button(title, [f"tab-{key}"], self.request, {"tab": key}, margin=3)
+            for key, (title, _) in TABS.items()
         }
-        for key, button in self._buttons.items():
-            button.on_click(lambda _, key=key: self.request(tab=key))
         self._message = pane("", css_classes=["message"], visible=False)
         self._content = pn.Column(sizing_mode="stretch_width")
         self._layout = pn.Column(
@@ -193,11 +180,7 @@ class Dashboard(pn.viewable.Viewer):  # type: ignore[misc]
         with pn.io.hold():
             if session.trace.tasks != self._of_tasks:
                 self._of_tasks = session.trace.tasks
-                self._tabs = {
-                    key: parts
-                    for key, parts in self._tabs.items()
-                    if getattr(parts[0], "lasting", False)
-                }
+                self._tabs = {key: parts for key, parts in self._tabs.items() if parts[0].lasting}
             self._controls["source"].panel.options = self._sources()
             self._message.object = paragraph(session.message, "bad") if session.message else ""
             self._message.visible = bool(session.message)
@@ -209,13 +192,10 @@ class Dashboard(pn.viewable.Viewer):  # type: ignore[misc]
 
     def _open(self, key: str) -> None:
         """Show a tab, built when it is needed first and drawn when something changed."""
-        key = key if key in _CLASSES else "live"
         if key not in self._tabs:
             module = importlib.import_module(f"gabactl.app.{key}")
-            tab = getattr(module, _CLASSES[key])(self.session)
+            tab = getattr(module, TABS[key][1])(self.session, self.request)
             controls = [self._control(name) for name in tab.controls]
-            if hasattr(tab, "connect"):
-                tab.connect(self)
             head = pn.FlexBox(
                 *(
                     pn.Column(c.panel, styles={"flex": "1 1 200px", "max-width": "420px"})
@@ -240,8 +220,8 @@ class Dashboard(pn.viewable.Viewer):  # type: ignore[misc]
                 self._message.visible = True
         if list(self._content) != [column]:
             self._content[:] = [column]
-            for name, button in self._buttons.items():
-                button.button_type = "primary" if name == key else "default"
+            for name, choice in self._buttons.items():
+                choice.button_type = "primary" if name == key else "default"
 
     @property
     def _dark(self) -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import panel as pn
 
-from gabactl.app.figures import COLOURS, MUTED, Board, plain_powers
-from gabactl.app.session import Session
+from gabactl.app.figures import COLOURS, MUTED
+from gabactl.app.tab import Tab, button
 from gabactl.app.text import number, pane, paragraph, table
 from gabactl.law.stages import raw_weights
 from gabactl.traces import Trace
@@ -45,81 +44,44 @@ def groups_of(trace: Trace) -> dict[str, list[str]]:
     return groups
 
 
-class SensorTab:
-    """Tick parameter groups in and out, and see what the sensor would have read.
+class SensorTab(Tab):
+    """Tick parameter groups in and out, and see what the sensor would have read."""
 
-    Parameters
-    ----------
-    session : Session
-        What is looked at.
-    """
-
-    controls: tuple[str, ...] = ()
     lasting = True
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self._request: Callable[..., Any] = session.change
+    def build(self) -> tuple[Any, ...]:
+        """Ticks and figures, or the way to a run that has them."""
         self.ticks = pn.widgets.CheckBoxGroup(
             name="Parameters that count", inline=True, css_classes=["groups"], margin=(4, 8)
         )
         self.ticks.param.watch(self._ticked, "value")
         self.heading = pane(paragraph("Parameters that count:"))
-        self.load = pn.widgets.Button(
-            name="Show the bundled run that has them", css_classes=["load-example"]
+        self.load = button(
+            "Show the bundled run that has them",
+            ["load-example"],
+            self.request,
+            {"source": _EXAMPLE},
         )
-        self.load.on_click(lambda _: self._request(source=_EXAMPLE))
-        self.norms = Board("What the sensor reads", "", "norm", height=240, y_axis_type="log")
-        self.ratio = Board(
-            "Ratio of task 1 to task 2",
-            "step",
-            "ratio",
-            height=240,
-            x_range=self.norms.figure.x_range,
-            y_axis_type="log",
+        self.norms = self.board("What the sensor reads", "", "norm", height=240, log="y")
+        self.ratio = self.board(
+            "Ratio of task 1 to task 2", "step", "ratio", height=240, x_range=self.norms, log="y"
         )
-        self.boards = [self.norms, self.ratio]
-        for board in self.boards:
-            board.figure.yaxis.formatter = plain_powers()
         # Thin and whole: wide or dashed lines of noise take the browser as long as all the rest.
         self._first = self.norms.line("task 1", COLOURS[0], line_width=1)
         self._second = self.norms.line("task 2", COLOURS[1], line_width=1)
         self._every = self.ratio.line("as recorded", MUTED, line_width=1)
         self._ticked_ratio = self.ratio.line("ticked parameters", COLOURS[2], line_width=1)
-        self.note = pane()
-        self.readout = pane()
-        self._figures = pn.Column(
-            *(board.view for board in self.boards),
-            self.readout,
-            sizing_mode="stretch_width",
-        )
+        self._figures = pn.Column(*self.figures(), self.readout, sizing_mode="stretch_width")
         self._quiet = False
         #: Medians that were worked out already, by the parameters counted.
         self._of: Trace | None = None
         self._alone: dict[tuple[str, ...], tuple[str, ...]] = {}
-        self.view = pn.Column(
-            self.note,
-            self.load,
-            self.heading,
-            self.ticks,
-            self._figures,
-            sizing_mode="stretch_width",
-        )
-
-    def connect(self, page: Any) -> None:
-        """Have the ticks go through the page.
-
-        Parameters
-        ----------
-        page : Dashboard
-            Its ``request`` is called with the groups left out.
-        """
-        self._request = page.request
+        return self.note, self.load, self.heading, self.ticks, self._figures
 
     def _ticked(self, event: Any) -> None:
         if not self._quiet:
             known = groups_of(self.session.trace)
-            self._request(without=tuple(name for name in known if name not in event.new))
+            self.request(without=tuple(name for name in known if name not in event.new))
 
     def update(self) -> None:
         """Read the run with the ticked parameters."""
@@ -140,10 +102,7 @@ class SensorTab:
             return
         counted = [name for name in groups if name not in session.view.without]
         self._quiet = True
-        if self.ticks.options != list(groups):
-            self.ticks.options = list(groups)
-        if self.ticks.value != counted:
-            self.ticks.value = counted
+        self.ticks.param.update(options=list(groups), value=counted)
         self._quiet = False
         norms = trace.norms_over([name for group in counted for name in groups[group]])
         norms = np.where(norms > 0, norms, np.nan)

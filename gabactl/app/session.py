@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gabactl.app.state import GIVEN, SPEC_FIELDS, View
+from gabactl.app.state import GIVEN, View
 from gabactl.base.errors import InputError
 from gabactl.law.authority import settled_weights
 from gabactl.law.floors import FLOORS
@@ -92,8 +92,8 @@ class Session:
         self.given = trace
         first = view or (View() if trace is None else View(source=GIVEN))
         self.trace = self._load(first.source)
-        if view is None and self.trace.spec is not None:
-            first = first.of_spec(self.trace.spec)
+        if view is None:
+            first = _as_recorded(first, self.trace)
         first.spec(len(self.trace.tasks))
         self.base = self.view = first
         self.message = ""
@@ -137,24 +137,21 @@ class Session:
         bool
             False where the change was refused: the view stays, and ``message`` says why.
         """
-        before = self.view
         try:
-            view = before.changed(**changes)
-            if view.source != before.source:
+            view, trace = self.view.changed(**changes), self.trace
+            if view.source != self.view.source:
                 trace = self._load(view.source)
-                view = view.changed(step=0)
-                if trace.spec is not None:
-                    view = view.of_spec(trace.spec)
-            else:
-                trace = self.trace
-            if any(name in changes for name in (*SPEC_FIELDS, "source")):
-                view.spec(len(trace.tasks))
+                view = _as_recorded(view.changed(step=0), trace)
+            self._look_at(trace, view)
         except InputError as refused:
             self.tell(str(refused))
             return False
-        self.trace, self.view = trace, view
         self.tell()
         return True
+
+    def _look_at(self, trace: Trace, view: View) -> None:
+        view.spec(len(trace.tasks))
+        self.trace, self.view = trace, view
 
     def restore(self, query: Mapping[str, Sequence[str | bytes]]) -> None:
         """Take over the view of an address, what is wrong with it left out.
@@ -172,13 +169,12 @@ class Session:
             problems.append(str(refused))
             source, trace = self.base.source, self._load(self.base.source)
         # Again, on top of the settings that this run was recorded with.
-        view = self._usual(source, trace).updated_by(query)[0].changed(source=source)
+        usual = self._usual(source, trace)
         try:
-            view.spec(len(trace.tasks))
+            self._look_at(trace, usual.updated_by(query)[0].changed(source=source))
         except InputError as refused:
             problems.append(f"{refused}: the address is left out")
-            view = self._usual(source, trace)
-        self.trace, self.view = trace, view
+            self.trace, self.view = trace, usual
         self.tell("; ".join(problems))
 
     def to_query(self) -> str:
@@ -189,9 +185,7 @@ class Session:
     def _usual(self, source: str, trace: Trace) -> View:
         """The view of an address that says nothing but the run."""
         view = self.base.changed(source=source)
-        if source != self.base.source and trace.spec is not None:
-            view = view.of_spec(trace.spec)
-        return view
+        return view if source == self.base.source else _as_recorded(view, trace)
 
     def take(self, trace: Trace) -> bool:
         """Look at an uploaded run.
@@ -206,19 +200,14 @@ class Session:
         bool
             False where it does not fit the page: the view stays, and ``message`` says why.
         """
-        before = self.given
-        self.given = trace
         view = self.view if self.view.source != GIVEN else View(tab=self.view.tab)
         try:
-            if trace.spec is not None:
-                view = view.of_spec(trace.spec)
-            view = view.changed(source=GIVEN, step=0, without=())
-            view.spec(len(trace.tasks))
+            view = _as_recorded(view, trace).changed(source=GIVEN, step=0, without=())
+            self._look_at(trace, view)
         except InputError as refused:
-            self.given = before
             self.tell(str(refused))
             return False
-        self.trace, self.view = trace, view
+        self.given = trace
         self.tell()
         return True
 
@@ -284,6 +273,11 @@ class Session:
             run.ema[row],
             run.weights[row],
         )
+
+
+def _as_recorded(view: View, trace: Trace) -> View:
+    """The view under the settings that a run was recorded with, where it has them."""
+    return view if trace.spec is None else view.of_spec(trace.spec)
 
 
 @lru_cache(maxsize=4)

@@ -18,15 +18,15 @@ from gabactl.traces import bundled
 
 __all__ = ["GIVEN", "LIMITS", "SPEC_FIELDS", "TABS", "View"]
 
-#: Key and title of every tab, in their order.
-TABS: dict[str, str] = {
-    "live": "Live loop",
-    "diagram": "Block diagram",
-    "crossing": "Where the curves cross",
-    "gradnorm": "GABA against GradNorm",
-    "sensor": "Sensor",
-    "frequency": "Frequency and stability",
-    "trace": "Your trace",
+#: Every tab in their order: its key, its title and its class, in the module of the key.
+TABS: dict[str, tuple[str, str]] = {
+    "live": ("Live loop", "LiveTab"),
+    "diagram": ("Block diagram", "DiagramTab"),
+    "crossing": ("Where the curves cross", "CrossingTab"),
+    "gradnorm": ("GABA against GradNorm", "GradNormTab"),
+    "sensor": ("Sensor", "SensorTab"),
+    "frequency": ("Frequency and stability", "FrequencyTab"),
+    "trace": ("Your trace", "TraceTab"),
 }
 
 #: The run that was named on the command line or uploaded, as a choice of ``source``.
@@ -56,7 +56,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 #: The fields that are settings of the controller.
-SPEC_FIELDS = ("beta", "floor", "warmup", "law", "floor_mode", "guard", "interval")
+SPEC_FIELDS = tuple(field.name for field in fields(GabaSpec) if field.name != "n_tasks")
 
 #: Longest value in an address that is looked at.
 _MAX_VALUE = 2000

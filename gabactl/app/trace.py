@@ -8,13 +8,13 @@ import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import panel as pn
 
-from gabactl.app.export import python_source
-from gabactl.app.figures import COLOURS, Board
-from gabactl.app.session import Session
+from gabactl.app.figures import COLOURS
+from gabactl.app.state import SPEC_FIELDS
+from gabactl.app.tab import Tab, button
 from gabactl.app.text import pane, paragraph, table
 from gabactl.base.errors import InputError
 from gabactl.base.results import Result
@@ -23,7 +23,10 @@ from gabactl.runs.saturation import saturation
 from gabactl.runs.units import unit_advice
 from gabactl.traces import Trace, read_trace
 
-__all__ = ["MAX_UPLOAD_MB", "TraceTab", "read_upload"]
+if TYPE_CHECKING:
+    from gabactl.identification import Identification
+
+__all__ = ["MAX_UPLOAD_MB", "TraceTab", "python_source", "read_upload"]
 
 #: Largest file that is taken.
 MAX_UPLOAD_MB = 32
@@ -72,21 +75,53 @@ def read_upload(name: str, content: bytes) -> Trace:
             raise InputError(str(refused).replace(str(file), shown)) from None
 
 
-class TraceTab:
-    """A run of one's own.
+def python_source(spec: GabaSpec) -> str:
+    """A Python module with these settings.
 
     Parameters
     ----------
-    session : Session
-        What is looked at.
-    """
+    spec : GabaSpec
+        What to write.
 
-    controls: tuple[str, ...] = ()
-    #: Kept when a run with other tasks is loaded: the answer to the upload is in here.
+    Returns
+    -------
+    str
+        Run, it defines ``spec`` and a function that makes the loss.
+
+    Examples
+    --------
+    >>> names = {}
+    >>> exec(python_source(GabaSpec(beta=0.9)), names)
+    >>> names["spec"] == GabaSpec(beta=0.9)
+    True
+    """
+    settings = "\n".join(f"    {name}={value!r}," for name, value in spec.to_dict().items())
+    return (
+        '"""Settings of a GABA controller, as chosen in the gabactl dashboard."""\n'
+        "\n"
+        "from gabactl import GabaSpec\n"
+        "\n"
+        "spec = GabaSpec(\n"
+        f"{settings}\n"
+        ")\n"
+        "\n"
+        "\n"
+        "def make_loss():\n"
+        '    """The loss with these settings (needs torch)."""\n'
+        "    from gabactl.nn import GABALoss\n"
+        "\n"
+        "    return GABALoss.from_spec(spec)\n"
+    )
+
+
+class TraceTab(Tab):
+    """A run of one's own."""
+
+    #: The answer to the upload is in here.
     lasting = True
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
+    def build(self) -> tuple[Any, ...]:
+        """The place for a file, what is found in it, and what can be taken away."""
         self.drop = pn.widgets.FileDropper(
             max_file_size=f"{MAX_UPLOAD_MB}MB",
             multiple=False,
@@ -97,34 +132,23 @@ class TraceTab:
         )
         self.drop.param.watch(self._dropped, "value")
         self.message = pane("", css_classes=["upload-message"])
-        self.replay = Board(
+        self.replay = self.board(
             "Replay under the settings of this page",
             "step",
             "weight",
             height=260,
             y_range=(-0.02, 1.02),
         )
-        self.boards = [self.replay]
         self._lines: list[Any] = []
         self.findings = pane()
-        self.identify_button = pn.widgets.Button(
-            name="Identify the plant", css_classes=["identify"]
-        )
-        self.recommend_button = pn.widgets.Button(
-            name="Recommend settings", css_classes=["recommend"]
-        )
-        self.use_button = pn.widgets.Button(
-            name="Use the recommended settings", css_classes=["use"], visible=False
-        )
-        self.identify_button.on_click(self._identify)
-        self.recommend_button.on_click(self._recommend)
-        self.use_button.on_click(self._use)
+        self.identify_button = button("Identify the plant", ["identify"], self._identify)
+        self.recommend_button = button("Recommend settings", ["recommend"], self._recommend)
+        self.use_button = button("Use the recommended settings", ["use"], self._use, visible=False)
         self.identified = pane("", css_classes=["identified"])
         self.recommended = pane("", css_classes=["recommended"])
-        self._found: Any = None
+        self._found: Identification | None = None
         self._advice: GabaSpec | None = None
         self._of: Trace | None = None
-        self._request: Callable[..., Any] = session.change
         self.downloads = [
             pn.widgets.FileDownload(
                 callback=lambda write=write: io.BytesIO(write(self.session.spec).encode()),
@@ -140,7 +164,7 @@ class TraceTab:
                 ("gaba_settings.py", "Settings as Python", "export-python", python_source),
             )
         ]
-        self.view = pn.Column(
+        return (
             pane(
                 paragraph(
                     "Drop a recorded run here: Parquet, Arrow stream or CSV of gabactl, a "
@@ -157,18 +181,7 @@ class TraceTab:
             self.recommended,
             pane(paragraph("Take the settings of this page away:")),
             pn.FlexBox(*self.downloads),
-            sizing_mode="stretch_width",
         )
-
-    def connect(self, page: Any) -> None:
-        """Have changes of the settings go through the page.
-
-        Parameters
-        ----------
-        page : Dashboard
-            Its ``request`` is called with the recommended settings.
-        """
-        self._request = page.request
 
     def update(self) -> None:
         """Replay the run and judge it under the present settings."""
@@ -205,15 +218,12 @@ class TraceTab:
         )
 
     def _draw_lines(self, trace: Trace) -> None:
-        self._lines = []
+        line = self.replay.line
         self.replay.clear()
-        for name, colour in zip(trace.tasks, COLOURS, strict=False):
-            self._lines.append(
-                (
-                    self.replay.line(f"{name}: average", colour, "dotted"),
-                    self.replay.line(f"{name}: weight", colour),
-                )
-            )
+        self._lines = [
+            (line(f"{name}: average", colour, "dotted"), line(f"{name}: weight", colour))
+            for name, colour in zip(trace.tasks, COLOURS, strict=False)
+        ]
 
     # -- upload ----------------------------------------------------------------------------------
 
@@ -240,14 +250,15 @@ class TraceTab:
         """
         try:
             trace = read_upload(name, content)
+            why = "" if self.session.take(trace) else self.session.message
         except InputError as refused:
-            self.message.object = paragraph(f"Not loaded. {refused}", "bad")
-            return False
-        if not self.session.take(trace):
-            self.message.object = paragraph(f"Not loaded. {self.session.message}", "bad")
-            return False
-        self.message.object = paragraph(f"Loaded {trace.source}: {len(trace):,} steps.")
-        return True
+            why = str(refused)
+        self.message.object = (
+            paragraph(f"Not loaded. {why}", "bad")
+            if why
+            else paragraph(f"Loaded {trace.source}: {len(trace):,} steps.")
+        )
+        return not why
 
     # -- what takes seconds ----------------------------------------------------------------------
 
@@ -261,41 +272,31 @@ class TraceTab:
     async def _busy(self, button: Any, place: Any, work: Callable[[], Result]) -> None:
         button.loading, place.object = True, paragraph("Computing ...")
         trace = self.session.trace
-        try:
-            result = await asyncio.to_thread(work)
-            # Another run may have been loaded meanwhile.
-            done = table(result.rows(), caption=result.title) if trace is self.session.trace else ""
-        except InputError as refused:
-            done = paragraph(str(refused), "bad")
-        place.object, button.loading = done, False
+        done = await asyncio.to_thread(_or_why, work)
+        # Another run may have been loaded meanwhile.
+        place.object = done if trace is self.session.trace else ""
+        button.loading = False
 
     def identify(self) -> Result:
         """Identify the plant behind the run."""
         from gabactl.identification import identify
 
         self._found = identify(self.session.run, spec=self.session.spec, draws=_DRAWS)
-        result: Result = self._found
-        return result
+        return self._found
 
     def recommend(self) -> Result:
         """Recommend settings for the run; its plant counts if it was identified."""
         from gabactl.synthesis import tune, workload_of
 
         run = self.session.run
-        work = workload_of(
-            run,
-            identified=self._found,
-            source=f"{run.source}, {'identified' if self._found else 'plant not identified'}",
-        )
-        advice = tune(work)
+        source = f"{run.source}, {'identified' if self._found else 'plant not identified'}"
+        advice = tune(workload_of(run, identified=self._found, source=source))
         self._advice = advice.spec
         return advice
 
     def _use(self, _: Any) -> None:
         if self._advice is not None:
-            values = self._advice.to_dict()
-            values.pop("n_tasks")
-            self._request(**values)
+            self.request(**{name: getattr(self._advice, name) for name in SPEC_FIELDS})
 
 
 def _or_why(judge: Callable[[], Result]) -> str:

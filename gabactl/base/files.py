@@ -25,7 +25,7 @@ __all__ = ["check_keys", "left_behind", "read_json", "read_toml", "whole_file", 
 _LARGEST = 2**63
 
 
-def write_text(path: str | Path, text: str) -> Path:
+def write_text(path: str | Path, text: str, remedy: str | None = None) -> Path:
     """Write UTF-8 text so that a reader sees the old file or the new one, never a part.
 
     Parameters
@@ -34,6 +34,8 @@ def write_text(path: str | Path, text: str) -> Path:
         Replaced if it exists; its folder must exist.
     text : str
         The contents.
+    remedy : str, optional
+        As of :func:`whole_file`.
 
     Returns
     -------
@@ -42,7 +44,7 @@ def write_text(path: str | Path, text: str) -> Path:
 
     Raises
     ------
-    OSError
+    OSError, or InputError where there is a remedy
         It cannot be written; what was there is left as it was, and nothing beside it.
 
     Examples
@@ -52,7 +54,7 @@ def write_text(path: str | Path, text: str) -> Path:
     >>> write_text(folder / "a.txt", "text").read_text(encoding="utf-8")
     'text'
     """
-    with whole_file(path) as stream:
+    with whole_file(path, remedy) as stream:
         # A lone surrogate, as JSON may hold, has no UTF-8 form: it is written as "?".
         stream.write(text.encode("utf-8", "replace"))
     return Path(path)

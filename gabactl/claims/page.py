@@ -5,7 +5,6 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from gabactl.base.errors import InputError
 from gabactl.base.files import write_text
 from gabactl.claims.check import ClaimTable
 
@@ -64,9 +63,4 @@ def write_page(table: ClaimTable, path: str | Path) -> None:
     ...     [file.name for file in Path(folder).iterdir()]
     ['claims.html']
     """
-    try:
-        write_text(path, render_page(table))
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror}): check the folder"
-        ) from None
+    write_text(path, render_page(table), "check the folder")

@@ -111,12 +111,10 @@ def main(arguments: list[str] | None = None) -> int:
         with packages_for("this command"):
             app = build_app(_needed(given))
             code = app(args=given, prog_name="gabactl", standalone_mode=False)
-    except InputError as error:
+    except (InputError, Stopped) as error:
         return _fail(str(error), 2)
     except KeyboardInterrupt:
         return _interrupted()
-    except Stopped as error:
-        return _fail(str(error), 2)
     except BrokenPipeError:
         # The reader of our output is gone (`| head`): nothing is left to say to it.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115

@@ -1,50 +1,83 @@
-"""Options out of the dataclass whose fields they set.
+"""Options out of a table of rows, and out of the dataclass whose fields they set.
 
-A field has the type, the default and the words it takes; what a help has beyond that stands in a
-:class:`Row`. Checking a value is the dataclass's own business.
+A parameter of a command, or a field, has the type and the default; what a help has beyond that
+stands in a :class:`Row`. Checking a value is the business of whatever takes it.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import MISSING, Field, dataclass, fields, replace
 from functools import wraps
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
-from gabactl.cli._complete import words
+from gabactl.cli._complete import Completer, words
 
-__all__ = ["Row", "field_options", "takes"]
+__all__ = ["Argument", "Row", "field_options", "takes"]
 
 
 @dataclass(frozen=True)
 class Row:
-    """What the help says of a field.
+    """What the help says of an option.
 
     Parameters
     ----------
     metavar : str
-        What the option takes: ``X``, ``STEPS``.
+        What the option takes: ``X``, ``STEPS``; empty for a flag.
     text : str
-        One sentence; ``{}`` stands for the words the field takes.
-    option : str, optional
-        Default: the field's name.
+        One sentence; ``{}`` stands for the words it takes.
     default : str, optional
-        What holds where it is not given, in words. Default: the field's.
+        What holds where it is not given, in words. Default: the field's or the parameter's.
+    option : str
+        Its names, separated by blanks. Default: from the field's or the parameter's.
     parse : callable, optional
         From what is typed to the field's value, for types that a command line does not have.
-    offer : sequence of str
+    offer : sequence of str, or a completer
         Words that completion offers where others may be right too.
+    least : float, optional
+        Smallest value that is taken.
+    env : str, optional
+        The environment variable that stands in for it.
     """
 
     metavar: str
     text: str
-    option: str | None = None
     default: str | None = None
+    option: str = ""
     parse: Callable[[str], Any] | None = None
-    offer: Sequence[str] = ()
+    offer: Sequence[str] | Completer = ()
+    least: float | None = None
+    env: str | None = None
+
+    def of(self, kind: Any, name: str, shown: str | bool, **more: Any) -> Any:
+        """The type of a parameter of this name, with what the help says of it."""
+        named = () if callable(self.offer) else self.offer
+        info = self.place(
+            name,
+            help=self.text.format(_listed(named)),
+            metavar=self.metavar or None,
+            show_default=shown if self.default is None else self.default,
+            autocompletion=words(*named) if named else self.offer or None,
+            min=self.least,
+            envvar=self.env,
+            **more,
+        )
+        return Annotated[kind, info]
+
+    def place(self, name: str, **said: Any) -> Any:
+        """As typer has it."""
+        return typer.Option(*(self.option or "--" + name.replace("_", "-")).split(), **said)
+
+
+class Argument(Row):
+    """What the help says of an argument."""
+
+    def place(self, name: str, **said: Any) -> Any:
+        """As typer has it."""
+        return typer.Argument(**said)
 
 
 def field_options(
@@ -73,35 +106,30 @@ def field_options(
     """
     hints = get_type_hints(settings)
     return [
-        _option(field, hints[field.name], rows.get(field.name), prefix, panel)
+        _option(field, hints[field.name], row, prefix, panel)
         for field in fields(settings)
-        if rows.get(field.name, "none yet") is not None
+        if (row := rows.get(field.name, Row(field.name.upper(), f"Sets {field.name}.")))
     ]
 
 
 def _option(
-    field: Field[Any], hint: Any, row: Row | None, prefix: str, panel: str | None
+    field: Field[Any], hint: Any, row: Row, prefix: str, panel: str | None
 ) -> inspect.Parameter:
-    row = row or Row(field.name.upper(), f"Sets {field.name}.")
     kind = next((each for each in get_args(hint) if each is not type(None)), hint)
     kind = hint if get_origin(hint) is Literal else kind
     choices = get_args(kind) if get_origin(kind) is Literal else ()
-    shown = row.default
-    if shown is None and field.default is not MISSING and field.default is not None:
-        shown = str(field.default)
-    option = typer.Option(
-        row.option or "--" + field.name.replace("_", "-"),
-        metavar=row.metavar,
-        help=row.text.format(_listed(choices)),
-        show_default=shown or False,
-        rich_help_panel=panel,
-        autocompletion=words(*(choices or row.offer)) if choices or row.offer else None,
-    )
+    row = replace(row, offer=choices or row.offer)
+    known = field.default not in (MISSING, None, False)
     return inspect.Parameter(
         prefix + field.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
-        annotation=Annotated[(str if choices or row.parse else kind) | None, option],
+        annotation=row.of(
+            (str if choices or row.parse else kind) | None,
+            field.name,
+            str(field.default) if known else False,
+            rich_help_panel=panel,
+        ),
     )
 
 

@@ -6,120 +6,73 @@ module, then ``--json``, then the GABA settings.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-import typer
+from gabactl.cli._complete import trace_names
+from gabactl.cli._fields import Argument, Row
 
-__all__ = [
-    "TRACE",
-    "TRACES",
-    "ForceFlag",
-    "ResumeFlag",
-    "SeedOption",
-    "cmapss_option",
-    "last_option",
-    "output_option",
-    "plot_option",
-    "time_option",
-    "workers_option",
-]
+__all__ = ["TRACE", "options", "output_row", "plot_row", "time_row", "workers_row"]
 
-_ENDINGS = ".png, .svg or .pdf"
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 #: What a trace is read from.
 TRACE = (
     "A recorded run (Parquet, Arrow stream, CSV, TensorBoard folder or W&B export), or the name of "
     "a bundled one."
 )
-TRACES = TRACE.replace("A recorded run", "Recorded runs").replace(
+_TRACES = TRACE.replace("A recorded run", "Recorded runs").replace(
     "the name of a bundled one", "names of bundled ones"
 )
-
-#: Of everything a command draws at random.
-SeedOption = Annotated[
-    int, typer.Option("--seed", metavar="N", help="Seed of everything random, 0 or more.")
-]
-ResumeFlag = Annotated[bool, typer.Option("--resume", help="Go on with what is there.")]
-ForceFlag = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
-
-
-def cmapss_option() -> Any:
-    """``--data``: where C-MAPSS is."""
-    return typer.Option(
-        "--data",
-        metavar="PATH",
-        help="Folder or zip archive with the data (see `gabactl cmapss data fetch`).",
-        envvar="GABACTL_CMAPSS",
-        show_default="the environment variable GABACTL_CMAPSS",
-    )
-
-
-def workers_option(what: str, default: str | bool = True) -> Any:
-    """``--workers``: how many at once.
-
-    Parameters
-    ----------
-    what : str
-        What they are: processes, threads.
-    default : str or bool
-        Words for a default that is not a number.
-    """
-    return typer.Option(
-        "--workers", metavar="N", help=f"{what} at once, 1 or more.", show_default=default
-    )
+_LAST = "Only so many steps of the run's end; beyond a million a run needs it."
+#: Parameters that mean the same wherever they stand.
+_SHARED = {
+    "trace": Argument("[TRACE]", TRACE, offer=trace_names),
+    "traces": Argument("TRACE...", _TRACES, offer=trace_names),
+    "data": Row(
+        "PATH",
+        "Folder or zip archive with the data (see `gabactl cmapss data fetch`).",
+        "the environment variable GABACTL_CMAPSS",
+        env="GABACTL_CMAPSS",
+    ),
+    "last": Row("STEPS", _LAST, "all", least=1),
+    "seed": Row("N", "Seed of everything random, 0 or more."),
+    "resume": Row("", "Go on with what is there.", option="--resume"),
+    "force": Row("", "Replace what is there.", option="--force"),
+    "as_json": Row("", "Machine output: strict JSON on stdout.", option="--json"),
+}
 
 
-def time_option(what: str, default: str | bool = False) -> Any:
-    """``--time``: a budget in seconds.
-
-    Parameters
-    ----------
-    what : str
-        What has to end by then.
-    default : str or bool
-        Words for the default.
-    """
-    return typer.Option("--time", metavar="SECONDS", help=what, show_default=default)
+def workers_row(what: str, default: str | None = None) -> Row:
+    """``--workers``: how many processes or threads at once."""
+    return Row("N", f"{what} at once, 1 or more.", default)
 
 
-def last_option(most: str) -> Any:
-    """``--last``: the end of a run that is too long to be held whole.
-
-    Parameters
-    ----------
-    most : str
-        How many steps are not.
-    """
-    return typer.Option(
-        "--last",
-        metavar="STEPS",
-        min=1,
-        help=f"Only so many steps of the run's end; beyond {most} a run needs it.",
-        show_default="all",
-    )
+def time_row(what: str, default: str | None = None) -> Row:
+    """``--time``: a budget in seconds."""
+    return Row("SECONDS", what, default, "--time")
 
 
-def output_option(what: str, metavar: str = "FILE", default: str | bool = True) -> Any:
-    """``-o``: the file or folder that a command writes.
-
-    Parameters
-    ----------
-    what : str
-        What is written, and as what.
-    metavar : str
-        ``FILE`` or ``DIR``.
-    default : str or bool
-        Words for the default.
-    """
-    return typer.Option("-o", "--output", metavar=metavar, help=what, show_default=default)
+def output_row(what: str, metavar: str = "FILE", default: str | None = None) -> Row:
+    """``-o``: the file or folder that a command writes."""
+    return Row(metavar, what, default, "-o --output")
 
 
-def plot_option(what: str) -> Any:
-    """``--plot``: a picture beside the table.
+def plot_row(what: str) -> Row:
+    """``--plot``: a picture beside the table."""
+    return Row("FILE", f"Draw {what}: .png, .svg or .pdf.")
 
-    Parameters
-    ----------
-    what : str
-        What it shows.
-    """
-    return typer.Option("--plot", metavar="FILE", help=f"Draw {what}: {_ENDINGS}.")
+
+def options(**rows: Row) -> Callable[[Command], Command]:
+    """Have the help of a command say these of its parameters, and of the shared ones the usual."""
+
+    def give(command: Command) -> Command:
+        command.__annotations__ = inspect.get_annotations(command, eval_str=True)
+        for name, kind in command.__annotations__.items():
+            row = rows.get(name) or _SHARED.get(name)
+            if row is not None:
+                command.__annotations__[name] = row.of(kind, name, True)
+        return command
+
+    return give

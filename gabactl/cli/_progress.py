@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -29,17 +29,22 @@ def counter(done: int, count: int, name: str) -> None:
 
 
 @contextmanager
-def bars(*columns: ProgressColumn) -> Iterator[Progress]:
+def bars(*texts: str, counts: Sequence[type[ProgressColumn]] = ()) -> Iterator[Progress]:
     """Bars that go away when the work is done.
 
     Parameters
     ----------
-    *columns : rich.progress.ProgressColumn
-        What stands in a row.
+    *texts : str
+        What stands in a row, before the bar and after it.
+    counts : sequence of classes of rich.progress.ProgressColumn
+        What says how much is done; default: how many of how many.
     """
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+    first, *rest = map(TextColumn, texts)
+    numbers = (count() for count in counts or (MofNCompleteColumn,))
+    columns = (first, BarColumn(), *numbers, *rest)
     with Progress(*columns, console=Console(file=sys.stderr), transient=True) as progress:
         yield progress
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from gabactl.cli._fields import Row, takes
 from gabactl.cli._help import SETTINGS_PANEL
@@ -15,10 +13,13 @@ from gabactl.law.floors import FLOORS
 from gabactl.law.laws import LAWS
 from gabactl.law.spec import GabaSpec, labels
 
+if TYPE_CHECKING:
+    from gabactl.runs.run import Run
+
 __all__ = ["SpecOptions", "spec_options"]
 
 ROWS: dict[str, Row | None] = {
-    "n_tasks": Row("K", "Number of tasks, 2 or more.", "--tasks"),
+    "n_tasks": Row("K", "Number of tasks, 2 or more.", option="--tasks"),
     "beta": Row("X", "Pole of the moving average, in [0, 1)."),
     "floor": Row("X", "Smallest weight aimed at, in [0, 1/K)."),
     "warmup": Row("STEPS", "Steps with uniform weights at the start, 0 or more."),
@@ -31,16 +32,12 @@ _FILE = inspect.Parameter(
     "file",
     inspect.Parameter.KEYWORD_ONLY,
     default=None,
-    annotation=Annotated[
-        Path | None,
-        typer.Option(
-            "--spec",
-            metavar="FILE",
-            help="TOML file with a table [gaba]. An option beats it, and it beats what a trace or "
-            "a scenario says.",
-            rich_help_panel=SETTINGS_PANEL,
-        ),
-    ],
+    annotation=Row(
+        "FILE",
+        "TOML file with a table [gaba]. An option beats it, and it beats what a trace or a scenario "
+        "says.",
+        option="--spec",
+    ).of(Path | None, "file", True, rich_help_panel=SETTINGS_PANEL),
 )
 
 
@@ -69,6 +66,13 @@ class SpecOptions:
         first = next(iter(trace_pieces(trace)), None)
         own = None if first is None else first.spec or GabaSpec(n_tasks=len(first.tasks))
         return self.resolve(own)
+
+    def run(self, trace: Path, last: int | None) -> Run:
+        """A recorded run (or the end of it) under what was said; of at most a million steps."""
+        from gabactl.runs.run import Run
+        from gabactl.traces import MOST_STEPS
+
+        return Run.of(trace, self.resolve_for(trace), last=last, most_steps=MOST_STEPS)
 
 
 #: Give a command the GABA options, collected into its last parameter, ``spec: SpecOptions``.

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from gabactl.cli._complete import trace_names
-from gabactl.cli._options import TRACES, SeedOption, last_option, plot_option
-from gabactl.cli._output import JsonFlag, show
+from gabactl.cli._fields import Row
+from gabactl.cli._options import options, plot_row
+from gabactl.cli._output import canvas, show
 from gabactl.cli._spec import SpecOptions, spec_options
 
 if TYPE_CHECKING:
@@ -17,39 +15,30 @@ if TYPE_CHECKING:
 
 
 @spec_options
+@options(
+    tolerance=Row(
+        "X", "Largest absolute error of a replay that is accepted.", "1e-12, in float32 5e-6"
+    ),
+    plant=Row(
+        "PLANT",
+        "For the forecasts: an excited trace, or its twin as well (give --plant twice), or "
+        "log-ratio:rho=-0.1,a=0.9.",
+        "identified, where the trace itself is excited",
+    ),
+    replay_only=Row(
+        "", "Compare with the replay, and no more: a run of any length, in bounded memory."
+    ),
+    plot=plot_row("replay errors and step response"),
+)
 def check(
-    traces: Annotated[
-        list[Path], typer.Argument(metavar="TRACE...", help=TRACES, autocompletion=trace_names)
-    ],
-    tolerance: Annotated[
-        float | None,
-        typer.Option(
-            metavar="X",
-            help="Largest absolute error of a replay that is accepted.",
-            show_default="1e-12, in float32 5e-6",
-        ),
-    ] = None,
-    plant: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--plant",
-            metavar="PLANT",
-            help="For the forecasts: an excited trace, or its twin as well (give --plant twice), "
-            "or log-ratio:rho=-0.1,a=0.9.",
-            show_default="identified, where the trace itself is excited",
-        ),
-    ] = None,
-    replay_only: Annotated[
-        bool,
-        typer.Option(
-            "--replay-only",
-            help="Compare with the replay, and no more: a run of any length, in bounded memory.",
-        ),
-    ] = False,
-    last: Annotated[int | None, last_option("a million")] = None,
-    seed: SeedOption = 0,
-    plot: Annotated[Path | None, plot_option("replay errors and step response")] = None,
-    as_json: JsonFlag = False,
+    traces: list[Path],
+    tolerance: float | None = None,
+    plant: list[str] | None = None,
+    replay_only: bool = False,
+    last: int | None = None,
+    seed: int = 0,
+    plot: Path | None = None,
+    as_json: bool = False,
     *,
     spec: SpecOptions,
 ) -> int:
@@ -62,27 +51,21 @@ def check(
     """
     from dataclasses import replace
 
-    from gabactl.runs.run import Run
-    from gabactl.traces import MOST_STEPS
     from gabactl.validation.check import check as compare
 
     system, origin = (None, "given") if not plant else _plant(plant)
     results = []
     for path in traces:
-        settings = spec.resolve_for(path)
         if replay_only:
-            held = (
-                path if last is None else Run.of(path, settings, last=last, most_steps=MOST_STEPS)
-            )
-            results.append(compare(held, settings, tolerance=tolerance))
+            held = path if last is None else spec.run(path, last)
+            results.append(compare(held, spec.resolve_for(path), tolerance=tolerance))
             continue
         from gabactl.validation.prediction import predict
 
-        run = Run.of(path, settings, last=last, most_steps=MOST_STEPS)
+        run = spec.run(path, last)
         result = compare(run, tolerance=tolerance)
         made = predict(run, plant=system, plant_from=origin, seed=seed)
-        result = replace(result, prediction=made)
-        results.append(result)
+        results.append(replace(result, prediction=made))
     if plot is not None:
         _draw(results, plot)
     show(results, as_json)
@@ -115,17 +98,10 @@ def _plant(texts: list[str]) -> tuple[LogRatio, str]:
 
 
 def _draw(results: list[Any], path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    from gabactl.base.plots import save, style
-
-    columns = 1 if all(result.prediction is None for result in results) else 2
-    with style():
-        figure = Figure(figsize=(6.0 * columns, 3.2 * len(results)), layout="constrained")
-        axes = figure.subplots(len(results), columns, squeeze=False)
+    rows, columns = len(results), 1 if all(r.prediction is None for r in results) else 2
+    with canvas(path, rows, columns, size=(6.0 * columns, 3.2 * rows)) as axes:
         for row, result in zip(axes, results, strict=True):
             result.plot(row[0])
             row[0].set_title(result.source)
             if result.prediction is not None:
                 result.prediction.plot(row[1])
-        save(figure, path)

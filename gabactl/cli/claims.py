@@ -4,35 +4,27 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from gabactl.cli._complete import claim_ids
-from gabactl.cli._options import workers_option
-from gabactl.cli._output import JsonFlag, show
+from gabactl.cli._fields import Argument, Row
+from gabactl.cli._options import options, workers_row
+from gabactl.cli._output import show_verdicts
 from gabactl.cli._progress import counter
 
 
+@options(
+    ids=Argument("[ID...]", "Which claims, such as C13.", "all", offer=claim_ids),
+    details=Row("", "Source, numbers side by side, and notes."),
+    html=Row("FILE", "Write this page too."),
+    workers=workers_row("Processes", "one a core, at most 8"),
+)
 def claims(
-    ids: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[ID...]",
-            help="Which claims, such as C13.",
-            autocompletion=claim_ids,
-            show_default="all",
-        ),
-    ] = None,
-    details: Annotated[
-        bool, typer.Option("--details", help="Source, numbers side by side, and notes.")
-    ] = False,
-    html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write this page too.")
-    ] = None,
-    workers: Annotated[int | None, workers_option("Processes", "one a core, at most 8")] = None,
-    as_json: JsonFlag = False,
-) -> None:
+    ids: list[str] | None = None,
+    details: bool = False,
+    html: Path | None = None,
+    workers: int | None = None,
+    as_json: bool = False,
+) -> int:
     """Settle the claims of the literature, one by one.
 
     By proof, computation, replay or recorded result. Exit code 1 when a verdict is not the expected one. not_run is no verdict.
@@ -46,10 +38,4 @@ def claims(
         from gabactl.claims.page import write_page
 
         write_page(table, html)
-    if details and not as_json:
-        show([*table.results], False)
-        print(f"\n{table.title}")
-    else:
-        show(table, as_json)
-    if table.surprises:
-        raise typer.Exit(1)
+    return show_verdicts(table, details, as_json)

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
 
-import typer
-
-from gabactl.cli._complete import trace_names
-from gabactl.cli._options import TRACE
+from gabactl.cli._fields import Row
+from gabactl.cli._options import options
 from gabactl.cli._spec import SpecOptions, spec_options
 
 
 @spec_options
+@options(
+    port=Row("N", "Port on 127.0.0.1; 0 takes a free one."),
+    no_browser=Row("", "Only print the address."),
+)
 def dashboard(
-    trace: Annotated[
-        str | None,
-        typer.Argument(metavar="[TRACE]", help=TRACE, autocompletion=trace_names),
-    ] = None,
-    port: Annotated[
-        int, typer.Option(metavar="N", help="Port on 127.0.0.1; 0 takes a free one.")
-    ] = 5006,
-    no_browser: Annotated[
-        bool, typer.Option("--no-browser", help="Only print the address.")
-    ] = False,
-    *,
-    spec: SpecOptions,
+    trace: str | None = None, port: int = 5006, no_browser: bool = False, *, spec: SpecOptions
 ) -> None:
     """Show the loop in the browser, with sliders, on a recorded run.
 
@@ -38,9 +28,7 @@ def dashboard(
 
     run = None if trace is None else load_trace(trace)
     session = Session(run)
-    view = None
-    if spec.file is not None or spec.given:
-        view = session.view.of_spec(spec.resolve(session.spec))
+    view = session.view.of_spec(spec.resolve(session.spec)) if spec else None
     serve(
         run,
         view,

@@ -3,81 +3,60 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from gabactl.base.errors import InputError
-from gabactl.cli._complete import words
-from gabactl.cli._options import SeedOption, time_option, workers_option
-from gabactl.cli._output import JsonFlag, show
+from gabactl.cli._fields import Argument, Row
+from gabactl.cli._options import options, time_row, workers_row
+from gabactl.cli._output import show
 from gabactl.cli._spec import SpecOptions, spec_options
 
 if TYPE_CHECKING:
     from gabactl.fuzzing.properties import Bound
 
+_PROPERTIES = (
+    *("bounds", "simplex", "finite", "equivariance"),
+    *("scale", "checkpoint", "reference", "all"),
+)
+
 
 @spec_options
+@options(
+    target=Argument(
+        "[TARGET]",
+        "gaba, gaba-compiled, gaba-torch, gradnorm, gradnorm-torch, any balancer, "
+        "package.module:factory (this runs that code), or readers (the trace readers).",
+    ),
+    property=Row("NAME", "{}.", offer=_PROPERTIES),
+    bound=Row(
+        "NAME",
+        "tight (what the rule can really reach), published ([m, 1-m]) or LOW:HIGH; widened by 4 ulp "
+        "(more than two tasks: by the proved rounding).",
+    ),
+    steps=Row(
+        "STEPS",
+        "Controller steps for each property, 1 or more.",
+        "3,000,000 for rules of ours, 50,000 for others",
+    ),
+    corpus=Row("DIR", "Folder of failing cases: replayed first, and added to."),
+    no_corpus=Row("", "Neither replay nor save cases."),
+    workers=workers_row("Threads of the search"),
+    seconds=time_row("Seconds for each property; alone, it decides in place of --steps."),
+)
 def fuzz(
-    target: Annotated[
-        str,
-        typer.Argument(
-            metavar="[TARGET]",
-            help="gaba, gaba-compiled, gaba-torch, gradnorm, gradnorm-torch, any balancer, "
-            "package.module:factory (this runs that code), or readers (the trace readers).",
-        ),
-    ] = "gaba",
-    property: Annotated[
-        str,
-        typer.Option(
-            "--property",
-            metavar="NAME",
-            help="bounds, simplex, finite, equivariance, scale, checkpoint, reference or all.",
-            autocompletion=words(
-                "bounds",
-                "simplex",
-                "finite",
-                "equivariance",
-                "scale",
-                "checkpoint",
-                "reference",
-                "all",
-            ),
-        ),
-    ] = "bounds",
-    bound: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="tight (what the rule can really reach), published ([m, 1-m]) or LOW:HIGH; "
-            "widened by 4 ulp (more than two tasks: by the proved rounding).",
-        ),
-    ] = "tight",
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            metavar="STEPS",
-            help="Controller steps for each property, 1 or more.",
-            show_default="3,000,000 for rules of ours, 50,000 for others",
-        ),
-    ] = None,
-    corpus: Annotated[
-        Path,
-        typer.Option(metavar="DIR", help="Folder of failing cases: replayed first, and added to."),
-    ] = Path(".gabactl/corpus"),
-    no_corpus: Annotated[
-        bool, typer.Option("--no-corpus", help="Neither replay nor save cases.")
-    ] = False,
-    seed: SeedOption = 0,
-    workers: Annotated[int, workers_option("Threads of the search")] = 1,
-    seconds: Annotated[
-        float | None,
-        time_option("Seconds for each property; alone, it decides in place of --steps."),
-    ] = None,
-    as_json: JsonFlag = False,
+    target: str = "gaba",
+    property: str = "bounds",
+    bound: str = "tight",
+    steps: int | None = None,
+    corpus: Path = Path(".gabactl/corpus"),
+    no_corpus: bool = False,
+    seed: int = 0,
+    workers: int = 1,
+    seconds: float | None = None,
+    as_json: bool = False,
     *,
     spec: SpecOptions,
-) -> None:
+) -> int:
     """Fuzz a weighting rule, and shrink what breaks a guarantee.
 
     A target package.module:factory is imported and called: only name code you trust. Exit code 1:
@@ -90,7 +69,7 @@ def fuzz(
         # The same shape as of the other targets.
         whole = {"violated": result.violated, "results": [result.to_dict()]}
         show(whole if as_json else result, as_json)
-        raise typer.Exit(1 if result.violated else 0)
+        return int(result.violated)
     from gabactl.fuzzing.engine import fuzz as run
 
     # With a time and no number of steps, the time decides.
@@ -107,8 +86,7 @@ def fuzz(
         corpus=None if no_corpus else corpus,
     )
     show(report, as_json)
-    if report.violated:
-        raise typer.Exit(1)
+    return int(report.violated)
 
 
 def _bound(text: str) -> Bound:

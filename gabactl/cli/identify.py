@@ -3,48 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from gabactl.cli._complete import trace_names
-from gabactl.cli._options import TRACES, SeedOption, plot_option
-from gabactl.cli._output import JsonFlag, show
+from gabactl.base.errors import InputError
+from gabactl.cli._fields import Row
+from gabactl.cli._options import options, plot_row
+from gabactl.cli._output import canvas, show
 from gabactl.cli._spec import SpecOptions, spec_options
 
 
 @spec_options
+@options(
+    paired=Row("", "Twins, given one after the other: subtract the inverted run."),
+    max_lag=Row("STEPS", "Longest lag looked for, in steps.", "the excitation's period"),
+    max_delay=Row("STEPS", "Largest extra delay looked for, in steps, 0 or more."),
+    level=Row("X", "Confidence of the intervals, between 0 and 1."),
+    criterion=Row("NAME", "What chooses the ARX orders: bic or aic."),
+    plot=plot_row("the response to the weights"),
+)
 def identify(
-    traces: Annotated[
-        list[Path], typer.Argument(metavar="TRACE...", help=TRACES, autocompletion=trace_names)
-    ],
-    paired: Annotated[
-        bool,
-        typer.Option(
-            "--paired", help="Twins, given one after the other: subtract the inverted run."
-        ),
-    ] = False,
-    max_lag: Annotated[
-        float | None,
-        typer.Option(
-            metavar="STEPS",
-            help="Longest lag looked for, in steps.",
-            show_default="the excitation's period",
-        ),
-    ] = None,
-    max_delay: Annotated[
-        int,
-        typer.Option(metavar="STEPS", help="Largest extra delay looked for, in steps, 0 or more."),
-    ] = 5,
-    level: Annotated[
-        float, typer.Option(metavar="X", help="Confidence of the intervals, between 0 and 1.")
-    ] = 0.95,
-    criterion: Annotated[
-        str, typer.Option(metavar="NAME", help="What chooses the ARX orders: bic or aic.")
-    ] = "bic",
-    seed: SeedOption = 0,
-    plot: Annotated[Path | None, plot_option("the response to the weights")] = None,
-    as_json: JsonFlag = False,
+    traces: list[Path],
+    paired: bool = False,
+    max_lag: float | None = None,
+    max_delay: int = 5,
+    level: float = 0.95,
+    criterion: str = "bic",
+    seed: int = 0,
+    plot: Path | None = None,
+    as_json: bool = False,
     *,
     spec: SpecOptions,
 ) -> None:
@@ -53,10 +39,8 @@ def identify(
     Each with its interval. Needs runs with an excitation (gabactl cmapss train --excite prbs:amplitude=0.5,period=50,seed=1):
     data of a closed loop alone cannot tell the plant from the noise.
     """
-    from gabactl.base.errors import InputError
-    from gabactl.base.plots import save, style
-    from gabactl.identification import Identification, identify_paired
     from gabactl.identification import identify as run
+    from gabactl.identification import identify_paired
     from gabactl.traces import load_trace
 
     if paired and len(traces) % 2:
@@ -64,29 +48,22 @@ def identify(
             f"--paired with {len(traces)} traces: give pairs, each run followed by its twin"
         )
     loaded = [load_trace(path) for path in traces]
-    results: list[Identification] = []
-    for i in range(0, len(loaded), 2 if paired else 1):
-        options: dict[str, Any] = {
-            "spec": spec.resolve(loaded[i].spec),
-            "max_lag": max_lag,
-            "max_delay": max_delay,
-            "level": level,
-            "criterion": criterion,
-            "seed": seed,
-        }
-        if paired:
-            results.append(identify_paired(loaded[i], loaded[i + 1], **options))
-        else:
-            results.append(run(loaded[i], **options))
+    options: dict[str, Any] = {
+        "max_lag": max_lag,
+        "max_delay": max_delay,
+        "level": level,
+        "criterion": criterion,
+        "seed": seed,
+    }
+    results = [
+        (identify_paired if paired else run)(
+            *loaded[i : i + 1 + paired], spec=spec.resolve(loaded[i].spec), **options
+        )
+        for i in range(0, len(loaded), 1 + paired)
+    ]
     if plot is not None:
-        from matplotlib.figure import Figure
-
-        with style():
-            figure = Figure(figsize=(7.0, 3.5 * len(results)), layout="constrained")
-            for ax, result in zip(
-                figure.subplots(len(results), squeeze=False)[:, 0], results, strict=True
-            ):
+        with canvas(plot, len(results), size=(7.0, 3.5 * len(results))) as axes:
+            for (ax,), result in zip(axes, results, strict=True):
                 result.plot(ax)
                 ax.set_title(f"{result.name}: {ax.get_title()}")
-            save(figure, plot)
     show(results, as_json)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from gabactl.base.errors import InputError
 from gabactl.cli._complete import trace_names
-from gabactl.cli._options import TRACE, SeedOption, last_option, output_option, plot_option
-from gabactl.cli._output import JsonFlag, show
+from gabactl.cli._fields import Argument, Row
+from gabactl.cli._options import TRACE, options, output_row, plot_row
+from gabactl.cli._output import show
 from gabactl.cli._spec import SpecOptions, spec_options
 
 #: The bundled run that is reported on when none is named.
@@ -19,40 +17,26 @@ DEFAULT_TRACE = "fd001-gaba"
 
 
 @spec_options
+@options(
+    trace=Argument("[TRACE]", TRACE, DEFAULT_TRACE, offer=trace_names),
+    fuzz_steps=Row("STEPS", "Controller steps of the fuzz, 100,000 or more."),
+    pdf=Row("FILE", "Write this PDF too: printed by an installed Chromium browser."),
+    saturation_only=Row(
+        "", "Judge the floor, and no more: a run of any length, in bounded memory."
+    ),
+    output=output_row("Where to write the page.", default="report.html"),
+    plot=plot_row("what the floor leaves of an imbalance (--saturation-only)"),
+)
 def report(
-    trace: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[TRACE]", help=TRACE, autocompletion=trace_names, show_default=DEFAULT_TRACE
-        ),
-    ] = None,
-    fuzz_steps: Annotated[
-        int, typer.Option(metavar="STEPS", help="Controller steps of the fuzz, 100,000 or more.")
-    ] = 1_000_000,
-    pdf: Annotated[
-        Path | None,
-        typer.Option(
-            "--pdf",
-            metavar="FILE",
-            help="Write this PDF too: printed by an installed Chromium browser.",
-        ),
-    ] = None,
-    last: Annotated[int | None, last_option("a million")] = None,
-    saturation_only: Annotated[
-        bool,
-        typer.Option(
-            "--saturation-only",
-            help="Judge the floor, and no more: a run of any length, in bounded memory.",
-        ),
-    ] = False,
-    seed: SeedOption = 0,
-    output: Annotated[
-        Path | None, output_option("Where to write the page.", default="report.html")
-    ] = None,
-    plot: Annotated[
-        Path | None, plot_option("what the floor leaves of an imbalance (--saturation-only)")
-    ] = None,
-    as_json: JsonFlag = False,
+    trace: str | None = None,
+    fuzz_steps: int = 1_000_000,
+    pdf: Path | None = None,
+    last: int | None = None,
+    saturation_only: bool = False,
+    seed: int = 0,
+    output: Path | None = None,
+    plot: Path | None = None,
+    as_json: bool = False,
     *,
     spec: SpecOptions,
 ) -> None:
@@ -64,10 +48,14 @@ def report(
     With --saturation-only: how much of the run the floor is saturated, since when, and the floor
     it would take.
     """
+    source = Path(trace or DEFAULT_TRACE)
     if saturation_only:
         if output is not None or pdf is not None:
             raise InputError("--saturation-only writes no page: leave -o and --pdf out")
-        _judge(trace or DEFAULT_TRACE, spec, last, plot, as_json)
+        from gabactl.runs.saturation import saturation
+
+        held = source if last is None else spec.run(source, last)
+        show(saturation(held, spec.resolve_for(source)), as_json, plot)
         return
     if plot is not None:
         raise InputError("--plot goes with --saturation-only: the page has all pictures")
@@ -76,16 +64,12 @@ def report(
 
     from gabactl.reports import report, write_html, write_pdf
     from gabactl.reports.pdf import find_browser
-    from gabactl.runs.run import Run
-    from gabactl.traces import MOST_STEPS
 
     if pdf is not None:
         find_browser()  # before the work, not after it
     with Status("reading", console=Console(file=sys.stderr)) as status:
-        source = Path(trace or DEFAULT_TRACE)
-        run = Run.of(source, spec.resolve_for(source), last=last, most_steps=MOST_STEPS)
         result = report(
-            run,
+            spec.run(source, last),
             seed=seed,
             fuzz_steps=fuzz_steps,
             progress=lambda what: status.update(what + " ..."),
@@ -98,20 +82,3 @@ def report(
     show(result, as_json)
     if not as_json:
         print(f"\nwritten: {', '.join(map(str, files))}")
-
-
-def _judge(
-    trace: str, spec: SpecOptions, last: int | None, plot: Path | None, as_json: bool
-) -> None:
-    from gabactl.runs.run import Run
-    from gabactl.runs.saturation import saturation
-    from gabactl.traces import MOST_STEPS
-
-    settings = spec.resolve_for(Path(trace))
-    run = trace if last is None else Run.of(trace, settings, last=last, most_steps=MOST_STEPS)
-    result = saturation(run, settings)
-    if plot is not None:
-        from gabactl.base import plots
-
-        plots.save(result.plot().figure, plot)
-    show(result, as_json)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from gabactl.base.errors import InputError
 from gabactl.cli._complete import scenario_names
-from gabactl.cli._options import output_option, plot_option
-from gabactl.cli._output import JsonFlag, show
+from gabactl.cli._fields import Argument, Row
+from gabactl.cli._options import options, output_row, plot_row
+from gabactl.cli._output import say, show
 from gabactl.cli._spec import SpecOptions, spec_options
 
 if TYPE_CHECKING:
@@ -20,54 +19,30 @@ if TYPE_CHECKING:
 
 
 @spec_options
+@options(
+    scenario=Argument("[SCENARIO]", "A .toml file or a bundled name.", offer=scenario_names),
+    balancer=Row(
+        "NAME",
+        "A name in the scenario, a method, or package.module:factory (which runs that code).",
+        "the scenario's first",
+    ),
+    balancers=Row("NAMES", "Compare several, separated by commas; all: the scenario's."),
+    seeds=Row("N", "Of a comparison: how many seeds, 1 or more (0 to N - 1).", "the scenario's"),
+    seed=Row("N", "Seed of everything random, 0 or more.", "the scenario's first"),
+    output=output_row("Write every step of one balancer: .arrow or .csv."),
+    plot=plot_row("norms, weights and contributions"),
+    names=Row("", "Name the bundled scenarios.", option="--list"),
+)
 def simulate(
-    scenario: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[SCENARIO]",
-            help="A .toml file or a bundled name.",
-            autocompletion=scenario_names,
-        ),
-    ] = None,
-    balancer: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="A name in the scenario, a method, or package.module:factory (which runs that "
-            "code).",
-            show_default="the scenario's first",
-        ),
-    ] = None,
-    balancers: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAMES",
-            help="Compare several, separated by commas; all: the scenario's.",
-        ),
-    ] = None,
-    seeds: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="Of a comparison: how many seeds, 1 or more (0 to N - 1).",
-            show_default="the scenario's",
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            "--seed",
-            metavar="N",
-            help="Seed of everything random, 0 or more.",
-            show_default="the scenario's first",
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None, output_option("Write every step of one balancer: .arrow or .csv.")
-    ] = None,
-    plot: Annotated[Path | None, plot_option("norms, weights and contributions")] = None,
-    names: Annotated[bool, typer.Option("--list", help="Name the bundled scenarios.")] = False,
-    as_json: JsonFlag = False,
+    scenario: str | None = None,
+    balancer: str | None = None,
+    balancers: str | None = None,
+    seeds: int | None = None,
+    seed: int | None = None,
+    output: Path | None = None,
+    plot: Path | None = None,
+    names: bool = False,
+    as_json: bool = False,
     *,
     spec: SpecOptions,
 ) -> None:
@@ -75,10 +50,13 @@ def simulate(
 
     Several see the same disturbance, noise and plant. GABA options override the scenario's.
     """
-    from gabactl.loops.scenarios import load_scenario
+    from gabactl.loops.scenarios import bundled_scenarios, load_scenario
 
     if names:
-        _list(as_json)
+        titles = {name: load_scenario(file).title for name, file in bundled_scenarios().items()}
+        width = max(map(len, titles), default=0)
+        lines = (f"{name.ljust(width)}  {title}" for name, title in titles.items())
+        say("\n".join(lines), {"scenarios": titles}, as_json)
         return
     if scenario is None:
         raise InputError("no SCENARIO was given: name a .toml file, or see gabactl simulate --list")
@@ -147,15 +125,3 @@ def _with_options(chosen: Mapping[str, Balancer], spec: SpecOptions) -> dict[str
         name: Gaba(spec.resolve(rule.spec)) if spec and isinstance(rule, Gaba) else rule
         for name, rule in chosen.items()
     }
-
-
-def _list(as_json: bool) -> None:
-    from gabactl.loops.scenarios import bundled_scenarios, load_scenario
-
-    titles = {name: load_scenario(file).title for name, file in bundled_scenarios().items()}
-    if as_json:
-        show({"scenarios": titles}, True)
-        return
-    width = max(map(len, titles), default=0)
-    for name, title in titles.items():
-        print(f"{name.ljust(width)}  {title}")

@@ -4,63 +4,41 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from gabactl.cli._options import ResumeFlag, output_option, plot_option, workers_option
-from gabactl.cli._output import JsonFlag, show
+from gabactl.cli._fields import Argument, Row
+from gabactl.cli._options import options, output_row, plot_row, workers_row
+from gabactl.cli._output import show
 
 
+@options(
+    grid=Argument("GRID", "A .toml file or a bundled name."),
+    output=output_row("Folder of the results.", "DIR"),
+    engine=Row("NAME", "local, dask or ray; the latter two come with gabactl[cluster]."),
+    address=Row("ADDRESS", "Address of a running Dask or Ray cluster.", "one of its own, here"),
+    device=Row(
+        "NAME",
+        "Compute with PyTorch there: cpu or cuda; it comes with gabactl[torch].",
+        "compiled for the CPU",
+    ),
+    x=Row("NAME", "Axis across the plot.", "the first"),
+    y=Row("NAME", "Axis up the plot.", "the second"),
+    value=Row("NAME", "Column to plot, such as final_log_spread or stable."),
+    workers=workers_row("Processes"),
+    plot=plot_row("a heat map over two axes"),
+)
 def sweep(
-    grid: Annotated[str, typer.Argument(metavar="GRID", help="A .toml file or a bundled name.")],
-    output: Annotated[Path, output_option("Folder of the results.", "DIR")],
-    engine: Annotated[
-        str,
-        typer.Option(
-            "--engine",
-            metavar="NAME",
-            help="local, dask or ray; the latter two come with gabactl[cluster].",
-        ),
-    ] = "local",
-    address: Annotated[
-        str | None,
-        typer.Option(
-            "--address",
-            metavar="ADDRESS",
-            help="Address of a running Dask or Ray cluster.",
-            show_default="one of its own, here",
-        ),
-    ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            "--device",
-            metavar="NAME",
-            help="Compute with PyTorch there: cpu or cuda; it comes with gabactl[torch].",
-            show_default="compiled for the CPU",
-        ),
-    ] = None,
-    x: Annotated[
-        str | None,
-        typer.Option("--x", metavar="NAME", help="Axis across the plot.", show_default="the first"),
-    ] = None,
-    y: Annotated[
-        str | None,
-        typer.Option("--y", metavar="NAME", help="Axis up the plot.", show_default="the second"),
-    ] = None,
-    value: Annotated[
-        str,
-        typer.Option(
-            "--value",
-            metavar="NAME",
-            help="Column to plot, such as final_log_spread or stable.",
-        ),
-    ] = "settling_contributions",
-    workers: Annotated[int, workers_option("Processes")] = 2,
-    resume: ResumeFlag = False,
-    plot: Annotated[Path | None, plot_option("a heat map over two axes")] = None,
-    as_json: JsonFlag = False,
+    grid: str,
+    output: Path,
+    engine: str = "local",
+    address: str | None = None,
+    device: str | None = None,
+    x: str | None = None,
+    y: str | None = None,
+    value: str = "settling_contributions",
+    workers: int = 2,
+    resume: bool = False,
+    plot: Path | None = None,
+    as_json: bool = False,
 ) -> None:
     """Run many loops, in chunks that survive a crash.
 
@@ -78,8 +56,4 @@ def sweep(
         progress=sys.stderr.isatty(),
         device=device,
     )
-    if plot is not None:
-        from gabactl.base import plots
-
-        plots.save(result.plot(x=x, y=y, value=value).figure, plot)
-    show(result, as_json)
+    show(result, as_json, plot, x=x, y=y, value=value)

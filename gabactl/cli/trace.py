@@ -3,71 +3,58 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
+from gabactl.base.errors import InputError
 from gabactl.cli._complete import trace_names
+from gabactl.cli._fields import Argument, Row
 from gabactl.cli._help import family
-from gabactl.cli._options import TRACE, output_option
-from gabactl.cli._output import JsonFlag, show
+from gabactl.cli._options import TRACE, options, output_row
+from gabactl.cli._output import say, show
 
 
-def info(
-    trace: Annotated[Path, typer.Argument(metavar="TRACE", help=TRACE, autocompletion=trace_names)],
-    as_json: JsonFlag = False,
-) -> None:
+@options(trace=Argument("TRACE", TRACE, offer=trace_names))
+def info(trace: Path, as_json: bool = False) -> None:
     """What a trace holds."""
     from gabactl.traces.info import trace_info
 
     show(trace_info(trace), as_json)
 
 
+@options(
+    stream=Argument("RUN.arrows", "Stream of the run."),
+    salvage=Row("", "Keep what precedes a damaged batch."),
+    output=output_row("A .parquet file.", default="the stream's name, ending in .parquet"),
+)
 def finish(
-    stream: Annotated[Path, typer.Argument(metavar="RUN.arrows", help="Stream of the run.")],
-    salvage: Annotated[
-        bool, typer.Option("--salvage", help="Keep what precedes a damaged batch.")
-    ] = False,
-    output: Annotated[
-        Path | None,
-        output_option("A .parquet file.", default="the stream's name, ending in .parquet"),
-    ] = None,
-    as_json: JsonFlag = False,
+    stream: Path, salvage: bool = False, output: Path | None = None, as_json: bool = False
 ) -> None:
     """Turn the stream of a killed run into Parquet. The stream stays."""
     from gabactl.traces import finish as run
 
-    path, rows = run(stream, output, salvage=salvage)
-    _say(as_json, path, rows)
+    path, steps = run(stream, output, salvage=salvage)
+    say(f"{path}: {steps} steps", {"output": str(path), "steps": steps}, as_json)
 
 
+@options(
+    trace=Argument("TRACE", TRACE.removesuffix(", or the name of a bundled one.") + "."),
+    output=output_row("A .parquet or .csv file."),
+    columns=Row(
+        "COLUMN=NAME",
+        "What a column was logged as: grad_norm_rul=train/gn0. Give one for each.",
+        option="--column",
+    ),
+)
 def convert(
-    trace: Annotated[
-        Path,
-        typer.Argument(
-            metavar="TRACE", help=TRACE.removesuffix(", or the name of a bundled one.") + "."
-        ),
-    ],
-    output: Annotated[Path, output_option("A .parquet or .csv file.")],
-    columns: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--column",
-            metavar="COLUMN=NAME",
-            help="What a column was logged as: grad_norm_rul=train/gn0. Give one for each.",
-        ),
-    ] = None,
-    as_json: JsonFlag = False,
+    trace: Path, output: Path, columns: list[str] | None = None, as_json: bool = False
 ) -> None:
     """Rewrite a trace, or the log of another tool, as Parquet or CSV (which drops the metadata)."""
     from gabactl.traces import convert as run
 
-    _say(as_json, output, len(run(trace, output, columns=_columns(columns or []))))
+    steps = len(run(trace, output, columns=_columns(columns or [])))
+    say(f"{output}: {steps} steps", {"output": str(output), "steps": steps}, as_json)
 
 
 def _columns(pairs: list[str]) -> dict[str, str]:
-    from gabactl.base.errors import InputError
-
     found: dict[str, str] = {}
     for pair in pairs:
         column, equals, name = pair.partition("=")
@@ -79,22 +66,13 @@ def _columns(pairs: list[str]) -> dict[str, str]:
     return found
 
 
-def list_bundled(as_json: JsonFlag = False) -> None:
+@options()
+def list_bundled(as_json: bool = False) -> None:
     """The traces that come with the package."""
     from gabactl.traces import bundled
 
     names = list(bundled())
-    if as_json:
-        show({"traces": names}, True)
-    else:
-        print("\n".join(names) or "none")
-
-
-def _say(as_json: bool, path: Path, steps: int) -> None:
-    if as_json:
-        show({"output": str(path), "steps": steps}, True)
-    else:
-        print(f"{path}: {steps} steps")
+    say("\n".join(names) or "none", {"traces": names}, as_json)
 
 
 trace = family(

@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from gabactl.cli._output import JsonFlag, show
+from gabactl.base.errors import InputError
+from gabactl.cli._fields import Argument, Row
+from gabactl.cli._options import options
+from gabactl.cli._output import show
 
 if TYPE_CHECKING:
     from gabactl.runs.watch import Watcher, WatchState
 
 
+@options(
+    run=Argument("RUN.arrows", "The recording; it need not exist yet."),
+    saturated_steps=Row("STEPS", "More saturated steps in a row than these: an alarm."),
+    every=Row("SECONDS", "Seconds between looks, above 0."),
+    once=Row("", "Print the state as it is now, and end."),
+)
 def watch(
-    run: Annotated[
-        Path, typer.Argument(metavar="RUN.arrows", help="The recording; it need not exist yet.")
-    ],
-    saturated_steps: Annotated[
-        int,
-        typer.Option(metavar="STEPS", help="More saturated steps in a row than these: an alarm."),
-    ] = 500,
-    every: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Seconds between looks, above 0.")
-    ] = 1.0,
-    once: Annotated[
-        bool, typer.Option("--once", help="Print the state as it is now, and end.")
-    ] = False,
-    as_json: JsonFlag = False,
+    run: Path,
+    saturated_steps: int = 500,
+    every: float = 1.0,
+    once: bool = False,
+    as_json: bool = False,
 ) -> int:
     """Watch a run while it is recorded.
 
@@ -35,7 +33,6 @@ def watch(
     Ctrl-C. Exit code 1 when there is an alarm: too long saturated, or a reading that was not
     finite. With --json, one line for each new state.
     """
-    from gabactl.base.errors import InputError
     from gabactl.runs.watch import Watcher
 
     watcher = Watcher(run, saturated_steps=saturated_steps)

@@ -67,14 +67,7 @@ class Report(Result):
         return {
             "trace": self.recorded,
             "spec": self.run.spec.to_dict(),
-            "units": self.units,
-            "saturation": self.saturation,
-            "bounds": self.bounds,
-            "filter": self.filter,
-            "replay": self.replay,
-            "step_response": self.step_response,
-            "fuzz": self.fuzz,
-            "comparison": self.comparison,
+            **{name: found for name, found in self._fields().items() if name != "run"},
         }
 
     @property

@@ -6,7 +6,6 @@ import json
 from importlib import resources
 from pathlib import Path
 
-from gabactl.base.errors import InputError
 from gabactl.base.files import write_text
 from gabactl.base.results import Result, to_jsonable
 from gabactl.base.version import __version__
@@ -87,15 +86,7 @@ def write_html(report: Report, path: str | Path) -> Path:
     >>> write_html(report(load_bundled("fd001-gaba")), "report.html")  # doctest: +SKIP
     PosixPath('report.html')
     """
-    file = Path(path)
-    text = render_html(report)
-    try:
-        write_text(file, text)
-    except OSError as error:
-        raise InputError(
-            f"{file}: cannot be written ({error.strerror}): choose another place with -o"
-        ) from None
-    return file
+    return write_text(path, render_html(report), "choose another place with -o")
 
 
 def _table(result: Result) -> list[list[str]]:

@@ -14,6 +14,15 @@ from gabactl.reports.build import Report
 
 __all__ = ["data_uri", "pictures"]
 
+#: The pictures in the order of the page, and what each shows.
+_TEXTS = {
+    "norms": "Gradient norms of the run, and their ratio against the imbalance that the floor allows",
+    "weights": "Averaged and applied weights over the run, with the true bounds",
+    "step_response": "Weights and contributions under steps of the imbalance from 50 to 2,400 to 500",
+    "comparison": "Weights and contributions of GABA, GradNorm and equal weights on the run's gradient "
+    "norms",
+}
+
 
 def pictures(report: Report, narrow: bool = False) -> dict[str, tuple[Any, str]]:
     """Every picture by name, with the text that says what it shows.
@@ -38,24 +47,11 @@ def pictures(report: Report, narrow: bool = False) -> dict[str, tuple[Any, str]]
     >>> list(drawn)[:3]  # doctest: +SKIP
     ['norms', 'weights', 'step_response']
     """
+    drawn = (_norms, _weights, _step_response, _comparison)
     with plots.style():
         return {
-            "norms": (
-                _norms(report, narrow),
-                "Gradient norms of the run, and their ratio against the imbalance that the floor allows",
-            ),
-            "weights": (
-                _weights(report, narrow),
-                "Averaged and applied weights over the run, with the true bounds",
-            ),
-            "step_response": (
-                _step_response(report, narrow),
-                "Weights and contributions under steps of the imbalance from 50 to 2,400 to 500",
-            ),
-            "comparison": (
-                _comparison(report, narrow),
-                "Weights and contributions of GABA, GradNorm and equal weights on the run's gradient norms",
-            ),
+            name: (draw(report, narrow), text)
+            for (name, text), draw in zip(_TEXTS.items(), drawn, strict=True)
         }
 
 

@@ -10,14 +10,13 @@ pytest.importorskip("panel", reason="panel is not installed: pip install 'gabact
 from gabactl.app import dashboard
 from gabactl.app.crossing import CrossingTab
 from gabactl.app.diagram import DiagramTab
-from gabactl.app.export import python_source
 from gabactl.app.frequency import FrequencyTab, locus_points, stable_rho
 from gabactl.app.gradnorm import GradNormTab
 from gabactl.app.live import LiveTab
 from gabactl.app.sensor import SensorTab, groups_of
 from gabactl.app.session import Session
 from gabactl.app.state import TABS
-from gabactl.app.trace import MAX_UPLOAD_MB, TraceTab, read_upload
+from gabactl.app.trace import MAX_UPLOAD_MB, TraceTab, python_source, read_upload
 from gabactl.balancers import GradNorm
 from gabactl.base.errors import InputError
 from gabactl.control.margins import margins
@@ -208,7 +207,7 @@ def test_margins_of_the_page_are_those_of_the_analysis(session):
     tab.update()
     assert "STABLE" in tab.note.object
     for row in margins(open_loop(session.pair_spec, LogRatio(0.5, 0.0, 1))).rows():
-        assert row[1] in tab.table.object
+        assert row[1] in tab.readout.object
     session.change(rho=1.5)
     tab.update()
     assert "UNSTABLE" in tab.note.object

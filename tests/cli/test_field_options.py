@@ -11,8 +11,9 @@ import typer.main
 
 from gabactl.cli import build_app
 from gabactl.cli import main as gabactl
-from gabactl.cli._fields import Row, field_options, takes
+from gabactl.cli._fields import Argument, Row, field_options, takes
 from gabactl.cli._help import PlainCommand
+from gabactl.cli._options import options as described
 from gabactl.cli._spec import ROWS, spec_options
 from gabactl.cli.cmapss.train import ROWS as TRAINING_ROWS
 from gabactl.law.spec import GabaSpec
@@ -62,6 +63,28 @@ def test_what_is_not_given_is_left_to_the_dataclass(capsys: pytest.CaptureFixtur
     app.command(cls=PlainCommand)(command)
     app(["--leak", "0.5", "--warmup", "7"], standalone_mode=False)
     assert capsys.readouterr().out.strip() == "[('leak', 1.0), ('warmup', 7)]"
+
+
+def test_a_parameter_has_its_row_and_a_shared_one_the_usual() -> None:
+    @described(
+        file=Argument("FILE", "What is read."),
+        kind=Row("NAME", "One of {}.", "the first", "-k --sort", offer=("one", "two")),
+        share=Row("X", "At least 0.", least=0.0),
+    )
+    def command(file: str, kind: str | None = None, share: float = 0.5, seed: int = 3) -> None:
+        print(file, kind, share, seed)
+
+    found = options(command)
+    assert found["file"].param_type_name == "argument"
+    assert found["kind"].opts == ["-k", "--sort"]
+    assert found["kind"].help == "One of one or two."
+    assert found["kind"].show_default == "the first"
+    assert found["seed"].opts == ["--seed"]
+    assert "random" in found["seed"].help
+    app = typer.Typer()
+    app.command(cls=PlainCommand)(command)
+    with pytest.raises(Exception, match="0"):
+        app(["here", "--share", "-1"], standalone_mode=False)
 
 
 def test_every_setting_of_gaba_has_its_option_and_its_sentence() -> None:

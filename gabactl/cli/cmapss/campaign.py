@@ -5,44 +5,37 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Any
 
-import typer
-
+from gabactl.cli._fields import Argument, Row
 from gabactl.cli._help import family
-from gabactl.cli._options import (
-    ResumeFlag,
-    cmapss_option,
-    output_option,
-    time_option,
-    workers_option,
-)
-from gabactl.cli._output import JsonFlag, show
+from gabactl.cli._options import options, output_row, time_row, workers_row
+from gabactl.cli._output import show
 from gabactl.cli._progress import bars, epoch_words, quality_words
 
 if TYPE_CHECKING:
     from gabactl.nn.campaigns.driver import Activity
 
-_Folder = Annotated[
-    Path, typer.Argument(help="Folder of the campaign.", metavar="DIR", show_default=False)
-]
+_FOLDER = Argument("DIR", "Folder of the campaign.")
 
 
+@options(
+    file=Argument("PLAN", "A .toml file or a bundled name."),
+    output=output_row("Folder for everything.", "DIR"),
+    only=Row("PATTERN", "Only runs whose name fits, as in 'FD002-*'."),
+    workers=workers_row("Runs"),
+    seconds=time_row("Stop after so many seconds, with checkpoints.", "no limit"),
+)
 def run(
-    file: Annotated[Path, typer.Argument(help="A .toml file or a bundled name.", metavar="PLAN")],
-    output: Annotated[Path, output_option("Folder for everything.", "DIR")],
-    data: Annotated[Path, cmapss_option()],
-    only: Annotated[
-        str | None,
-        typer.Option(metavar="PATTERN", help="Only runs whose name fits, as in 'FD002-*'."),
-    ] = None,
-    workers: Annotated[int, workers_option("Runs")] = 1,
-    seconds: Annotated[
-        float | None, time_option("Stop after so many seconds, with checkpoints.", "no limit")
-    ] = None,
-    resume: ResumeFlag = False,
-    as_json: JsonFlag = False,
-) -> None:
+    file: Path,
+    output: Path,
+    data: Path,
+    only: str | None = None,
+    workers: int = 1,
+    seconds: float | None = None,
+    resume: bool = False,
+    as_json: bool = False,
+) -> int:
     """Run a campaign, each run a process of its own.
 
     Ctrl-C saves checkpoints and exits with code 130, the end of --time with code 0; the same
@@ -66,26 +59,23 @@ def run(
         )
     show(status, as_json)
     if status.failed:
-        raise typer.Exit(1)
-    if status.stopped and seconds is None:
-        raise typer.Exit(130)
+        return 1
+    return 130 if status.stopped and seconds is None else 0
 
 
-def status(folder: _Folder, as_json: JsonFlag = False) -> None:
+@options(folder=_FOLDER)
+def status(folder: Path, as_json: bool = False) -> None:
     """How far a campaign is."""
     from gabactl.nn.campaigns import campaign_status
 
     show(campaign_status(folder), as_json)
 
 
-def table(
-    folder: Annotated[
-        Path,
-        typer.Argument(help="Folder of the campaign, or its table.", metavar="PATH"),
-    ],
-    output: Annotated[Path | None, output_option("Write all rows there.", "FILE.parquet")] = None,
-    as_json: JsonFlag = False,
-) -> None:
+@options(
+    folder=Argument("PATH", "Folder of the campaign, or its table."),
+    output=output_row("Write all rows there.", "FILE.parquet"),
+)
+def table(folder: Path, output: Path | None = None, as_json: bool = False) -> None:
     """What a campaign found: mean and deviation over the seeds; all rows with --json or -o."""
     from gabactl.nn.campaigns import collect_results, load_results, save_results
 
@@ -102,17 +92,9 @@ def _progress(quiet: bool) -> Iterator[Callable[[Activity], None] | None]:
     if quiet:
         yield None
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with bars(*columns) as progress:
+    with bars("{task.description}", "{task.fields[note]}") as progress:
         whole = progress.add_task("runs", total=None, note="")
-        shown: dict[str, TaskID] = {}
+        shown: dict[str, Any] = {}
 
         def on_activity(now: Activity) -> None:
             progress.update(whole, completed=now.done, total=now.total)

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from gabactl.base.errors import InputError
 from gabactl.cli._fields import Row, takes
-from gabactl.cli._options import ForceFlag, ResumeFlag, SeedOption, cmapss_option
-from gabactl.cli._output import JsonFlag, show
+from gabactl.cli._options import options
+from gabactl.cli._output import show
 from gabactl.cli._progress import bars, epoch_words, quality_words
 from gabactl.cli._spec import SpecOptions, spec_options
 from gabactl.nn.excitation import Excitation
@@ -76,43 +74,34 @@ ROWS: dict[str, Row | None] = {
         "Perturb the weights: prbs:amplitude=0.5,period=50,seed=1[,inverted].",
         parse=Excitation.parse,
     ),
-    "device": Row("NAME", "auto, cpu, cuda or mps.", offer=("auto", "cpu", "cuda", "mps")),
+    "device": Row("NAME", "{}.", offer=("auto", "cpu", "cuda", "mps")),
 }
 
 
 @spec_options
 @takes("settings", TrainingSettings, ROWS)
+@options(
+    threads=Row("N", "CPU threads.", "torch's choice", least=1),
+    checkpoint=Row(
+        "FILE", "Checkpoint to write, and to go on from.", "beside the trace, ending in .ckpt"
+    ),
+    checkpoint_every=Row("STEPS", "Steps between checkpoints, 1 or more."),
+    record=Row("FILE", "Trace to write: .parquet, or .arrows.", option="-o --record"),
+)
 def train(
-    data: Annotated[Path, cmapss_option()],
+    data: Path,
     settings: dict[str, Any],
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="CPU threads.", show_default="torch's choice"),
-    ] = None,
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Checkpoint to write, and to go on from.",
-            show_default="beside the trace, ending in .ckpt",
-        ),
-    ] = None,
-    checkpoint_every: Annotated[
-        int, typer.Option(metavar="STEPS", help="Steps between checkpoints, 1 or more.")
-    ] = 500,
-    seed: SeedOption = 0,
-    resume: ResumeFlag = False,
-    force: ForceFlag = False,
-    record: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--record", metavar="FILE", help="Trace to write: .parquet, or .arrows."
-        ),
-    ] = None,
-    as_json: JsonFlag = False,
+    threads: int | None = None,
+    checkpoint: Path | None = None,
+    checkpoint_every: int = 500,
+    seed: int = 0,
+    resume: bool = False,
+    force: bool = False,
+    record: Path | None = None,
+    as_json: bool = False,
     *,
     spec: SpecOptions,
-) -> None:
+) -> int:
     """Train on real data, and record every step.
 
     Recorded is what the balancer saw and did. Ctrl-C finishes the step, saves the checkpoint and
@@ -147,8 +136,7 @@ def train(
             on_step=on_step,
         )
     show(result, as_json)
-    if result.interrupted:
-        raise typer.Exit(130)
+    return 130 if result.interrupted else 0
 
 
 def _check_places(record: Path | None, checkpoint: Path | None, resume: bool, force: bool) -> None:
@@ -184,16 +172,10 @@ def _progress(quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
     if quiet:
         yield None
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
-    columns = (
-        TextColumn("epoch {task.fields[epoch]}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[quality]}"),
-    )
-    with bars(*columns) as progress:
+    texts = "epoch {task.fields[epoch]}", "{task.fields[quality]}"
+    with bars(*texts, counts=[MofNCompleteColumn, TimeRemainingColumn]) as progress:
         bar = progress.add_task("", total=None, epoch="1", quality="")
 
         def on_step(now: Any) -> None:
