@@ -10,8 +10,6 @@ from typing import Any
 
 from gabactl.base.errors import InputError
 
-__all__ = ["check_choice", "check_int", "check_real"]
-
 
 def check_real(name: str, value: Any, remedy: str) -> float:
     """Refuse what is no finite number, saying what to give instead.

@@ -14,8 +14,6 @@ from pathlib import Path
 
 from gabactl.base.errors import InputError, Occupied
 
-__all__ = ["FileLock", "lives", "same_file"]
-
 #: What file systems say that cannot lock (some network mounts).
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 #: Locks of this process, for the message; of a process it was forked from, under the other's id.

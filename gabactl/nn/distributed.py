@@ -19,8 +19,6 @@ from gabactl.base.checks import check_choice, check_int
 from gabactl.base.errors import InputError
 from gabactl.nn.sensors.norms import Tensors
 
-__all__ = ["RankLostError", "Reduce", "Reducer", "check_reduce", "reducer_for"]
-
 Reduce = Literal["norm_of_mean", "mean_of_norms", "local"]
 
 

@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 from gabactl.base.checks import check_int
 from gabactl.base.errors import InputError
 
-__all__ = ["Excitation"]
-
 _EXAMPLE = "prbs:amplitude=0.5,period=50,seed=1"
 _NUMBERS: dict[str, type] = {"amplitude": float, "period": int, "seed": int}
 

@@ -27,7 +27,7 @@ from gabactl.nn.campaigns import files
 from gabactl.nn.campaigns.plan import Campaign, PlannedRun, load_campaign
 from gabactl.nn.campaigns.table import collect_results, save_results
 
-__all__ = ["Activity", "CampaignStatus", "campaign_status", "run_campaign"]
+__all__ = ["run_campaign"]
 
 _POLL = 0.2
 #: Seconds that workers are given to finish their step and write a checkpoint.

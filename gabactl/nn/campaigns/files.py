@@ -16,8 +16,6 @@ from gabactl.nn.campaigns.plan import Campaign, PlannedRun, load_campaign
 from gabactl.nn.training.settings import TrainingSettings
 from gabactl.traces.metadata import describe_environment
 
-__all__ = ["COLUMNS"]
-
 PLAN, TABLE = "campaign.toml", "results.parquet"
 TRACE, CHECKPOINT, RECORD, LOG = "trace.parquet", "run.ckpt", "result.json", "log.txt"
 

@@ -37,7 +37,7 @@ from gabactl.loops.scenarios import find_description
 from gabactl.nn.excitation import Excitation
 from gabactl.nn.training.settings import TrainingSettings
 
-__all__ = ["Campaign", "PlannedRun", "load_campaign"]
+__all__ = ["load_campaign"]
 
 _OWN = ("name", "subsets", "seeds", "threads", "checkpoint_every")
 _SETTINGS = tuple(f.name for f in fields(TrainingSettings) if f.name not in ("subset", "seed"))

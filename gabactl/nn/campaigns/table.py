@@ -19,7 +19,7 @@ from gabactl.base.results import Result, to_jsonable
 from gabactl.nn.campaigns import files
 from gabactl.nn.campaigns.plan import PlannedRun
 
-__all__ = ["CampaignResults", "collect_results", "load_results", "save_results"]
+__all__ = ["CampaignResults", "collect_results", "load_results"]
 
 #: Known of every planned run, begun or not.
 _GIVEN = ("run", "subset", "method", "seed", "balancer", "status")

@@ -25,7 +25,6 @@ from gabactl.nn.campaigns.plan import Campaign, PlannedRun
 if TYPE_CHECKING:
     from gabactl.nn.training.result import Progress, TrainingResult
 
-__all__ = ["INTERRUPTED", "train_one"]
 
 #: Exit code of a run that can go on.
 INTERRUPTED = 3

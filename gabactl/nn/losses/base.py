@@ -13,7 +13,7 @@ from gabactl.base.errors import InputError
 from gabactl.law.spec import GabaSpec
 from gabactl.nn.sensors.norms import Tensors, compute_task_grad_norm
 
-__all__ = ["BalancedLoss", "ObservedLoss", "default_task_names"]
+__all__ = ["BalancedLoss"]
 
 
 def default_task_names(n_tasks: int) -> tuple[str, ...]:

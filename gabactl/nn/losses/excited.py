@@ -12,8 +12,6 @@ from gabactl.nn.excitation import Excitation
 from gabactl.nn.losses.base import BalancedLoss
 from gabactl.nn.sensors.norms import Tensors
 
-__all__ = ["ExcitedLoss"]
-
 
 class ExcitedLoss(BalancedLoss):
     """Adds an :class:`Excitation` to the weights another loss chooses.

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from gabactl.base.errors import InputError
-from gabactl.law.floors import FLOORS
-from gabactl.law.spec import FloorMode, GabaSpec, Guard, Law
+from gabactl.law.floors import FLOORS, FloorMode
+from gabactl.law.laws import Guard, Law
+from gabactl.law.spec import GabaSpec
 from gabactl.law.stages import follow, raw_weights, saturate, usable
 from gabactl.nn.distributed import Reduce
 from gabactl.nn.losses.measured import NormaliseTo

@@ -17,8 +17,6 @@ from gabactl.nn.sensors.context import Context
 from gabactl.nn.sensors.full import FullSensor
 from gabactl.nn.sensors.norms import Tensors
 
-__all__ = ["MeasuredLoss", "NormaliseTo"]
-
 NormaliseTo = Literal[1, "n_tasks"]
 
 #: Readings between two checks that all ranks hold the same state.

@@ -25,8 +25,6 @@ from gabactl.nn.sensors.gradients import (
 )
 from gabactl.nn.sensors.norms import Tensors, task_gradients
 
-__all__ = ["ReusingLoss"]
-
 
 @dataclass
 class _Unfinished:

@@ -15,8 +15,6 @@ from gabactl.nn.sensors.norms import Tensors, is_sharded
 if TYPE_CHECKING:
     from gabactl.law.spec import GabaSpec
 
-__all__ = ["Sensor", "exact_norms", "norms_on"]
-
 
 class Sensor(nn.Module):
     """Decides when gradient norms are measured, and measures them.

@@ -13,8 +13,6 @@ from gabactl.nn.sensors.norms import Tensors, fused_norm_of, is_sharded, norm_of
 if TYPE_CHECKING:
     from gabactl.nn.distributed import Reducer
 
-__all__ = ["Context", "norm_of_task"]
-
 
 @dataclass(frozen=True)
 class Context:

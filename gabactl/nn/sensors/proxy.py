@@ -14,8 +14,6 @@ from gabactl.nn.sensors.base import Sensor, exact_norms
 from gabactl.nn.sensors.context import Context
 from gabactl.nn.sensors.norms import Tensors
 
-__all__ = ["ProxySensor"]
-
 
 class ProxySensor(Sensor):
     """Base of sensors that measure something cheaper than the whole gradient.

@@ -12,8 +12,6 @@ from gabactl.base.results import Result
 from gabactl.law.laws import LAWS, Law
 from gabactl.law.spec import GabaSpec
 
-__all__ = ["EventBudget", "EventTrigger"]
-
 #: Readings that may follow each other at once when they have been saved up.
 _BURST = 4.0
 #: Part of the budget that pays for readings at a fixed pace, whatever the signals say.

@@ -18,8 +18,6 @@ from gabactl.nn.losses.gradnorm import GradNormLoss
 from gabactl.nn.losses.peers import ScalarizedLoss, peer_loss
 from gabactl.nn.training.settings import TrainingSettings
 
-__all__ = ["build_loss", "build_optimizer"]
-
 
 def build_loss(settings: TrainingSettings, device: torch.device) -> BalancedLoss:
     """The balancer of a run, excited if the settings say so.

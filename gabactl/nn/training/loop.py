@@ -46,7 +46,7 @@ from gabactl.nn.training.models import build_model
 from gabactl.nn.training.result import Progress, Score, TrainingResult
 from gabactl.nn.training.settings import TrainingSettings
 
-__all__ = ["Progress", "Score", "TrainingResult", "train"]
+__all__ = ["train"]
 
 _EVALUATION_BATCH = 4096
 #: What a checkpoint raises whose parts do not fit.

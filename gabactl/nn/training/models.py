@@ -16,8 +16,6 @@ with packages_for(__name__):
     from torch import Tensor, nn
 
 
-__all__ = ["CnnBiLstmAttention", "ModelSize", "SmallCnnBiLstmAttention", "build_model"]
-
 ModelSize = Literal["small", "paper"]
 
 _FEATURES = 32

@@ -10,7 +10,7 @@ from typing import Any
 from gabactl.base.results import Result
 from gabactl.nn.training.settings import TrainingSettings
 
-__all__ = ["Progress", "Score", "TrainingResult"]
+__all__ = ["TrainingResult"]
 
 
 @dataclass(frozen=True)

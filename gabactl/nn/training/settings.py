@@ -13,7 +13,7 @@ from gabactl.cmapss.files import Subset
 from gabactl.law.spec import GabaSpec
 from gabactl.nn.excitation import Excitation
 
-__all__ = ["BalancerName", "Precision", "SampleWeights", "TrainingSettings"]
+__all__ = ["TrainingSettings"]
 
 BalancerName = Literal["gaba", "gradnorm", "fixed", "uncertainty", "dwa", "pcgrad", "cagrad"]
 SampleWeights = Literal["none", "amnl"]
