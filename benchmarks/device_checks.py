@@ -21,8 +21,14 @@ from torch import nn
 
 from gabactl.loops.batch import run_batch
 from gabactl.loops.profiles import constant
-from gabactl.nn import GABALoss, GradNormLoss, get_shared_params
-from gabactl.nn.sensors import EventSensor, LastLayerSensor, RepresentationSensor
+from gabactl.nn import (
+    EventSensor,
+    GABALoss,
+    GradNormLoss,
+    LastLayerSensor,
+    RepresentationSensor,
+    get_shared_params,
+)
 from gabactl.nn.sensors.norms import fused_norm_of, norm_of
 from gabactl.nn.training.models import CnnBiLstmAttention
 

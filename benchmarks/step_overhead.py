@@ -29,9 +29,16 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gabactl.base.files import write_text
-from gabactl.nn import FixedLoss, GABALoss, GradNormLoss, get_shared_params
+from gabactl.nn import (
+    EventSensor,
+    FixedLoss,
+    GABALoss,
+    GradNormLoss,
+    LastLayerSensor,
+    RepresentationSensor,
+    get_shared_params,
+)
 from gabactl.nn.losses.peers import peer_loss
-from gabactl.nn.sensors import EventSensor, LastLayerSensor, RepresentationSensor
 from gabactl.nn.training.models import CnnBiLstmAttention
 
 RESULT = Path(__file__).resolve().parent.parent / "simulations" / "results" / "step_overhead.json"

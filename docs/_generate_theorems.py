@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from gabactl import ledger
-from gabactl.proving import load, proof_files
+from gabactl.proving.library import load, proof_files
 
 DOCS = Path(__file__).parent
 MARK = "<!-- Written by docs/_generate_theorems.py from the theorem objects. Do not edit. -->"

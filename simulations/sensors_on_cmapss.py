@@ -27,8 +27,15 @@ from torch import nn
 
 from gabactl.base.files import write_text
 from gabactl.cmapss import load
-from gabactl.nn import GABALoss, calibrate, get_shared_params
-from gabactl.nn.sensors import EventSensor, LastLayerSensor, RepresentationSensor, Sensor
+from gabactl.nn import (
+    EventSensor,
+    GABALoss,
+    LastLayerSensor,
+    RepresentationSensor,
+    calibrate,
+    get_shared_params,
+)
+from gabactl.nn.sensors.base import Sensor
 from gabactl.nn.training.models import build_model
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -12,8 +12,6 @@ import panel as pn
 from gabactl.app.session import Session
 from gabactl.app.state import LIMITS
 
-__all__ = ["CONTROLS", "Choice", "Control", "SliderScale"]
-
 
 @dataclass(frozen=True)
 class SliderScale:

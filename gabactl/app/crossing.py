@@ -9,8 +9,6 @@ from gabactl.app.tab import Tab
 from gabactl.app.text import number, paragraph, table
 from gabactl.law.authority import residual_ratio, saturation_ratio, weight_bounds
 
-__all__ = ["CrossingTab"]
-
 #: Weights at which the contributions are drawn: fine near both ends, where they matter.
 _ENDS = np.geomspace(1e-5, 0.5, 150)
 _WEIGHTS = np.concatenate([_ENDS, 1.0 - _ENDS[::-1]])

@@ -12,8 +12,6 @@ from gabactl.app.tab import Tab, button
 from gabactl.app.text import number, pane, paragraph
 from gabactl.law.authority import residual_ratio, saturation_ratio
 
-__all__ = ["PRESETS", "DiagramTab", "svg"]
-
 #: Buttons, by name: the imbalance each sets (0 follows the run).
 PRESETS: dict[str, float] = {
     "this run": 0.0,

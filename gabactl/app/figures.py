@@ -25,8 +25,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from gabactl.base.plots import PALETTE, thin
 
-__all__ = ["COLOURS", "MUTED", "Board", "Line"]
-
 #: The colours of lines: the project's palette without its black, which a dark page swallows.
 COLOURS = PALETTE[:6]
 MUTED = "#8a8f98"

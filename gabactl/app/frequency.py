@@ -20,8 +20,6 @@ from gabactl.law.filter import filter_facts
 from gabactl.law.spec import GabaSpec
 from gabactl.plants import LogRatio
 
-__all__ = ["FrequencyTab", "locus_points", "stable_rho"]
-
 #: Poles of the map, by their nines.
 _MAP_BETAS = tuple(float(1.0 - gain) for gain in np.geomspace(1.0, 1e-4, 25))
 #: Values of rho of the locus: fine near 0, where the poles leave fast.

@@ -17,8 +17,6 @@ from gabactl.law.spec import GabaSpec
 from gabactl.loops.profiles import Profile, published_disturbance
 from gabactl.runs.replay import replay
 
-__all__ = ["GradNormTab", "disturbance"]
-
 #: Steps each level of the disturbance is held: 5,000 in all.
 _HOLDS = (1500, 1500, 2000)
 #: Norm of the quiet task, as in the published comparison at g = (5, 0.01).

@@ -12,8 +12,6 @@ from gabactl.app.text import number, paragraph, table
 from gabactl.law.authority import saturation_ratio, weight_bounds
 from gabactl.loops.result import spread
 
-__all__ = ["LiveTab"]
-
 #: Tasks drawn; a run may have more.
 _MOST_TASKS = len(COLOURS)
 

@@ -24,7 +24,7 @@ from gabactl.law.laws import LAWS
 from gabactl.law.spec import labels
 from gabactl.traces import Trace, bundled, load_trace
 
-__all__ = ["Dashboard", "dashboard", "template"]
+__all__ = ["dashboard"]
 
 #: At the side of the page; above it, two abreast, on a phone.
 _SIDEBAR_CSS = """

@@ -13,8 +13,6 @@ from gabactl.app.text import number, pane, paragraph, table
 from gabactl.law.stages import raw_weights
 from gabactl.traces import Trace
 
-__all__ = ["SensorTab", "groups_of"]
-
 #: The bundled run that has them.
 _EXAMPLE = "fd001-parameters"
 _HEADS = ("rul_head", "health_head")

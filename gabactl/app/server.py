@@ -18,8 +18,6 @@ from gabactl.app.state import View
 from gabactl.base.errors import InputError
 from gabactl.traces import Trace
 
-__all__ = ["ADDRESS", "DEFAULT_PORT", "make_server", "serve"]
-
 ADDRESS = "127.0.0.1"
 DEFAULT_PORT = 5006
 

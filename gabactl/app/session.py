@@ -20,8 +20,6 @@ from gabactl.runs.replay import Replay
 from gabactl.runs.run import Run
 from gabactl.traces import Trace, load_bundled
 
-__all__ = ["Session", "Stages"]
-
 Array = NDArray[np.float64]
 
 

@@ -16,8 +16,6 @@ from gabactl.base.errors import InputError
 from gabactl.law.spec import CHOICES, GabaSpec
 from gabactl.traces import bundled
 
-__all__ = ["GIVEN", "LIMITS", "SPEC_FIELDS", "TABS", "View"]
-
 #: Every tab in their order: its key, its title and its class, in the module of the key.
 TABS: dict[str, tuple[str, str]] = {
     "live": ("Live loop", "LiveTab"),

@@ -11,8 +11,6 @@ from gabactl.app.figures import Board
 from gabactl.app.session import Session
 from gabactl.app.text import pane
 
-__all__ = ["Tab", "button"]
-
 
 class Tab:
     """A tab of the page: a note, figures one below another, and a table, unless it says otherwise.

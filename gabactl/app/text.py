@@ -9,8 +9,6 @@ from typing import Any
 
 import panel as pn
 
-__all__ = ["number", "pane", "paragraph", "table"]
-
 _TABLE = (
     "<style>"
     "table{border-collapse:collapse;font:13px/1.45 var(--sans,system-ui,sans-serif);width:100%}"

@@ -26,7 +26,6 @@ from gabactl.traces import Trace, read_trace
 if TYPE_CHECKING:
     from gabactl.identification import Identification
 
-__all__ = ["MAX_UPLOAD_MB", "TraceTab", "python_source", "read_upload"]
 
 #: Largest file that is taken.
 MAX_UPLOAD_MB = 32

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gabactl.base.errors import InputError
 
-__all__ = ["Array", "Balancer", "Reading", "number"]
+__all__ = ["Balancer"]
 
 Array = NDArray[np.float64]
 #: What a step is given of each task: its norm (or gradient), its loss; nothing where it was not read.

@@ -10,8 +10,6 @@ import numpy as np
 from gabactl.balancers.base import Array, Balancer, Reading
 from gabactl.base.errors import InputError, packages_for
 
-__all__ = ["DIRECTION_METHODS", "Direction"]
-
 #: Name here, weighting in torchjd, and the arguments it cannot do without.
 DIRECTION_METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "aligned_mtl": ("AlignedMTLWeighting", {}),

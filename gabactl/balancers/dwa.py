@@ -7,8 +7,6 @@ import numpy as np
 from gabactl.balancers.base import Array, Balancer, Reading, number
 from gabactl.base.errors import InputError
 
-__all__ = ["Dwa"]
-
 
 class Dwa(Balancer):
     """w_i = K softmax(r_i / T), with r_i the ratio of the mean losses of the last two epochs.

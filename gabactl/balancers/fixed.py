@@ -11,8 +11,6 @@ from numpy.typing import ArrayLike
 from gabactl.balancers.base import Array, Balancer, Reading
 from gabactl.base.errors import InputError
 
-__all__ = ["Fixed"]
-
 
 class Fixed(Balancer):
     """The same weights at every step.

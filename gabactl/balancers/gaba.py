@@ -12,8 +12,6 @@ from gabactl.balancers.base import Balancer
 from gabactl.law.controller import Controller
 from gabactl.law.spec import GabaSpec
 
-__all__ = ["Gaba"]
-
 
 class Gaba(Balancer):
     """Weights from the shares of the gradient norms, smoothed and floored.

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from gabactl.balancers.base import Array, Balancer, Reading, number
 from gabactl.base.errors import InputError
 
-__all__ = ["GradNorm", "target_weights"]
+__all__ = ["GradNorm"]
 
 #: Added to the initial losses, as in the published comparison.
 _TINY = 1e-8

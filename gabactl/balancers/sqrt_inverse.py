@@ -6,8 +6,6 @@ import numpy as np
 
 from gabactl.balancers.base import Array, Balancer, Reading
 
-__all__ = ["SqrtInverse"]
-
 
 class SqrtInverse(Balancer):
     """w_i proportional to g_i^(-1/2), on the simplex.

@@ -6,8 +6,6 @@ import numpy as np
 
 from gabactl.balancers.base import Array, Balancer, Reading, number
 
-__all__ = ["Uncertainty"]
-
 
 class Uncertainty(Balancer):
     """w_i = exp(-s_i)/2, with s_i descending the loss sum_i (exp(-s_i) L_i + s_i)/2.

@@ -12,8 +12,6 @@ import numpy as np
 from gabactl.balancers.base import Array, Balancer, Reading
 from gabactl.base.errors import InputError
 
-__all__ = ["UserBalancer", "load_user"]
-
 
 class UserBalancer(Balancer):
     """Wraps a function or an object so that it can be simulated and compared.

@@ -8,8 +8,6 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-__all__ = ["Panels", "Picture", "PictureAxes"]
-
 
 class Picture(Figure):  # type: ignore[misc]
     """A figure that a notebook draws, without pyplot and its list of open figures.

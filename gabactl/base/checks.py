@@ -1,15 +1,14 @@
-"""Numbers that a caller gives: refused by name, with the remedy, where they are none."""
+"""Numbers and choices that a caller gives: refused by name, with the remedy, where they are none."""
 
 from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Collection
 from numbers import Integral, Real
 from typing import Any
 
 from gabactl.base.errors import InputError
-
-__all__ = ["check_int", "check_real"]
 
 
 def check_real(name: str, value: Any, remedy: str) -> float:
@@ -87,3 +86,33 @@ def check_int(name: str, value: Any, least: int, remedy: str) -> int:
     if not whole or value < least:
         raise InputError(f"{name} = {value!r} is not a whole number >= {least}: {remedy}")
     return operator.index(value)
+
+
+def check_choice(name: str, value: Any, allowed: Collection[Any]) -> None:
+    """Refuse what is none of a few choices, naming them.
+
+    Parameters
+    ----------
+    name : str
+        For the message.
+    value
+        What was given.
+    allowed : collection
+        The choices.
+
+    Raises
+    ------
+    InputError
+        Another value.
+
+    Examples
+    --------
+    >>> check_choice("of", "mean", ("signal", "batch"))
+    Traceback (most recent call last):
+        ...
+    gabactl.base.errors.InputError: of = 'mean' is unknown: choose one of signal, batch
+    """
+    if value not in allowed:
+        raise InputError(
+            f"{name} = {value!r} is unknown: choose one of {', '.join(map(str, allowed))}"
+        )

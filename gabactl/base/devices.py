@@ -9,8 +9,6 @@ import torch
 
 from gabactl.base.errors import InputError
 
-__all__ = ["choose_device", "use_precision"]
-
 
 def choose_device(name: str) -> torch.device:
     """The torch device of a name.

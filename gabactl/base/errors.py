@@ -7,15 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 from unicodedata import category
 
-__all__ = [
-    "Absent",
-    "InputError",
-    "MissingPackage",
-    "Occupied",
-    "Stopped",
-    "packages_for",
-    "printable",
-]
+__all__ = ["InputError"]
 
 _LONGEST = 1000
 

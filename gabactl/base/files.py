@@ -19,8 +19,6 @@ from typing import Any, BinaryIO
 from gabactl.base.errors import InputError
 from gabactl.base.lock import lives
 
-__all__ = ["check_keys", "left_behind", "read_json", "read_toml", "whole_file", "write_text"]
-
 #: Largest whole number in a file of settings: what TOML promises, and every machine has.
 _LARGEST = 2**63
 

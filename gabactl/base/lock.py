@@ -8,12 +8,11 @@ import os
 import platform
 import secrets
 import sys
+import time
 import weakref
 from pathlib import Path
 
 from gabactl.base.errors import InputError, Occupied
-
-__all__ = ["FileLock", "lives", "same_file"]
 
 #: What file systems say that cannot lock (some network mounts).
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
@@ -40,6 +39,8 @@ class FileLock:
         What is being written.
     doing : str
         What a holder of the lock does, for the message.
+    patience : float
+        Seconds that ``with`` waits for another holder; :meth:`acquire` waits for none.
 
     Examples
     --------
@@ -54,14 +55,31 @@ class FileLock:
     >>> first.release()
     """
 
-    def __init__(self, path: str | Path, doing: str = "recording into it") -> None:
+    def __init__(
+        self, path: str | Path, doing: str = "recording into it", patience: float = 0.0
+    ) -> None:
         self._path = Path(path)
         self._doing = doing
+        self._patience = patience
         real = Path(os.path.realpath(self._path))
         self._file = real.with_name(real.name + ".lock")
         self._descriptor: int | None = None
         self._covered: int | None = None
         _locks.add(self)
+
+    def __enter__(self) -> FileLock:
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                self.acquire()
+                return self
+            except Occupied:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.2)
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def acquire(self) -> None:
         """Take the lock, or refuse at once.

@@ -15,7 +15,7 @@ from gabactl.base.errors import InputError, packages_for
 from gabactl.base.files import whole_file
 from gabactl.base.tables import format_table
 
-__all__ = ["PALETTE", "axes", "panels", "save", "style", "table", "thin", "unit_circle"]
+__all__ = ["panels", "save", "style"]
 
 #: Colour-blind safe (Okabe and Ito, "Color Universal Design", 2008), in order of use.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")

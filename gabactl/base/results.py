@@ -20,7 +20,7 @@ from gabactl.base.tables import format_table
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Result", "to_jsonable"]
+__all__ = ["Result"]
 
 
 class Result:

@@ -9,8 +9,6 @@ from typing import Any
 
 from gabactl.base.errors import InputError
 
-__all__ = ["sub_table", "where", "whole_number"]
-
 
 @contextmanager
 def where(file: Path, key: str) -> Iterator[None]:

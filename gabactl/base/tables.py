@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["cut_short", "format_table"]
-
 
 def format_table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows of cells as aligned lines.

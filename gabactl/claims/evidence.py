@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["ClaimVerdict", "Evidence", "Finding", "judged", "near"]
-
 ClaimVerdict = Literal["proved", "refuted", "reproduced", "not_reproduced", "unknown", "not_run"]
 
 

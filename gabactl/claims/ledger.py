@@ -11,7 +11,7 @@ from typing import Any, get_args
 from gabactl.base.errors import InputError
 from gabactl.claims.evidence import ClaimVerdict
 
-__all__ = ["Claim", "Criterion", "Part", "ledger"]
+__all__ = ["ledger"]
 
 
 @dataclass(frozen=True)

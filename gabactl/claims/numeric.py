@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 from gabactl.claims.evidence import Evidence, Finding, judged, near
 from gabactl.law.stages import raw_weights
 
-__all__ = ["CHECKS"]
-
 Floats = NDArray[np.float64]
 
 #: Norms of the published comparison of schemes.

@@ -8,8 +8,6 @@ from pathlib import Path
 from gabactl.base.files import write_text
 from gabactl.claims.check import ClaimTable
 
-__all__ = ["render_page", "write_page"]
-
 
 def render_page(table: ClaimTable) -> str:
     """The page as text; everything in it is escaped.

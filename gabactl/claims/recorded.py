@@ -11,8 +11,6 @@ from gabactl.claims.evidence import ClaimVerdict, Evidence, Finding, judged
 from gabactl.law.spec import GabaSpec
 from gabactl.runs.run import Run
 
-__all__ = ["CHECKS"]
-
 Floats = NDArray[np.float64]
 
 #: Equilibria are compared within this, as the literature does.

@@ -13,8 +13,6 @@ from gabactl.base.errors import InputError
 from gabactl.claims.evidence import Evidence, Finding, judged
 from gabactl.claims.ledger import Claim
 
-__all__ = ["Record", "from_records", "read_record", "records"]
-
 _MAX_BYTES = 1 << 20
 _PROVENANCE = ("command", "date", "device", "versions")
 

@@ -8,8 +8,6 @@ from typing import Any
 
 from gabactl.claims.evidence import Evidence, Finding, judged, near
 
-__all__ = ["CHECKS"]
-
 
 def _toy(hidden: bool) -> tuple[Any, Callable[[], tuple[Any, Any]]]:
     """The published toy (480 or 1,008 shared numbers), and its two losses."""

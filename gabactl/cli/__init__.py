@@ -21,7 +21,7 @@ from gabactl.base.errors import InputError, Stopped, packages_for
 from gabactl.base.version import __version__
 from gabactl.cli._help import PlainGroup, add
 
-__all__ = ["build_app", "main"]
+__all__ = ["main"]
 
 #: Every command, by who asks: the order of the help.
 _SECTIONS = {

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-__all__ = ["claim_ids", "scenario_names", "theorem_families", "trace_names", "words"]
-
 Completer = Callable[[str], list[str]]
 
 

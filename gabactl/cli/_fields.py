@@ -16,8 +16,6 @@ import typer
 
 from gabactl.cli._complete import Completer, words
 
-__all__ = ["Argument", "Row", "field_options", "takes"]
-
 
 @dataclass(frozen=True)
 class Row:

@@ -8,16 +8,6 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-__all__ = [
-    "SETTINGS_PANEL",
-    "PlainCommand",
-    "PlainGroup",
-    "add",
-    "default_of",
-    "family",
-    "name_of",
-]
-
 #: Where the settings of GABA stand.
 SETTINGS_PANEL = "Settings of GABA (those of a trace or scenario go before these defaults)"
 

@@ -13,8 +13,6 @@ from typing import Any, TypeVar
 from gabactl.cli._complete import trace_names
 from gabactl.cli._fields import Argument, Row
 
-__all__ = ["TRACE", "options", "output_row", "plot_row", "time_row", "workers_row"]
-
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 #: What a trace is read from.

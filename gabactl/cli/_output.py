@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gabactl.base.results import Result
 
-__all__ = ["canvas", "picture", "say", "show", "show_verdicts"]
-
 
 def show(
     result: Result | Sequence[Result] | dict[str, Any],

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
-__all__ = ["bars", "counter", "epoch_words", "quality_words"]
-
 
 def counter(done: int, count: int, name: str) -> None:
     """One line that is written over: ``3/43 C08``.

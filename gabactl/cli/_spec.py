@@ -16,7 +16,6 @@ from gabactl.law.spec import GabaSpec, labels
 if TYPE_CHECKING:
     from gabactl.runs.run import Run
 
-__all__ = ["SpecOptions", "spec_options"]
 
 ROWS: dict[str, Row | None] = {
     "n_tasks": Row("K", "Number of tasks, 2 or more.", option="--tasks"),

@@ -39,7 +39,8 @@ def prove(
 
     Exit code 1 when a verdict is not the expected one.
     """
-    from gabactl.proving import prove, select
+    from gabactl.proving import prove
+    from gabactl.proving.library import select
 
     files = [Path(name) for name in what or [] if name.endswith(".py")]
     ids = [name for name in what or [] if not name.endswith(".py")]

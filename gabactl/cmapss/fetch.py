@@ -22,8 +22,6 @@ from gabactl.base.errors import InputError
 from gabactl.base.files import whole_file
 from gabactl.cmapss.files import CHECKSUMS, MAX_FILE_BYTES, members
 
-__all__ = ["MAX_DOWNLOAD_BYTES", "NASA_URL", "download", "fetch", "unpack"]
-
 #: NASA's Prognostics Data Repository, item 6.
 NASA_URL = (
     "https://phm-datasets.s3.amazonaws.com/NASA/"

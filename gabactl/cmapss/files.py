@@ -24,8 +24,6 @@ from numpy.typing import NDArray
 from gabactl.base.errors import Absent, InputError
 from gabactl.base.results import Result
 
-__all__ = ["COLUMNS", "SUBSETS", "Engines", "Subset", "read_engines", "read_rul", "verify"]
-
 Subset = Literal["FD001", "FD002", "FD003", "FD004"]
 SUBSETS: tuple[Subset, ...] = get_args(Subset)
 

@@ -7,8 +7,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from gabactl.base.errors import InputError
 
-__all__ = ["nasa_score", "rmse"]
-
 
 def rmse(predicted: ArrayLike, true: ArrayLike) -> float:
     """Root mean square error, in the units of the input (cycles).

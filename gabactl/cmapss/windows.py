@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from gabactl.base.errors import InputError
 from gabactl.cmapss.files import SUBSETS, Engines, read_engines, read_rul
 
-__all__ = ["Cmapss", "Normaliser", "Windows", "health_class", "load"]
+__all__ = ["load"]
 
 #: Cycles per window.
 WINDOW = 30

@@ -24,8 +24,6 @@ from scipy import optimize, signal
 
 from gabactl.base.errors import InputError, packages_for
 
-__all__ = ["Rational", "Stability", "root_counter", "roots_of", "stability_of"]
-
 Complex = NDArray[np.complex128]
 Real = NDArray[np.float64]
 

@@ -27,15 +27,7 @@ from gabactl.law.spec import GabaSpec
 from gabactl.law.stages import saturate
 from gabactl.plants import LogRatio
 
-__all__ = [
-    "Certificate",
-    "LyapunovCertificate",
-    "circle",
-    "exact_circle",
-    "lyapunov",
-    "sector_of_exact_loop",
-    "tsypkin",
-]
+__all__ = ["Certificate", "LyapunovCertificate", "circle", "exact_circle", "lyapunov", "tsypkin"]
 
 _LINEARISED = "linearised (log coordinates, floor slope in [0, 1])"
 

@@ -25,13 +25,7 @@ from gabactl.law.floors import FLOORS
 from gabactl.law.spec import GabaSpec
 from gabactl.law.stages import saturate
 
-__all__ = [
-    "LimitCycle",
-    "LimitCycles",
-    "limit_cycles",
-    "saturation_describing_function",
-    "saturation_limit_cycle",
-]
+__all__ = ["LimitCycles", "limit_cycles"]
 
 _SAMPLES = 256
 # Above this much of other harmonics in the average the sinusoid is no longer a fair picture; the

@@ -21,20 +21,7 @@ from gabactl.law.spec import GabaSpec
 from gabactl.law.stages import raw_weights, saturate
 from gabactl.plants import LogRatio, LtiPlant
 
-__all__ = [
-    "ClosedLoop",
-    "Loop",
-    "VectorLoop",
-    "as_loop",
-    "as_setting",
-    "controller_jacobian",
-    "floor_slope",
-    "format_roots",
-    "log_ratio_setting",
-    "open_loop",
-    "plant_rational",
-    "vector_loop",
-]
+__all__ = ["Loop", "VectorLoop", "as_loop", "open_loop", "vector_loop"]
 
 
 def floor_slope(spec: GabaSpec, log_ratio: float) -> float:

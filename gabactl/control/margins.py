@@ -21,7 +21,7 @@ from gabactl.base.errors import InputError
 from gabactl.control._rational import Rational, Stability, root_counter, roots_of, stability_of
 from gabactl.control.linear import ClosedLoop, Loop, as_loop, format_roots
 
-__all__ = ["Margins", "Witness", "confirm_witnesses", "margins", "stabilising_gains"]
+__all__ = ["Margins", "confirm_witnesses", "margins", "stabilising_gains"]
 
 _MOST_DELAY = 1_000_000
 #: A loop whose gain only touches 1 does so at single frequencies: a few delays tell.

@@ -21,7 +21,6 @@ __all__ = [
     "JensenBias",
     "NoiseReport",
     "autocovariance",
-    "impulse_response",
     "jensen_bias",
     "noise_gain",
     "noise_report",

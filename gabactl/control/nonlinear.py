@@ -33,10 +33,8 @@ from gabactl.plants import LogRatio, QuadraticBowls
 
 __all__ = [
     "Equilibria",
-    "Equilibrium",
     "RegionOfAttraction",
     "SmallGain",
-    "contraction_rate",
     "equilibria",
     "region_of_attraction",
     "simulate_log_ratio",

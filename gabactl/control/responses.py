@@ -15,13 +15,7 @@ from gabactl.base.errors import InputError
 from gabactl.control._rational import Stability
 from gabactl.control.linear import ClosedLoop, Loop, as_loop
 
-__all__ = [
-    "LinearResponse",
-    "horizon",
-    "linear_response",
-    "ramp_response",
-    "step_response",
-]
+__all__ = ["LinearResponse", "linear_response", "ramp_response", "step_response"]
 
 Array = NDArray[np.float64]
 

@@ -20,7 +20,7 @@ from gabactl.control._rational import Rational
 from gabactl.law.filter import FilterFacts, filter_facts
 from gabactl.law.spec import GabaSpec
 
-__all__ = ["SamplingTrade", "lift", "sampling_trade"]
+__all__ = ["SamplingTrade", "sampling_trade"]
 
 #: What of the filter is told for each interval.
 _TRADED = ("noise_power_gain", "group_delay_dc_steps", "nyquist_rad_per_step")

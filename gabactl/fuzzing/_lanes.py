@@ -17,8 +17,6 @@ import numpy as np
 from gabactl.loops.kernels.controller import follow_into, raw_into, saturate_into, was_held
 from gabactl.loops.kernels.jit import compiled
 
-__all__ = ["emit_readings", "run_block"]
-
 _LARGEST = float(np.finfo(np.float64).max)
 _ONE_EXPONENT = np.uint64(1023)
 _SHIFT_EXPONENT = np.uint64(52)

@@ -22,8 +22,6 @@ from gabactl.base.errors import InputError
 from gabactl.fuzzing.target import Run, Target
 from gabactl.law.spec import GabaSpec
 
-__all__ = ["TaskLoss", "TorchRun", "gaba", "gradnorm", "module", "task_losses"]
-
 Array = NDArray[np.float64]
 
 #: What the published class calls beta, warmup, floor and n_tasks.

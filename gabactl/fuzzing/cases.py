@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gabactl.base.errors import InputError
 
-__all__ = ["MAX_STEPS", "RELATIONS", "Case", "Segment"]
+__all__ = ["Case"]
 
 #: Longest case accepted from a file.
 MAX_STEPS = 1_000_000

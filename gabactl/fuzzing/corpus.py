@@ -12,8 +12,6 @@ from gabactl.base.files import read_json, write_text
 from gabactl.base.results import to_jsonable
 from gabactl.fuzzing.cases import Case
 
-__all__ = ["Entry", "load", "save"]
-
 _FORMAT = "gabactl-fuzz-case"
 _MAX_BYTES = 4 << 20
 _MAX_FILES = 1000

@@ -14,8 +14,6 @@ from gabactl.fuzzing.properties import Outcome
 from gabactl.fuzzing.target import Target, Trajectory
 from gabactl.law.stages import usable
 
-__all__ = ["Coverage", "Found"]
-
 #: Decades of a positive double: 1e-324 to 1e308.
 _FIRST_DECADE = -324
 _DECADES = 308 - _FIRST_DECADE + 1

@@ -32,7 +32,7 @@ from gabactl.fuzzing.target import Target
 from gabactl.fuzzing.targets import as_target
 from gabactl.law.spec import GabaSpec
 
-__all__ = ["DEFAULT_STEPS", "check_case", "fuzz", "fuzz_bounds"]
+__all__ = ["check_case", "fuzz", "fuzz_bounds"]
 
 #: Steps per property: for our own controllers in the vectorised searcher, and for any other rule.
 DEFAULT_STEPS = {"lanes": 3_000_000, "other": 50_000}

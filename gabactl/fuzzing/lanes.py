@@ -20,8 +20,6 @@ from gabactl.fuzzing.coverage import Found
 from gabactl.law.laws import LAWS
 from gabactl.law.spec import GabaSpec
 
-__all__ = ["LaneSearch", "Programs", "default_readings", "length_for", "survey"]
-
 Array = NDArray[Any]
 
 #: Rows of the statistics of a block: least and largest weight, largest deviation of the sum of

@@ -28,24 +28,6 @@ from gabactl.fuzzing.target import Target, run_case, run_readings
 from gabactl.fuzzing.targets import finite_domain
 from gabactl.law.controller import Controller
 
-__all__ = [
-    "PROPERTIES",
-    "Bound",
-    "Bounds",
-    "Checkpoint",
-    "Equivariance",
-    "Finite",
-    "Outcome",
-    "Property",
-    "Reference",
-    "Scale",
-    "Simplex",
-    "make_property",
-    "resolve_bound",
-    "rounding_slack",
-    "ulps",
-]
-
 Array = NDArray[np.float64]
 
 #: ``"tight"`` (what the rule can really reach), ``"published"`` ([m, 1 - m]) or a pair.

@@ -18,8 +18,6 @@ from typing import Any
 from gabactl.base.errors import MissingPackage
 from gabactl.base.results import Result
 
-__all__ = ["ReaderFuzz", "fuzz_readers", "seed_files"]
-
 _MEMORY_MIB = 2048
 _HANG_S = 20
 

@@ -16,7 +16,7 @@ from gabactl.fuzzing.coverage import Coverage
 from gabactl.fuzzing.target import Target, run_case
 from gabactl.law.spec import GabaSpec
 
-__all__ = ["FuzzReport", "FuzzResult", "Verdict", "pytest_snippet", "python_snippet"]
+__all__ = ["FuzzReport", "FuzzResult"]
 
 Verdict = Literal["violated", "held", "skipped"]
 

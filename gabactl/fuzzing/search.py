@@ -16,8 +16,6 @@ from gabactl.fuzzing.properties import Property
 from gabactl.fuzzing.target import Target, run_case
 from gabactl.fuzzing.targets import finite_domain
 
-__all__ = ["CaseMaker", "search"]
-
 _SUBNORMAL = 5e-324
 _TINY = 2.3e-308
 #: Kinds of readings: those of ``CaseMaker._reading``, and a permutation of an earlier one.

@@ -15,8 +15,6 @@ from typing import Any
 
 from gabactl.fuzzing.cases import Case, Segment
 
-__all__ = ["shrink", "variants"]
-
 #: Numbers a reader likes, the simplest first.
 _SIMPLE = (0.0, 1.0, 2.0, 3.0, 10.0, 0.5, 0.1, 100.0, 1e3, 1e6, 1e-3, 1e-6, math.nan, math.inf)
 #: Under which Hypothesis finds the choices; what is "secondary" there is not shrunk yet.

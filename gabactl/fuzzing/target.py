@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gabactl.fuzzing.cases import Case
 from gabactl.law.spec import GabaSpec
 
-__all__ = ["Run", "Target", "Trajectory", "run_case", "run_readings"]
+__all__ = ["Target"]
 
 Array = NDArray[np.float64]
 

@@ -24,12 +24,7 @@ from gabactl.fuzzing.target import Run, Target
 from gabactl.law.controller import Controller
 from gabactl.law.spec import GabaSpec
 
-__all__ = [
-    "TARGETS",
-    "as_target",
-    "resolve",
-    "step_function",
-]
+__all__ = ["step_function"]
 
 Array = NDArray[np.float64]
 

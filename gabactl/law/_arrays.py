@@ -14,21 +14,6 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "as_array",
-    "at_least",
-    "counting",
-    "descending",
-    "is_exact",
-    "largest",
-    "least",
-    "number",
-    "on_arrays",
-    "over_total",
-    "space",
-    "total",
-]
-
 Array = NDArray[Any]
 F = TypeVar("F", bound=Callable[..., Any])
 

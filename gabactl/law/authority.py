@@ -28,11 +28,9 @@ __all__ = [
     "closed_loop_authority",
     "dead_time",
     "required_floor",
-    "residual_ratio",
     "saturation_ratio",
     "settled_weights",
     "weight_bounds",
-    "weight_range",
 ]
 
 #: Imbalances of the published regime (start, middle, peak), as ratios.

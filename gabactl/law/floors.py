@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 
 from gabactl.law._arrays import as_array, at_least, counting, descending, largest, over_total
 
-__all__ = ["FLOORS", "FloorMode", "FloorRow", "project"]
-
 FloorMode = Literal["renormalise", "affine", "project", "clamp_state"]
 
 Array = NDArray[Any]

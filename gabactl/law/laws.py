@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from gabactl.law._arrays import is_exact, least, over_total, total
 
-__all__ = ["GUARDS", "LAWS", "PUBLISHED_EPSILON", "Guard", "Law", "LawRow", "with_epsilon"]
-
 Law = Literal["complement", "inverse"]
 Guard = Literal["hold", "none"]
 

@@ -13,7 +13,7 @@ from gabactl.base.files import read_toml
 from gabactl.law.floors import FLOORS, FloorMode, FloorRow
 from gabactl.law.laws import GUARDS, LAWS, Guard, Law, LawRow
 
-__all__ = ["CHOICES", "FloorMode", "GabaSpec", "Guard", "Law", "labels"]
+__all__ = ["GabaSpec"]
 
 #: What a setting of words takes.
 CHOICES: dict[str, tuple[str, ...]] = {

@@ -18,7 +18,7 @@ from gabactl.law._arrays import as_array, is_exact, number, on_arrays, over_tota
 from gabactl.law.floors import FLOORS, FloorMode
 from gabactl.law.laws import LAWS, Guard, Law, with_epsilon
 
-__all__ = ["error", "follow", "raw_weights", "saturate", "share", "smooth", "usable"]
+__all__ = ["raw_weights"]
 
 
 @on_arrays

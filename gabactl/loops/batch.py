@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gabactl.base.errors import InputError, packages_for
-from gabactl.law.spec import FloorMode, GabaSpec, Guard, Law
+from gabactl.law.floors import FloorMode
+from gabactl.law.laws import Guard, Law
+from gabactl.law.spec import GabaSpec
 from gabactl.loops.profiles import LEAST_LOG_NORM, Profile
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
     _Runner = Runner | TorchRunner
 
-__all__ = ["COLUMNS", "LOOP_PARAMETERS", "complete_parameters", "run_batch"]
+__all__ = ["run_batch"]
 
 Array = NDArray[np.float64]
 #: Parameter to its value in each loop.

@@ -18,7 +18,7 @@ from gabactl.loops.result import SimulationResult, signal_figure
 from gabactl.loops.simulate import as_balancer, simulate
 from gabactl.plants import Plant
 
-__all__ = ["METRICS", "CompareResult", "Estimate", "compare", "compared", "figures"]
+__all__ = ["CompareResult", "compare"]
 
 #: What is compared: key, heading, and how to print it.
 METRICS: dict[str, tuple[str, str]] = {

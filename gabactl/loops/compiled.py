@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from gabactl.law.spec import GabaSpec
 from gabactl.plants import LogRatio
 
-__all__ = ["CompiledLoop", "Signals"]
-
 Array = NDArray[np.float64]
 
 

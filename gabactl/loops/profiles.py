@@ -21,18 +21,7 @@ from gabactl.base.errors import InputError
 if TYPE_CHECKING:
     from gabactl.traces import Trace
 
-__all__ = [
-    "PUBLISHED_LEVELS",
-    "Profile",
-    "constant",
-    "from_trace",
-    "levels",
-    "non_negative",
-    "prbs",
-    "published_disturbance",
-    "ramp",
-    "undisturbed",
-]
+__all__ = ["Profile", "constant", "from_trace", "levels", "prbs", "published_disturbance", "ramp"]
 
 Array = NDArray[np.float64]
 

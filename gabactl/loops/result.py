@@ -14,7 +14,7 @@ from gabactl.base.errors import InputError
 from gabactl.base.results import Result
 from gabactl.loops.profiles import Profile
 
-__all__ = ["SegmentResponse", "SimulationResult", "signal_figure", "spread"]
+__all__ = ["SimulationResult"]
 
 Array = NDArray[np.float64]
 #: Figures of a whole run.

@@ -56,14 +56,7 @@ from gabactl.loops import profiles
 from gabactl.loops.profiles import Profile
 from gabactl.plants import LogRatio, Plant, QuadraticBowls
 
-__all__ = [
-    "Scenario",
-    "build_profile",
-    "bundled_scenarios",
-    "find_description",
-    "load_scenario",
-    "simulation_files",
-]
+__all__ = ["bundled_scenarios", "load_scenario"]
 
 #: What a bundled TOML file describes.
 Kind = Literal["scenario", "sweep", "campaign"]

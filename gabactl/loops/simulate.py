@@ -19,7 +19,7 @@ from gabactl.loops.profiles import Profile, non_negative
 from gabactl.loops.result import SegmentResponse, SimulationResult, spread
 from gabactl.plants import LogRatio, Plant, describe_plant
 
-__all__ = ["as_balancer", "recorded", "simulate"]
+__all__ = ["simulate"]
 
 Array = NDArray[np.float64]
 

@@ -17,7 +17,7 @@ from gabactl.loops.profiles import Profile
 from gabactl.loops.result import SimulationResult
 from gabactl.plants import LogRatio
 
-__all__ = ["write_batch", "write_trajectory"]
+__all__ = ["write_trajectory"]
 
 #: Signals of a result, and how their columns begin.
 _COLUMNS = {

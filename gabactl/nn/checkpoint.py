@@ -15,16 +15,6 @@ from torch import Tensor
 from gabactl.base.errors import InputError
 from gabactl.base.files import whole_file
 
-__all__ = [
-    "check_optimizer",
-    "check_plain",
-    "check_schedule",
-    "has_strange",
-    "load_checkpoint",
-    "load_tensors",
-    "save_checkpoint",
-]
-
 _FORMAT = "gabactl-training-checkpoint"
 _VERSION = 1
 _MAX_BYTES = 4 << 30

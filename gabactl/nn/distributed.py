@@ -15,9 +15,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from gabactl.base.checks import check_choice, check_int
 from gabactl.base.errors import InputError
-
-__all__ = ["RankLostError", "Reduce", "Reducer", "check_reduce", "reducer_for"]
+from gabactl.nn.sensors.norms import Tensors
 
 Reduce = Literal["norm_of_mean", "mean_of_norms", "local"]
 
@@ -43,10 +43,8 @@ def check_reduce(reduce: Reduce | None) -> None:
     --------
     >>> check_reduce("mean_of_norms")
     """
-    if reduce is not None and reduce not in get_args(Reduce):
-        raise InputError(
-            f"reduce = {reduce!r} is unknown: choose one of {', '.join(get_args(Reduce))}"
-        )
+    if reduce is not None:
+        check_choice("reduce", reduce, get_args(Reduce))
 
 
 def reducer_for(
@@ -104,8 +102,8 @@ class Reducer:
     """
 
     def __init__(self, reduce: Reduce, group: Any = None, samples: int | None = None) -> None:
-        if samples is not None and samples < 0:
-            raise InputError(f"samples = {samples} is negative: pass the size of the batch")
+        if samples is not None:
+            check_int("samples", samples, 0, "pass the size of the batch")
         self.reduce = reduce
         self.weighted = samples is not None
         self._group = group
@@ -130,7 +128,7 @@ class Reducer:
         return mean
 
     def mean_gradients(
-        self, gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]
+        self, gradients: Sequence[Tensor | None], parameters: Tensors
     ) -> list[Tensor | None]:
         """Mean over the ranks, in one all-reduce per dtype and device.
 

@@ -9,15 +9,14 @@ follow the gradients. A perturbation that nothing in the run knows of breaks the
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gabactl.base.checks import check_int
 from gabactl.base.errors import InputError
-
-__all__ = ["Excitation"]
 
 _EXAMPLE = "prbs:amplitude=0.5,period=50,seed=1"
 _NUMBERS: dict[str, type] = {"amplitude": float, "period": int, "seed": int}
@@ -63,10 +62,8 @@ class Excitation:
             raise InputError(
                 f"excitation amplitude = {self.amplitude} is not in (0, 10] nats: try 0.5"
             )
-        if self.period < 1:
-            raise InputError(f"excitation period = {self.period} is below 1 step: try 50")
-        if self.seed < 0:
-            raise InputError(f"excitation seed = {self.seed} is negative: give a number >= 0")
+        check_int("excitation period", self.period, 1, "try 50 steps")
+        check_int("excitation seed", self.seed, 0, "give for example 1")
 
     @classmethod
     def parse(cls, text: str) -> Excitation:
@@ -114,16 +111,6 @@ class Excitation:
     def __str__(self) -> str:
         end = ",inverted" if self.inverted else ""
         return f"prbs:amplitude={self.amplitude:g},period={self.period},seed={self.seed}{end}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """The settings as plain values.
-
-        Examples
-        --------
-        >>> Excitation().to_dict()["period"]
-        50
-        """
-        return asdict(self)
 
     def sequence(self, steps: int) -> NDArray[np.float64]:
         """What is added at steps 1 to ``steps``; a longer sequence begins with a shorter one.

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gabactl.base.errors import InputError
 
-__all__ = ["Plant", "PlantState", "split_disturbance"]
+__all__ = ["Plant"]
 
 Array = NDArray[np.float64]
 

@@ -10,7 +10,7 @@ from gabactl.base.errors import InputError
 from gabactl.plants.bowls import QuadraticBowls
 from gabactl.plants.log_ratio import LogRatio
 
-__all__ = ["describe_plant", "parse_plant"]
+__all__ = ["parse_plant"]
 
 _KINDS: dict[str, tuple[str, ...]] = {
     "log-ratio": ("rho", "a", "delay", "n_tasks"),

@@ -22,31 +22,19 @@ Examples
 
 from __future__ import annotations
 
-import gabactl.proving.certificate as certificate
-import gabactl.proving.replay as replay
-import gabactl.proving.rounding as rounding
 import gabactl.proving.smt as smt
-import gabactl.proving.symbolic as symbolic
 from gabactl.proving.engine import ProofResult, ProofTable, main, prove
-from gabactl.proving.library import Selection, load, proof_files, select, theorems
+from gabactl.proving.library import theorems
 from gabactl.proving.theorem import Outcome, Theorem, theorem
 
 __all__ = [
     "Outcome",
     "ProofResult",
     "ProofTable",
-    "Selection",
     "Theorem",
-    "certificate",
-    "load",
     "main",
-    "proof_files",
     "prove",
-    "replay",
-    "rounding",
-    "select",
     "smt",
-    "symbolic",
     "theorem",
     "theorems",
 ]

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 from gabactl.base.errors import InputError
 
-__all__ = ["Matrix", "decreases", "is_positive_definite", "lyapunov"]
-
 Matrix = list[list[Fraction]]
 
 

@@ -14,7 +14,7 @@ from gabactl.base.errors import InputError, MissingPackage, packages_for
 from gabactl.base.results import Result
 from gabactl.proving.theorem import Theorem
 
-__all__ = ["Selection", "load", "proof_files", "select", "theorems"]
+__all__ = ["theorems"]
 
 
 def proof_files() -> list[Path]:

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gabactl.law.controller import Controller
-from gabactl.law.spec import FloorMode, GabaSpec, Guard, Law
+from gabactl.law.floors import FloorMode
+from gabactl.law.laws import Guard, Law
+from gabactl.law.spec import GabaSpec
 from gabactl.law.stages import follow, raw_weights, saturate
-
-__all__ = ["Step", "confirm", "exact", "through_controller", "through_loss"]
 
 Reading = Sequence[Fraction | int]
 

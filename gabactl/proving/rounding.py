@@ -14,8 +14,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["UNIT_ROUNDOFF", "enclose", "highest", "monotone", "ulp"]
-
 #: Unit roundoff u of rounding to nearest: half the machine epsilon.
 UNIT_ROUNDOFF = {"float32": Fraction(1, 2**24), "float64": Fraction(1, 2**53)}
 

@@ -15,8 +15,6 @@ from typing import Any
 import gabactl.proving.smt as smt
 from gabactl.proving.theorem import Outcome
 
-__all__ = ["Derivation", "sum_over"]
-
 
 def sum_over(term: Any, index: Any, count: Any, known: Mapping[Any, Any]) -> Any:
     """Sum of ``term`` over ``index`` = 1..``count``, by linearity.

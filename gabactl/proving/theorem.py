@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from gabactl.base.errors import InputError, printable
 
-__all__ = ["Method", "Outcome", "Theorem", "Verdict", "theorem"]
+__all__ = ["Outcome", "theorem"]
 
 Verdict = Literal["proved", "refuted", "unknown"]
 

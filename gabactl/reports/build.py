@@ -25,7 +25,7 @@ from gabactl.runs.units import UnitAdvice, unit_advice
 from gabactl.traces import Trace
 from gabactl.validation.check import Validation, check
 
-__all__ = ["FUZZ_STEPS", "Report", "report"]
+__all__ = ["Report", "report"]
 
 #: Controller steps of the report's fuzz.
 FUZZ_STEPS = 1_000_000

@@ -12,7 +12,7 @@ from gabactl.base.version import __version__
 from gabactl.reports.build import Report
 from gabactl.reports.pictures import data_uri, pictures
 
-__all__ = ["render_html", "write_html"]
+__all__ = ["write_html"]
 
 
 def render_html(report: Report) -> str:

@@ -11,8 +11,6 @@ from pathlib import Path
 from gabactl.base.errors import InputError
 from gabactl.base.files import whole_file
 
-__all__ = ["find_browser", "write_pdf"]
-
 _NAMES = (
     "chromium",
     "chromium-browser",

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from gabactl.base import plots
 from gabactl.reports.build import Report
 
-__all__ = ["data_uri", "pictures"]
-
 #: The pictures in the order of the page, and what each shows.
 _TEXTS = {
     "norms": "Gradient norms of the run, and their ratio against the imbalance that the floor allows",

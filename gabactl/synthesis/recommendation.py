@@ -13,7 +13,8 @@ from gabactl.base.errors import InputError
 from gabactl.base.results import Result
 from gabactl.base.tables import format_table
 from gabactl.law.authority import required_floor, residual_ratio
-from gabactl.law.spec import GabaSpec, Law
+from gabactl.law.laws import Law
+from gabactl.law.spec import GabaSpec
 from gabactl.synthesis.budget import LoopErrors, loop_errors
 from gabactl.synthesis.workload import Workload
 

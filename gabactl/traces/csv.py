@@ -14,8 +14,6 @@ from gabactl.base.errors import InputError
 from gabactl.traces.metadata import MAX_TASKS, SCHEMA_VERSION, check_metadata
 from gabactl.traces.schema import GROUPS, MAX_CELLS, Columns, Precision
 
-__all__ = ["CsvSource", "CsvTable"]
-
 _ROWS = 1 << 14
 _MAX_LINE = 1 << 20
 _MAX_STEP = 1 << 62

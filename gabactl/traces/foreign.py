@@ -13,8 +13,6 @@ from gabactl.base.errors import InputError
 from gabactl.traces.metadata import MAX_TASKS, SCHEMA_VERSION, check_metadata
 from gabactl.traces.schema import GROUPS, MAX_CELLS, Columns, Precision
 
-__all__ = ["ForeignSource", "Series", "columns_from_series", "match_columns"]
-
 #: Values of one quantity and the steps they were logged at, in the order of the log.
 Series = tuple[NDArray[np.int64], NDArray[np.float64]]
 

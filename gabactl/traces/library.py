@@ -13,13 +13,7 @@ from gabactl.base.errors import InputError
 from gabactl.traces.reader import iter_trace, read_trace
 from gabactl.traces.schema import Trace, joined, short_name
 
-__all__ = [
-    "MOST_STEPS",
-    "bundled",
-    "load_bundled",
-    "load_trace",
-    "trace_pieces",
-]
+__all__ = ["load_bundled", "load_trace"]
 
 #: Steps of a run that a report (some 0.5 kB each) or forecasts (some 1 kB each) hold at once.
 MOST_STEPS = 1_000_000

@@ -13,8 +13,6 @@ from typing import Any
 from gabactl.base.errors import InputError
 from gabactl.law.spec import GabaSpec
 
-__all__ = ["SCHEMA_VERSION", "describe_environment"]
-
 SCHEMA_VERSION = 1
 #: The Arrow schema metadata key that holds the one JSON object.
 METADATA_KEY = b"gabactl"

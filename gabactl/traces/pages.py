@@ -13,8 +13,6 @@ from typing import Any, BinaryIO
 
 from gabactl.base.errors import InputError
 
-__all__ = ["MAX_PAGE_BYTES", "check_pages"]
-
 #: Most bytes of one page: writers make pages of a megabyte, some one for each row group.
 MAX_PAGE_BYTES = 128 << 20
 #: Most pages of a file; the smallest are some 20 bytes.

@@ -41,7 +41,7 @@ from gabactl.traces.wandb import (
     read_table,
 )
 
-__all__ = ["Source", "iter_trace", "one_line", "open_source", "open_stream", "read_trace"]
+__all__ = ["iter_trace", "read_trace"]
 
 #: Columns of some rows, and the per-parameter norms by task.
 Chunk = tuple[Columns, dict[str, NDArray[np.float64]]]

@@ -19,7 +19,7 @@ from gabactl.traces.reader import open_source, open_stream, read_trace
 from gabactl.traces.schema import GROUPS, SINGLE, Trace, short_name
 from gabactl.traces.stream import Framer
 
-__all__ = ["convert", "finish", "write_csv", "write_parquet"]
+__all__ = ["convert", "finish"]
 
 _ROW_GROUP = 1 << 16
 

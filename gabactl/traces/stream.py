@@ -22,8 +22,6 @@ from gabactl.base.errors import Absent, InputError
 from gabactl.traces.metadata import MAX_HEADER_BYTES
 from gabactl.traces.schema import MAX_CELLS
 
-__all__ = ["CONTINUATION", "CRC_KEY", "END", "Framer", "StreamReader", "checksum"]
-
 CONTINUATION = b"\xff\xff\xff\xff"
 END = CONTINUATION + b"\0\0\0\0"
 #: Message metadata key with the checksum of the batch, as decimal text.

@@ -18,8 +18,6 @@ from gabactl.traces.foreign import ForeignSource, Series, columns_from_series, m
 from gabactl.traces.schema import MAX_CELLS, short_name
 from gabactl.traces.wandb import own_log_refused
 
-__all__ = ["is_event_file", "read_events"]
-
 #: What every writer puts into the first record of an event file.
 _MARK = b"brain.Event:"
 _MAX_BYTES = 4 << 30

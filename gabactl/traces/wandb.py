@@ -21,8 +21,6 @@ from gabactl.traces.csv import CsvTable
 from gabactl.traces.foreign import ForeignSource, Series, columns_from_series, match_columns
 from gabactl.traces.schema import MAX_CELLS, Columns
 
-__all__ = ["OWN_LOG", "is_export", "own_log_refused", "read_json", "read_parquet", "read_table"]
-
 #: How the library's own log begins.
 OWN_LOG = b":W&B"
 

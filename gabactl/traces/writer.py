@@ -24,7 +24,7 @@ from gabactl.traces.metadata import (
 from gabactl.traces.schema import GROUPS, column_names, short_name
 from gabactl.traces.stream import END, Framer
 
-__all__ = ["TraceWriter", "stream_path"]
+__all__ = ["TraceWriter"]
 
 
 def stream_path(path: str | Path) -> Path:

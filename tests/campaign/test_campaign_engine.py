@@ -275,13 +275,11 @@ def test_what_cannot_be_done_is_said_before_anything_is_begun(
             run_campaign(file, folder, tiny_cmapss, **options)  # type: ignore[arg-type]
 
     refused(whole, "holds a campaign already: add --resume")
-    refused(tmp_path / "a", "workers = 0 is below 1", workers=0)
+    refused(tmp_path / "a", "workers = 0 is not a whole number >= 1", workers=0)
     refused(tmp_path / "a", "time = 0 is not positive", time_limit=0)
     refused(tmp_path / "a", "only = 'x' fits none of 2 runs", only="x")
-    lock = FileLock(whole / ".campaign")
-    lock.acquire()
-    refused(whole, "another `gabactl cmapss campaign run` is at work there", resume=True)
-    lock.release()
+    with FileLock(whole / ".campaign"):
+        refused(whole, "running a campaign there", resume=True)
     other = tmp_path / "other.toml"
     other.write_text(PLAN.replace("batch_size = 30", "batch_size = 31"))
     refused(

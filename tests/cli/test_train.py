@@ -101,7 +101,6 @@ def test_a_spec_file_is_read(capsys: pytest.CaptureFixture[str]) -> None:
         (["--record", "no/folder/run.parquet"], "there is no folder"),
         (["--checkpoint", "no/folder/run.ckpt"], "there is no folder"),
         (["--resume"], "--resume needs"),
-        (["--resume", "--record", "run.parquet"], "no such checkpoint"),
         (["--data", "nowhere"], "nowhere: no such folder"),
         (["--spec", "nowhere.toml"], "nowhere.toml"),
     ],

@@ -93,7 +93,7 @@ CELLS: tuple[Cell, ...] = (
     _cell("campaign", "disk full", "the run's last checkpoint, whole", "the run failed, with the reason in its record", "--resume after making space: bit for bit", _C + "test_a_full_disk_fails_the_run_and_keeps_its_checkpoint"),
     _cell("campaign", "folder not writable", "nothing is begun", "cannot be made", "choose another place", _C + "test_places_that_cannot_be_written_or_are_gone"),
     _cell("campaign", "input vanished", "nothing is begun", "no such folder or zip archive; the plan cannot be read", "give the path", _C + "test_places_that_cannot_be_written_or_are_gone"),
-    _cell("campaign", "two processes", "the first one's runs", "another gabactl cmapss campaign run is at work there", "wait", _C + "test_a_second_driver_is_refused"),
+    _cell("campaign", "two processes", "the first one's runs", "another process is running a campaign there", "wait", _C + "test_a_second_driver_is_refused"),
     _cell("campaign", "clock jumps", "everything; no number depends on the clock", "nothing", "nothing to do", _C + "test_a_campaign_does_not_depend_on_the_clock"),
     _cell("campaign", "out of memory", "all other runs go on; of this one the last checkpoint", "failed: MemoryError, or killed by SIGKILL (out of memory?)", "--resume: bit for bit", _C + "test_no_memory_in_a_worker_fails_that_run", _E + "test_kill_9_of_a_worker_ends_that_run_alone"),
     # -- sweep -----------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ torch = pytest.importorskip("torch")
 
 from gabactl.nn.campaigns import load_campaign, run_campaign  # noqa: E402
 from gabactl.nn.campaigns import worker as campaign_worker  # noqa: E402
-from gabactl.nn.campaigns.folder import read_record, run_folder  # noqa: E402
+from gabactl.nn.campaigns.files import read_record, run_folder  # noqa: E402
 
 PLAN = tiny_plan(
     """
@@ -128,15 +128,11 @@ def test_a_campaign_does_not_depend_on_the_clock(
 
 
 def test_a_second_driver_is_refused(plan: Path, tiny_cmapss: Path, tmp_path: Path) -> None:
-    lock = FileLock(tmp_path / ".campaign")
-    lock.acquire()
-    try:
-        with pytest.raises(
-            InputError, match="another `gabactl cmapss campaign run` is at work there"
-        ):
-            run_campaign(plan, tmp_path, tiny_cmapss)
-    finally:
-        lock.release()
+    with (
+        FileLock(tmp_path / ".campaign"),
+        pytest.raises(InputError, match="running a campaign there"),
+    ):
+        run_campaign(plan, tmp_path, tiny_cmapss)
 
 
 def test_places_that_cannot_be_written_or_are_gone(

@@ -151,11 +151,14 @@ def test_a_run_does_not_depend_on_the_clock(
 @pytest.mark.parametrize("what", ["data", "checkpoint"])
 def test_vanished_files_are_named(tmp_path: Path, tiny_cmapss: Path, what: str) -> None:
     place = tmp_path / "gone" if what == "data" else tiny_cmapss
+    record = tmp_path / "run.parquet"
     words = ["--resume"] if what == "checkpoint" else []
-    done = ended("cmapss", "train", "--data", place, "-o", tmp_path / "run.parquet", *words)
+    if what == "checkpoint":  # of a recording that is finished
+        record.write_bytes(b"recorded")
+    done = ended("cmapss", "train", "--data", place, "-o", record, *words)
     assert done.code == 2
     assert ("no such folder" if what == "data" else "no such checkpoint") in done.line()
-    assert not list(tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) == ([record] if words else [])
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path, data: Any) -> None:

@@ -14,8 +14,7 @@ import torch.distributed as dist
 from oracles.toys import t1008
 from torch.nn.parallel import DistributedDataParallel
 
-from gabactl.nn import GABALoss, get_shared_params
-from gabactl.nn.sensors import LastLayerSensor
+from gabactl.nn import GABALoss, LastLayerSensor, get_shared_params
 
 STEPS = 12
 

@@ -9,7 +9,7 @@ import torch
 from oracles.toys import t1008
 
 from gabactl.base.errors import InputError
-from gabactl.nn.sensors import LastLayerSensor, RepresentationSensor
+from gabactl.nn import LastLayerSensor, RepresentationSensor
 from gabactl.nn.sensors.calibration import _compare, calibrate
 
 

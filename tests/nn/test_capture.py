@@ -6,8 +6,14 @@ from oracles.toys import t1008
 
 import gabactl.nn.losses.base
 from gabactl.base.errors import InputError
-from gabactl.nn import FixedLoss, GABALoss, get_shared_params
-from gabactl.nn.sensors import EventSensor, LastLayerSensor, RepresentationSensor
+from gabactl.nn import (
+    EventSensor,
+    FixedLoss,
+    GABALoss,
+    LastLayerSensor,
+    RepresentationSensor,
+    get_shared_params,
+)
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 

@@ -15,8 +15,7 @@ from gabactl.law.controller import Controller
 from gabactl.law.laws import LAWS
 from gabactl.law.spec import CHOICES, GabaSpec
 from gabactl.law.stages import raw_weights, saturate, smooth
-from gabactl.nn import GABALoss
-from gabactl.nn.sensors import EventSensor
+from gabactl.nn import EventSensor, GABALoss
 from gabactl.nn.sensors.trigger import EventTrigger
 from gabactl.traces import load_bundled
 

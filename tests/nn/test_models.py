@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gabactl.base.errors import InputError
-from gabactl.nn.sensors import compute_task_grad_norm, get_shared_params
+from gabactl.nn import compute_task_grad_norm, get_shared_params
 from gabactl.nn.training.models import CnnBiLstmAttention, SmallCnnBiLstmAttention, build_model
 
 # Textbook "Gradient-Aware Multi-Task Learning for Predictive Maintenance": backbone and heads,

@@ -11,7 +11,15 @@ import torch
 
 from gabactl.base.errors import InputError
 from gabactl.law.spec import GabaSpec
-from gabactl.nn import FixedLoss, GABALoss, GradNormLoss, TraceRecorder
+from gabactl.nn import (
+    EventSensor,
+    FixedLoss,
+    GABALoss,
+    GradNormLoss,
+    LastLayerSensor,
+    TraceRecorder,
+    compute_task_grad_norm,
+)
 from gabactl.nn.checkpoint import load_tensors
 from gabactl.nn.excitation import Excitation
 from gabactl.nn.integrations.accelerate import backward
@@ -19,13 +27,7 @@ from gabactl.nn.losses.base import BalancedLoss
 from gabactl.nn.losses.excited import ExcitedLoss
 from gabactl.nn.losses.gradnorm import _are_all_shared
 from gabactl.nn.recording.monitor import BoardMonitor
-from gabactl.nn.sensors import (
-    EventSensor,
-    LastLayerSensor,
-    base,
-    compute_task_grad_norm,
-    proxy,
-)
+from gabactl.nn.sensors import base, proxy
 from gabactl.nn.sensors.calibration import calibrate
 from gabactl.nn.sensors.gradients import add_to_grad, each_task
 from gabactl.nn.sensors.trigger import EventTrigger
@@ -50,7 +52,7 @@ def ones(**options):
     [
         (lambda: GABALoss(normalise_to=2), r"^normalise_to = 2 is unknown: choose 1 or 'n_tasks'$"),
         (lambda: GABALoss(normalise_to=True), r"^normalise_to = True is unknown"),
-        (lambda: FixedLoss(measure_every=-1), r"^measure_every = -1 is negative: 0 measures never"),
+        (lambda: FixedLoss(measure_every=-1), r"^measure_every = -1 is not a whole number >= 0: 0 measures never"),
         (lambda: compute_task_grad_norm(ones().sum(), []), r"^shared_params is empty: pass the"),
         (
             lambda: compute_task_grad_norm(torch.ones(()), [ones()]),
@@ -356,7 +358,7 @@ class TestPeers:
     def test_refusals(self, monkeypatch):
         from gabactl.nn.losses.peers import GramianLoss, ScalarizedLoss
 
-        with pytest.raises(InputError, match=r"^measure_every = -1 is negative"):
+        with pytest.raises(InputError, match=r"^measure_every = -1 is not a whole number"):
             ScalarizedLoss("uncertainty", measure_every=-1)
         for kind in (ScalarizedLoss, GramianLoss):
             with pytest.raises(InputError, match="'nothing'"):

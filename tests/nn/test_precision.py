@@ -7,8 +7,14 @@ import torch
 from oracles.toys import t1008
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gabactl.nn import FixedLoss, GABALoss, GradNormLoss, get_shared_params
-from gabactl.nn.sensors import LastLayerSensor, RepresentationSensor
+from gabactl.nn import (
+    FixedLoss,
+    GABALoss,
+    GradNormLoss,
+    LastLayerSensor,
+    RepresentationSensor,
+    get_shared_params,
+)
 
 
 class NoSync(TorchDispatchMode):

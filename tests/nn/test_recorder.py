@@ -13,12 +13,15 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from gabactl import GabaSpec, InputError  # noqa: E402
-from gabactl.nn import FixedLoss, GABALoss, GradNormLoss, TraceRecorder  # noqa: E402
-from gabactl.nn.sensors import (  # noqa: E402
+from gabactl.nn import (  # noqa: E402
     EventSensor,
+    FixedLoss,
+    GABALoss,
+    GradNormLoss,
     LastLayerSensor,
     RepresentationSensor,
     SubsetSensor,
+    TraceRecorder,
 )
 from gabactl.traces import finish, read_trace  # noqa: E402
 from gabactl.validation.check import check  # noqa: E402

@@ -8,14 +8,15 @@ import torch
 from oracles.toys import t1008
 
 from gabactl.base.errors import InputError
-from gabactl.nn import GABALoss, get_shared_params
-from gabactl.nn.sensors import (
-    Context,
+from gabactl.nn import (
     FullSensor,
+    GABALoss,
     LastLayerSensor,
     RepresentationSensor,
     SubsetSensor,
+    get_shared_params,
 )
+from gabactl.nn.sensors.context import Context
 from gabactl.nn.sensors.norms import fused_norm_of, norm_of
 
 

@@ -114,6 +114,39 @@ def test_a_killed_run_resumes_from_an_older_checkpoint(data: Cmapss, tmp_path: P
     assert np.array_equal(t.weights, u.weights)
 
 
+@pytest.mark.parametrize("died_at", [0, 7])
+def test_killed_before_the_first_checkpoint_it_starts(
+    data: Cmapss, tmp_path: Path, died_at: int
+) -> None:
+    """At 0 there is not even a recording: a queue may give the same command from the start."""
+    train(data, QUICK, record=tmp_path / "a.parquet")
+    pieces = {"record": tmp_path / "b.parquet", "checkpoint": tmp_path / "b.ckpt"}
+
+    def die(now: Progress) -> None:
+        if now.step == died_at:
+            raise RuntimeError("killed")
+
+    if died_at:
+        with pytest.raises(RuntimeError, match="killed"):
+            train(data, QUICK, **pieces, on_step=die)
+        assert read_trace(tmp_path / "b.arrows").step[-1] == died_at
+    assert train(data, QUICK, **pieces, resume=True).steps == 20
+    t, u = read_trace(tmp_path / "a.parquet"), read_trace(tmp_path / "b.parquet")
+    assert u.step.tolist() == list(range(1, 21))
+    assert not u.truncated
+    assert np.array_equal(t.losses, u.losses)
+    assert np.array_equal(t.weights, u.weights)
+
+
+def test_a_finished_recording_is_not_started_anew(data: Cmapss, tmp_path: Path) -> None:
+    file = tmp_path / "a.parquet"
+    train(data, QUICK, record=file, checkpoint=tmp_path / "a.ckpt")
+    before = file.read_bytes()
+    with pytest.raises(InputError, match="no such checkpoint"):
+        train(data, QUICK, record=file, checkpoint=tmp_path / "b.ckpt", resume=True)
+    assert file.read_bytes() == before
+
+
 def test_a_finished_run_can_be_extended(data: Cmapss, tmp_path: Path) -> None:
     pieces = {"record": tmp_path / "b.parquet", "checkpoint": tmp_path / "b.ckpt"}
     train(data, replace(QUICK, epochs=1), **pieces)
@@ -418,7 +451,7 @@ def test_averaged_weights_are_the_stated_average(data: Cmapss) -> None:
     name = "rul_head.0.weight"
     expected = run.average.model.state_dict()[name].clone()
     for step in range(1, 13):
-        run._step(order[:32], None)
+        run._step(order[:32])
         decay = min(0.5, step / (9 + step))
         expected = decay * expected + (1 - decay) * run.model.state_dict()[name]
     assert torch.allclose(run.average.model.state_dict()[name], expected, atol=1e-6)
@@ -444,7 +477,7 @@ def test_divergence_ends_the_run(data: Cmapss) -> None:
 
     run = _Run(data, replace(QUICK, epochs=50, balancer="fixed", measure_every=0))
     run.model.rul_head[0].weight.data.fill_(float("nan"))
-    assert run.loop(None, None, 500, lambda: False, None) == "diverged"
+    assert run.loop(500, lambda: False, None) == "diverged"
     assert run.epoch == 1
 
 
@@ -455,7 +488,7 @@ def test_a_dead_output_is_said(data: Cmapss) -> None:
     assert not result.rul_output_off
     run = _Run(data, replace(QUICK, steps=3))
     run.model.rul_head[-2].bias.data.fill_(-1e4)
-    run.loop(None, None, 500, lambda: False, None)
+    run.loop(500, lambda: False, None)
     assert run.rul_output_off()
     assert "warning" in str(replace(result, rul_output_off=True))
 

@@ -119,7 +119,7 @@ def test_peers_are_trained(data: Cmapss, balancer: Any, monkeypatch: pytest.Monk
     if balancer == "dwa":
         step = loss_fn.scalarizer.step
         monkeypatch.setattr(loss_fn.scalarizer, "step", lambda: ended.append(step()))
-    assert run.loop(None, None, 500, lambda: False, None) == "finished"
+    assert run.loop(500, lambda: False, None) == "finished"
     assert run.step == run.steps_per_epoch
     assert len(ended) == (1 if balancer == "dwa" else 0)
     assert math.isfinite(run.last_rmse)

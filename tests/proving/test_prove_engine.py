@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from gabactl.base.errors import InputError
-from gabactl.proving import Outcome, load, prove, theorem
+from gabactl.proving import Outcome, prove, theorem
 from gabactl.proving.engine import ProofResult
+from gabactl.proving.library import load
 
 HEAD = "from gabactl.proving import Outcome, smt, theorem\n"
 

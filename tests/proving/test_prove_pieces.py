@@ -19,14 +19,13 @@ from gabactl.proving import (
     certificate,
     engine,
     library,
-    load,
     prove,
     replay,
     rounding,
-    select,
     smt,
     symbolic,
 )
+from gabactl.proving.library import load, select
 
 FILE = """
 from gabactl.proving import Outcome, theorem

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from gabactl.law.stages import raw_weights, saturate, smooth
-from gabactl.proving import ProofTable, proof_files, prove, theorems
+from gabactl.proving import ProofTable, prove, theorems
+from gabactl.proving.library import proof_files
 
 ROOT = Path(__file__).resolve().parents[2]
 

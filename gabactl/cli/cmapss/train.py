@@ -149,10 +149,6 @@ def _check_places(record: Path | None, checkpoint: Path | None, resume: bool, fo
     if resume:
         if checkpoint is None:
             raise InputError("--resume needs --checkpoint FILE, or --record FILE to find it beside")
-        if not checkpoint.is_file():
-            raise InputError(
-                f"{checkpoint}: no such checkpoint: leave --resume away to start afresh"
-            )
         return
     for place in (record, record and record.with_suffix(".arrows"), checkpoint):
         if place is not None and place.exists() and not force:

@@ -35,8 +35,6 @@ from gabactl.loops.kernels.elementary import exp_of_type, fma, log_of_type, spli
 from gabactl.loops.kernels.jit import compiled, inlined
 from gabactl.loops.kernels.random import normal_pair, philox
 
-__all__ = ["LOOP_ROWS", "SETTINGS", "TASK_ROWS", "Numbers", "run_blocks"]
-
 #: A loop's settings. ``pole`` is beta**interval, ``keep`` is 1 - pole (of the complement law by
 #: K - 1), ``next`` the step of the first reading; beyond the edges a spread has not settled.
 SETTINGS = (

@@ -20,29 +20,6 @@ from gabactl.law.laws import GUARDS, LAWS, PUBLISHED_EPSILON
 from gabactl.law.spec import CHOICES, GabaSpec
 from gabactl.loops.kernels.jit import compiled, inlined
 
-__all__ = [
-    "AFFINE",
-    "CLAMP_STATE",
-    "COMPLEMENT",
-    "HOLD",
-    "INVERSE",
-    "MAX_TASKS",
-    "NONE",
-    "ONE",
-    "PROJECT",
-    "RENORMALISE",
-    "Codes",
-    "codes",
-    "follow_into",
-    "is_reading",
-    "observe",
-    "project_into",
-    "raw_into",
-    "saturate_into",
-    "sums_into",
-    "was_held",
-]
-
 #: The rows of the laws, the floors and the guards, counted from 0.
 COMPLEMENT, INVERSE = range(len(LAWS))
 RENORMALISE, AFFINE, PROJECT, CLAMP_STATE = range(len(FLOORS))

@@ -16,23 +16,6 @@ from numba.extending import intrinsic, overload
 
 from gabactl.loops.kernels.jit import OPTIONS, compiled, inlined
 
-__all__ = [
-    "EXP_RANGE",
-    "EXP_RANGE_32",
-    "as_float",
-    "cos_sin_turn",
-    "exp",
-    "exp32",
-    "exp_of_type",
-    "fma",
-    "log",
-    "log32",
-    "log_of_type",
-    "quick_exp",
-    "quick_log",
-    "split",
-]
-
 
 @intrinsic
 def fma(typing_context: Any, a: Any, b: Any, c: Any) -> Any:

@@ -7,8 +7,6 @@ from typing import Any, TypeVar
 
 from numba import njit
 
-__all__ = ["OPTIONS", "compiled", "inlined"]
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 #: Division by 0 gives infinity; nothing is reassociated or fused that does not say so.

@@ -11,8 +11,6 @@ from gabactl.loops.kernels.elementary import exp, fma, log, quick_exp, quick_log
 from gabactl.loops.kernels.jit import compiled, inlined
 from gabactl.loops.kernels.random import fill_normals
 
-__all__ = ["TINY", "run_loop", "run_pair"]
-
 #: Stands in for a weight of 0, which has no logarithm.
 TINY = 2.2250738585072014e-308
 

@@ -15,19 +15,6 @@ from numpy.typing import NDArray
 from gabactl.loops.kernels.elementary import as_float, cos_sin_turn, log
 from gabactl.loops.kernels.jit import compiled, inlined
 
-__all__ = [
-    "LARGEST_NORMAL",
-    "PHILOX",
-    "PHILOX_ROUNDS",
-    "WEYL",
-    "check_seed",
-    "fill_normals",
-    "normal_pair",
-    "normals",
-    "philox",
-    "philox_round",
-]
-
 _MASK = 0xFFFFFFFF
 
 #: Multipliers and key increments of Philox4x32, and its rounds.

@@ -21,8 +21,6 @@ from gabactl.law.laws import PUBLISHED_EPSILON
 from gabactl.loops.kernels.batch import LOOP_ROWS, SETTINGS, TASK_ROWS, Numbers, run_blocks
 from gabactl.loops.kernels.controller import COMPLEMENT, HOLD
 
-__all__ = ["FIGURES", "SETTLING_FIGURES", "Figures", "Goals", "Runner", "figures"]
-
 #: What is measured of a loop.
 FIGURES = (
     "smallest_weight",

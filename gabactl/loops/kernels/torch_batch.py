@@ -16,12 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gabactl.law.spec import FloorMode, Guard, Law
+from gabactl.law.floors import FloorMode
+from gabactl.law.laws import Guard, Law
 from gabactl.law.stages import follow, raw_weights, saturate, usable
 from gabactl.loops.kernels.random import PHILOX_ROUNDS, WEYL, philox_round
 from gabactl.loops.kernels.runner import SETTLING_FIGURES, Figures, Goals, Table, figures
-
-__all__ = ["TorchRunner", "normals"]
 
 _MASK = 0xFFFFFFFF
 

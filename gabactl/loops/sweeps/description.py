@@ -50,7 +50,7 @@ from gabactl.loops.batch import LOOP_PARAMETERS, complete_parameters, run_batch
 from gabactl.loops.profiles import Profile
 from gabactl.loops.scenarios import build_profile, find_description
 
-__all__ = ["FORMAT", "Sweep", "load_sweep", "stretch"]
+__all__ = ["load_sweep"]
 
 #: Version of the folder of results.
 FORMAT = 1

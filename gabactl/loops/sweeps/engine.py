@@ -31,7 +31,7 @@ from gabactl.loops.sweeps.result import (
     read_manifest,
 )
 
-__all__ = ["Engine", "run_sweep"]
+__all__ = ["run_sweep"]
 
 Engine = Literal["local", "dask", "ray"]
 

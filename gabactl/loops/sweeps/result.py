@@ -17,7 +17,7 @@ from gabactl.base.results import Result
 from gabactl.loops.batch import COLUMNS, LOOP_PARAMETERS
 from gabactl.loops.sweeps.description import FORMAT, stretch
 
-__all__ = ["SweepResult", "missing_parts", "open_sweep", "part_file", "read_manifest"]
+__all__ = ["SweepResult", "open_sweep"]
 
 #: Largest manifest, and largest header of a part, that is handed to a parser.
 _MAX_BYTES = 64 << 20

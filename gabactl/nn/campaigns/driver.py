@@ -10,35 +10,24 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gabactl.base.errors import InputError, MissingPackage, Occupied
+from gabactl.base.checks import check_int
+from gabactl.base.errors import InputError, MissingPackage
 from gabactl.base.files import write_text
 from gabactl.base.interrupts import stop_asked
 from gabactl.base.lock import FileLock
 from gabactl.base.results import Result
 from gabactl.cmapss.files import read_rul
 from gabactl.loops.scenarios import find_description
-from gabactl.nn.campaigns.folder import (
-    ENDED,
-    LOG,
-    PLAN,
-    TABLE,
-    ended,
-    environment,
-    open_plan,
-    read_record,
-    run_folder,
-    write_record,
-)
+from gabactl.nn.campaigns import files
 from gabactl.nn.campaigns.plan import Campaign, PlannedRun, load_campaign
 from gabactl.nn.campaigns.table import collect_results, save_results
 
-__all__ = ["Activity", "CampaignStatus", "campaign_status", "run_campaign"]
+__all__ = ["run_campaign"]
 
 _POLL = 0.2
 #: Seconds that workers are given to finish their step and write a checkpoint.
@@ -67,7 +56,7 @@ class CampaignStatus(Result):
     @property
     def title(self) -> str:  # type: ignore[override]
         """Name and count."""
-        done = sum(run["status"] in ENDED for run in self.runs)
+        done = sum(run["status"] in files.ENDED for run in self.runs)
         return f"Campaign {self.name}: {done} of {len(self.runs)} runs done"
 
     @property
@@ -84,10 +73,6 @@ class CampaignStatus(Result):
             score = "-" if rmse is None else f"{rmse:.2f}"
             rows.append((run["run"], run["status"], epochs, score, run["reason"] or ""))
         return rows
-
-    def facts(self) -> dict[str, Any]:
-        """Keys ``name``, ``stopped`` and ``runs``."""
-        return {"name": self.name, "stopped": self.stopped, "runs": list(self.runs)}
 
 
 def campaign_status(folder: str | Path, stopped: bool = False) -> CampaignStatus:
@@ -112,7 +97,7 @@ def campaign_status(folder: str | Path, stopped: bool = False) -> CampaignStatus
         ...
     gabactl.base.errors.InputError: nowhere: no campaign there ...
     """
-    campaign = open_plan(folder)
+    campaign = files.open_plan(folder)
     told = ("run", "status", "steps", "epochs", "rmse_capped", "reason")
     pairs = zip(campaign.runs, collect_results(folder).records(), strict=True)
     runs = tuple(
@@ -190,10 +175,9 @@ def run_campaign(
     >>> run_campaign("cmapss_campaign_reduced", "out", "CMAPSSData.zip", workers=0)
     Traceback (most recent call last):
         ...
-    gabactl.base.errors.InputError: workers = 0 is below 1: choose 1, or as many as there are cores
+    gabactl.base.errors.InputError: workers = 0 is not a whole number >= 1: choose 1, or as many as there are cores
     """
-    if workers < 1:
-        raise InputError(f"workers = {workers} is below 1: choose 1, or as many as there are cores")
+    check_int("workers", workers, 1, "choose 1, or as many as there are cores")
     if time_limit is not None and not time_limit > 0:
         raise InputError(f"time = {time_limit} is not positive: give seconds, as in 600")
     if importlib.util.find_spec("torch") is None:
@@ -202,19 +186,20 @@ def run_campaign(
     for subset in campaign.subsets:
         read_rul(data, f"RUL_{subset}.txt")
     place = Path(folder)
-    with _held(place, resume):
+    _make(place, resume)
+    with FileLock(place / ".campaign", "running a campaign there"):
         todo = _todo(campaign, place, only)
-        write_text(place / PLAN, find_description(file, "campaign").read_text(encoding="utf-8"))
+        plan = find_description(file, "campaign").read_text(encoding="utf-8")
+        write_text(place / files.PLAN, plan)
         crew = _Crew(place, Path(data), campaign, todo, command)
         stopped = crew.work(workers, time_limit, on_activity)
-        save_results(collect_results(place), place / TABLE)
+        save_results(collect_results(place), place / files.TABLE)
         return campaign_status(place, stopped)
 
 
-@contextmanager
-def _held(place: Path, resume: bool) -> Iterator[None]:
-    """Make the folder, and keep a second driver out of it."""
-    begun = (place / PLAN).exists()
+def _make(place: Path, resume: bool) -> None:
+    """Make the folder, unless something else is there."""
+    begun = (place / files.PLAN).exists()
     if begun and not resume:
         raise InputError(
             f"{place}: holds a campaign already: add --resume to go on with it, or choose another "
@@ -228,18 +213,6 @@ def _held(place: Path, resume: bool) -> Iterator[None]:
         raise InputError(
             f"{place}: cannot be made ({error.strerror}): choose another place"
         ) from None
-    lock = FileLock(place / ".campaign")
-    try:
-        lock.acquire()
-    except Occupied:
-        raise InputError(
-            f"{place}: another `gabactl cmapss campaign run` is at work there: wait for it, or choose "
-            "another folder"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _todo(campaign: Campaign, place: Path, only: str | None) -> list[PlannedRun]:
@@ -250,31 +223,26 @@ def _todo(campaign: Campaign, place: Path, only: str | None) -> list[PlannedRun]
             f"only = {only!r} fits none of {len(campaign.runs)} runs: their names are like "
             f"{campaign.runs[0].name}"
         )
-    return [r for r in chosen if not ended(r, read_record(run_folder(place, r.name)), str(place))]
+    records = ((r, files.read_record(files.run_folder(place, r.name))) for r in chosen)
+    return [r for r, record in records if not files.ended(r, record, str(place))]
 
 
+@dataclass
 class _Crew:
     """The workers of one call."""
 
-    def __init__(
-        self,
-        place: Path,
-        data: Path,
-        campaign: Campaign,
-        todo: Sequence[PlannedRun],
-        command: str | None,
-    ) -> None:
-        self.place, self.data, self.command = place, data, command
-        self.campaign = campaign
-        self.waiting = list(todo)
-        self.total, self.done = len(todo), 0
+    place: Path
+    data: Path
+    campaign: Campaign
+    waiting: list[PlannedRun]
+    command: str | None
+
+    def __post_init__(self) -> None:
+        self.total, self.done = len(self.waiting), 0
         self.workers: dict[str, _Worker] = {}
 
     def work(
-        self,
-        at_once: int,
-        time_limit: float | None,
-        on_activity: Callable[[Activity], None] | None,
+        self, at_once: int, time_limit: float | None, on_activity: Callable[[Activity], None] | None
     ) -> bool:
         """Run until all is done or it is time to stop; whether it was stopped."""
         deadline = None if time_limit is None else time.monotonic() + time_limit
@@ -300,10 +268,11 @@ class _Crew:
         return stopped and self.done < self.total
 
     def _start(self, run: PlannedRun) -> None:
-        words = [str(self.place), run.name, "--data", str(self.data)]
-        if self.command is not None:
-            words += ["--command", self.command]
-        self.workers[run.name] = _Worker(words, run_folder(self.place, run.name), self.campaign)
+        command = [] if self.command is None else [self.command]
+        words = [str(self.place), run.name, str(self.data), *command]
+        self.workers[run.name] = _Worker(
+            words, files.run_folder(self.place, run.name), self.campaign
+        )
 
     def _reap(self, stopped: bool) -> None:
         for name, worker in list(self.workers.items()):
@@ -315,10 +284,10 @@ class _Crew:
             del self.workers[name]
             worker.close()
             self.done += code == 0
-            place = run_folder(self.place, name)
-            if code not in (0, 3) and not stopped and read_record(place) is None:
+            place = files.run_folder(self.place, name)
+            if code not in (0, 3) and not stopped and files.read_record(place) is None:
                 self._failed(self.campaign.run(name), place, code)
-            save_results(collect_results(self.place), self.place / TABLE)
+            save_results(collect_results(self.place), self.place / files.TABLE)
 
     def _failed(self, run: PlannedRun, place: Path, code: int) -> None:
         """Write the record that a worker could not write itself."""
@@ -326,20 +295,11 @@ class _Crew:
             name = signal.Signals(-code).name
             reason = f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
         else:
-            said = (place / LOG).read_text(encoding="utf-8", errors="replace").split("\n")
+            said = (place / files.LOG).read_text(encoding="utf-8", errors="replace").split("\n")
             last = next((line for line in reversed(said) if line.strip()), "")
-            reason = f"exit code {code}, see {LOG}: {last[:200]}"
-        write_record(
-            place,
-            {
-                **environment(),
-                "status": "failed",
-                "reason": reason,
-                "precision": run.settings.precision,
-                "command": self.command,
-                "settings": run.settings.to_dict(),
-            },
-        )
+            reason = f"exit code {code}, see {files.LOG}: {last[:200]}"
+        origin = files.origin_of(run.settings, self.command)
+        files.write_record(place, {**origin, "status": "failed", "reason": reason})
 
 
 class _Worker:
@@ -349,18 +309,18 @@ class _Worker:
         place.mkdir(parents=True, exist_ok=True)
         environ = dict(os.environ)
         environ["OMP_NUM_THREADS"] = str(campaign.threads)
-        self._log = open(place / LOG, "ab")  # noqa: SIM115
         # In a process group of its own, so that Ctrl-C in the terminal reaches the driver alone
         # (not in a session of its own: schedulers that share time by session would treat it as
         # another job). Its standard input stays open as long as the driver lives.
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "gabactl.nn.campaigns.worker", *words],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env=environ,
-            process_group=0 if os.name == "posix" else None,
-        )
+        with open(place / files.LOG, "ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "gabactl.nn.campaigns.worker", *words],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=environ,
+                process_group=0 if os.name == "posix" else None,
+            )
         self.told: tuple[float, ...] = ()
         self._stopped_at: float | None = None
         self._ears = threading.Thread(target=self._listen, daemon=True)
@@ -383,6 +343,6 @@ class _Worker:
 
     def close(self) -> None:
         self._ears.join(timeout=5.0)
-        for stream in (self.process.stdin, self.process.stdout, self._log):
+        for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
                 stream.close()

@@ -21,6 +21,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -36,7 +37,7 @@ from gabactl.loops.scenarios import find_description
 from gabactl.nn.excitation import Excitation
 from gabactl.nn.training.settings import TrainingSettings
 
-__all__ = ["Campaign", "PlannedRun", "load_campaign"]
+__all__ = ["load_campaign"]
 
 _OWN = ("name", "subsets", "seeds", "threads", "checkpoint_every")
 _SETTINGS = tuple(f.name for f in fields(TrainingSettings) if f.name not in ("subset", "seed"))
@@ -86,11 +87,6 @@ class Campaign:
     threads: int
     checkpoint_every: int
     source: str
-
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """The methods, in the order of the file."""
-        return tuple(dict.fromkeys(run.method for run in self.runs))
 
     @property
     def subsets(self) -> tuple[str, ...]:
@@ -152,15 +148,9 @@ def load_campaign(path: str | Path) -> Campaign:
     if not isinstance(methods, list) or not methods:
         raise InputError(f"{file}: there is no method: add [[method]] with name and balancer")
     shared = {key: value for key, value in common.items() if key not in _OWN}
-    among = f"out of {', '.join(SUBSETS)}"
-    subsets = _list(file, "subsets", common.get("subsets"), SUBSETS.__contains__, among)
-    seeds = _list(
-        file,
-        "seeds",
-        common.get("seeds"),
-        lambda s: type(s) is int and s >= 0,
-        "of whole numbers, as in [42, 123]",
-    )
+    among, numbers = f"out of {', '.join(SUBSETS)}", "of whole numbers, as in [42, 123]"
+    subsets = _list(file, "subsets", common, SUBSETS.__contains__, among)
+    seeds = _list(file, "seeds", common, lambda s: type(s) is int and s >= 0, numbers)
     choices = [_method(file, entry, shared) for entry in methods]
     names = [name for name, _ in choices]
     for name in names:
@@ -169,12 +159,10 @@ def load_campaign(path: str | Path) -> Campaign:
     if len(subsets) * len(seeds) * len(choices) > _MAX_RUNS:
         raise InputError(f"{file}: more than {_MAX_RUNS} runs: split the campaign")
     runs = []
-    for seed in seeds:
-        for name, settings in choices:
-            for subset in subsets:
-                with where(file, f"method {name!r}"):
-                    made = TrainingSettings(**{**settings, "subset": subset, "seed": seed})
-                runs.append(PlannedRun(f"{subset}-{name}-seed{seed}", name, made))
+    for seed, (name, settings), subset in itertools.product(seeds, choices, subsets):
+        with where(file, f"method {name!r}"):
+            made = TrainingSettings(**{**settings, "subset": subset, "seed": seed})
+        runs.append(PlannedRun(f"{subset}-{name}-seed{seed}", name, made))
     return Campaign(
         name=_name(file, "campaign.name", common.get("name")),
         runs=tuple(runs),
@@ -218,7 +206,10 @@ def _name(file: Path, key: str, value: Any) -> str:
     return value
 
 
-def _list(file: Path, key: str, value: Any, fits: Callable[[Any], bool], remedy: str) -> Any:
+def _list(
+    file: Path, key: str, table: Mapping[str, Any], fits: Callable[[Any], bool], remedy: str
+) -> Any:
+    value = table.get(key)
     if not isinstance(value, list) or not value or not all(map(fits, value)):
         raise InputError(f"{file}: campaign.{key} = {value!r}: give a list {remedy}")
     return tuple(dict.fromkeys(value))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,17 +16,10 @@ import numpy as np
 from gabactl.base.errors import InputError
 from gabactl.base.files import whole_file
 from gabactl.base.results import Result, to_jsonable
-from gabactl.nn.campaigns.folder import (
-    CHECKPOINT,
-    COLUMNS,
-    open_plan,
-    read_record,
-    run_folder,
-    trace_of,
-)
-from gabactl.nn.campaigns.plan import Campaign, PlannedRun
+from gabactl.nn.campaigns import files
+from gabactl.nn.campaigns.plan import PlannedRun
 
-__all__ = ["CampaignResults", "collect_results", "load_results", "save_results"]
+__all__ = ["CampaignResults", "collect_results", "load_results"]
 
 #: Known of every planned run, begun or not.
 _GIVEN = ("run", "subset", "method", "seed", "balancer", "status")
@@ -39,8 +33,8 @@ class CampaignResults(Result):
     Attributes
     ----------
     table : dict of str to list
-        The columns of :data:`COLUMNS`, one entry per planned run; ``settings`` is JSON text,
-        ``trace`` a path relative to the table. What is not known is None.
+        The columns of :data:`gabactl.nn.campaigns.COLUMNS`, one entry per planned run; ``settings`` is JSON
+        text, ``trace`` a path relative to the table. What is not known is None.
     source : Path or None
         The table or folder.
     """
@@ -58,12 +52,18 @@ class CampaignResults(Result):
         Returns
         -------
         list of dict
-            In the order of the plan, with the keys of :data:`COLUMNS`.
+            In the order of the plan, with the keys of :data:`gabactl.nn.campaigns.COLUMNS`.
         """
         return [
             dict(zip(self.table, cells, strict=True))
             for cells in zip(*self.table.values(), strict=True)
         ]
+
+    def _groups(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
+        groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for record in self.records():
+            groups.setdefault((record["subset"], record["method"]), []).append(record)
+        return groups
 
     def summary(self) -> list[dict[str, Any]]:
         """Mean and standard deviation over the seeds, per subset and method.
@@ -77,18 +77,11 @@ class CampaignResults(Result):
             Keys ``subset``, ``method``, ``runs`` (that count), ``planned``, and ``rmse_capped`` (cycles),
             ``nasa_capped`` and ``accuracy`` (0 to 1), each with its ``_sd``.
         """
-        groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        for record in self.records():
-            groups.setdefault((record["subset"], record["method"]), []).append(record)
         found = []
-        for (subset, method), runs in groups.items():
+        for (subset, method), runs in self._groups().items():
             scored = [r for r in runs if r["rmse_capped"] is not None]
-            row: dict[str, Any] = {
-                "subset": subset,
-                "method": method,
-                "runs": len(scored),
-                "planned": len(runs),
-            }
+            row: dict[str, Any] = {"subset": subset, "method": method}
+            row |= {"runs": len(scored), "planned": len(runs)}
             for name in ("rmse_capped", "nasa_capped", "accuracy"):
                 values = np.array([r[name] for r in scored], dtype=np.float64)
                 # A run that diverged may score 1e200, whose square is no float.
@@ -101,25 +94,20 @@ class CampaignResults(Result):
 
     def rows(self) -> list[tuple[str, ...]]:
         """Mean and standard deviation over the seeds, and how many runs there are."""
-        rows: list[tuple[str, ...]] = [
-            ("subset", "method", "runs", "RMSE", "NASA score", "health accuracy")
-        ]
-        for entry in self.summary():
-            rows.append(
-                (
-                    entry["subset"],
-                    entry["method"],
-                    f"{entry['runs']} of {entry['planned']}",
-                    _spread(entry, "rmse_capped", 2),
-                    _spread(entry, "nasa_capped", 1),
-                    _spread(entry, "accuracy", 1, 100.0, " %"),
-                )
+        rows = [
+            (
+                entry["subset"],
+                entry["method"],
+                f"{entry['runs']} of {entry['planned']}",
+                _spread(entry, "rmse_capped", 2),
+                _spread(entry, "nasa_capped", 1),
+                _spread(entry, "accuracy", 1, 100.0, " %"),
             )
-        counts: dict[str, int] = {}
-        for status in self.table["status"]:
-            counts[status] = counts.get(status, 0) + 1
-        rows.append(("all", ", ".join(f"{n} {status}" for status, n in counts.items())))
-        return rows
+            for entry in self.summary()
+        ]
+        counts = Counter(self.table["status"])
+        head = ("subset", "method", "runs", "RMSE", "NASA score", "health accuracy")
+        return [head, *rows, ("all", ", ".join(f"{n} {word}" for word, n in counts.items()))]
 
     def facts(self) -> dict[str, Any]:
         """Keys ``table`` and ``summary``."""
@@ -139,22 +127,15 @@ class CampaignResults(Result):
             ax = axes(ax)
             methods = list(dict.fromkeys(self.table["method"]))
             subsets = list(dict.fromkeys(self.table["subset"]))
-            for i, subset in enumerate(subsets):
-                colour = PALETTE[i % len(PALETTE)]
-                shift = 0.16 * (i - (len(subsets) - 1) / 2)
-                for place, method in enumerate(methods):
-                    values = [
-                        r["rmse_capped"]
-                        for r in self.records()
-                        if r["subset"] == subset
-                        and r["method"] == method
-                        and r["rmse_capped"] is not None
-                    ]
-                    if not values:
-                        continue
-                    y = place + shift
-                    ax.plot(values, [y] * len(values), "o", color=colour, alpha=0.5, ms=4)
+            colours = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(subsets)}
+            for (subset, method), runs in self._groups().items():
+                values = [r["rmse_capped"] for r in runs if r["rmse_capped"] is not None]
+                shift = 0.16 * (subsets.index(subset) - (len(subsets) - 1) / 2)
+                y, colour = methods.index(method) + shift, colours[subset]
+                ax.plot(values, [y] * len(values), "o", color=colour, alpha=0.5, ms=4)
+                if values:
                     ax.plot(np.mean(values), y, "|", color=colour, ms=14, mew=2)
+            for subset, colour in colours.items():
                 ax.plot([], [], "o", color=colour, label=subset)
             ax.set_yticks(range(len(methods)), methods)
             ax.invert_yaxis()
@@ -196,7 +177,7 @@ def collect_results(folder: str | Path, relative_to: str | Path | None = None) -
     Examples
     --------
     >>> import tempfile
-    >>> from gabactl.nn.campaigns.folder import PLAN
+    >>> from gabactl.nn.campaigns.files import PLAN
     >>> from gabactl.loops.scenarios import find_description
     >>> plan = find_description("cmapss_campaign_reduced", "campaign").read_text(encoding="utf-8")
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -206,34 +187,31 @@ def collect_results(folder: str | Path, relative_to: str | Path | None = None) -
     ('FD001-fixed-seed42', 'not_run')
     """
     place = Path(folder)
-    campaign: Campaign = open_plan(place)
+    campaign = files.open_plan(place)
     start = Path(relative_to) if relative_to is not None else place
     rows = [_row(place, run, start) for run in campaign.runs]
-    return CampaignResults({name: [row[name] for row in rows] for name in COLUMNS}, place)
+    return CampaignResults({name: [row[name] for row in rows] for name in files.COLUMNS}, place)
 
 
 def _row(folder: Path, run: PlannedRun, start: Path) -> dict[str, Any]:
-    place = run_folder(folder, run.name)
-    record = read_record(place)
-    row: dict[str, Any] = dict.fromkeys(COLUMNS)
+    place = files.run_folder(folder, run.name)
+    record, trace = files.read_record(place), files.trace_of(place)
     if record is None:
-        begun = (place / CHECKPOINT).is_file()
-        row["status"] = "interrupted" if begun else "not_run"
-        row["reason"] = "running, or killed: resume goes on" if begun else "planned, not started"
-    else:
-        row |= {name: record.get(name) for name in COLUMNS if name in record}
-    settings = run.settings.to_dict() if record is None else record["settings"]
-    trace = trace_of(place)
-    row |= {
+        told = ("not_run", "planned, not started")
+        if (place / files.CHECKPOINT).is_file():
+            told = ("interrupted", "running, or killed: resume goes on")
+        record = {"status": told[0], "reason": told[1], "settings": run.settings.to_dict()}
+    row = {
+        **record,
         "run": run.name,
         "subset": run.settings.subset,
         "method": run.method,
         "seed": run.settings.seed,
         "balancer": run.settings.balancer,
-        "settings": json.dumps(to_jsonable(settings), allow_nan=False),
+        "settings": json.dumps(to_jsonable(record["settings"]), allow_nan=False),
         "trace": None if trace is None else Path(os.path.relpath(trace, start)).as_posix(),
     }
-    return {name: _finite(row[name]) for name in COLUMNS}
+    return {name: _finite(row.get(name)) for name in files.COLUMNS}
 
 
 def _finite(value: Any) -> Any:
@@ -258,7 +236,7 @@ def save_results(results: CampaignResults, path: str | Path) -> Path:
     Examples
     --------
     >>> import tempfile
-    >>> table = {name: [None] for name in COLUMNS} | {
+    >>> table = {name: [None] for name in files.COLUMNS} | {
     ...     "run": ["FD001-gaba-seed1"], "subset": ["FD001"], "method": ["gaba"], "seed": [1],
     ...     "balancer": ["gaba"], "status": ["finished"], "rmse_capped": [12.5],
     ... }
@@ -281,7 +259,7 @@ def _schema() -> Any:
     import pyarrow as pa
 
     kinds = {str: pa.string(), int: pa.int64(), float: pa.float64()}
-    return pa.schema([(name, kinds[kind]) for name, kind in COLUMNS.items()])
+    return pa.schema([(name, kinds[kind]) for name, kind in files.COLUMNS.items()])
 
 
 def load_results(path: str | Path) -> CampaignResults:
@@ -336,8 +314,8 @@ def load_results(path: str | Path) -> CampaignResults:
         name = field.name
         if columns.column_names.count(name) != 1 or columns.schema.field(name).type != field.type:
             raise InputError(
-                f"{file}: column {name!r} is missing or not {COLUMNS[name].__name__}, or there twice: "
-                f"make the table {anew}"
+                f"{file}: column {name!r} is missing or not {files.COLUMNS[name].__name__}, or there "
+                f"twice: make the table {anew}"
             )
         table[name] = columns.column(name).to_pylist()
         wrong = [value for value in table[name] if not _is_cell(name, value)]

@@ -6,36 +6,25 @@ started it is gone (its standard input closes), with a checkpoint written.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from dataclasses import astuple
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gabactl.base.errors import InputError, Occupied
+from gabactl.base.errors import InputError
 from gabactl.base.lock import FileLock
-from gabactl.nn.campaigns.folder import (
-    CHECKPOINT,
-    RECORD,
-    TRACE,
-    environment,
-    open_plan,
-    run_folder,
-    trace_of,
-    write_record,
-)
+from gabactl.nn.campaigns import files
 from gabactl.nn.campaigns.plan import Campaign, PlannedRun
 
 if TYPE_CHECKING:
     from gabactl.nn.training.result import Progress, TrainingResult
 
-__all__ = ["INTERRUPTED", "train_one"]
 
 #: Exit code of a run that can go on.
 INTERRUPTED = 3
@@ -44,6 +33,8 @@ _OUTCOME = (
     *("steps", "epochs", "best_epoch", "validation_rmse", "rmse_all_windows"),
     *("rmse_test_selected", "parameters", "device", "seconds"),
 )
+#: What a record calls the fields of a Score, in their order.
+_SCORES = ("rmse_capped", "nasa_capped", "rmse_uncapped", "nasa_uncapped", "accuracy")
 #: Seconds that the worker of a killed driver is given to finish its step and let go of the run.
 _PATIENCE = 120.0
 
@@ -91,30 +82,25 @@ def train_one(
     from gabactl import cmapss
     from gabactl.nn.training.loop import train
 
-    place = run_folder(folder, run.name)
+    place = files.run_folder(folder, run.name)
     place.mkdir(parents=True, exist_ok=True)
-    with _held(place):
-        (place / RECORD).unlink(missing_ok=True)
+    # A worker that was left over, and is about to end, may have the run still.
+    with FileLock(place / "run", "training it", patience=_PATIENCE):
+        (place / files.RECORD).unlink(missing_ok=True)
         torch.set_num_threads(campaign.threads)
-        resume = (place / CHECKPOINT).is_file()
-        settings = run.settings
-        base = {
-            **environment(),
-            "precision": settings.precision,
-            "command": command,
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "settings": settings.to_dict(),
-        }
+        resume = (place / files.CHECKPOINT).is_file()
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        base = {**files.origin_of(run.settings, command), "started": started}
         try:
-            s = settings
+            s = run.settings
             examples = cmapss.load(
                 data, s.subset, channels=s.channels, seed=s.seed, all_test_windows=True
             )
             result = train(
                 examples,
-                settings,
-                record=place / TRACE,
-                checkpoint=place / CHECKPOINT,
+                s,
+                record=place / files.TRACE,
+                checkpoint=place / files.CHECKPOINT,
                 checkpoint_every=campaign.checkpoint_every,
                 resume=resume,
                 overwrite=not resume,
@@ -127,7 +113,7 @@ def train_one(
             record = {**base, "status": "failed", "reason": " ".join(reason.split())[:500]}
         else:
             record = {**base, **_outcome(result, place)}
-        write_record(place, record)
+        files.write_record(place, record)
         return record
 
 
@@ -142,14 +128,8 @@ def _outcome(result: TrainingResult, place: Path) -> dict[str, Any]:
     elif result.rul_output_off:
         found["reason"] = "the final ReLU of the RUL head is off"
     if result.test is not None:
-        found |= {
-            "rmse_capped": result.test.rmse,
-            "nasa_capped": result.test.nasa,
-            "rmse_uncapped": result.test.rmse_uncapped,
-            "nasa_uncapped": result.test.nasa_uncapped,
-            "accuracy": result.test.health_accuracy,
-        }
-    recorded = trace_of(place)
+        found |= zip(_SCORES, astuple(result.test), strict=True)
+    recorded = files.trace_of(place)
     if recorded is not None and result.steps:
         # Over all pieces of a resumed run; the clock of the result is that of the last alone.
         trace = read_trace(recorded)
@@ -185,25 +165,6 @@ class _Reporter:
                 print(now.step, now.steps, now.epoch, now.epochs, now.validation_rmse, flush=True)
 
 
-@contextlib.contextmanager
-def _held(place: Path) -> Iterator[None]:
-    """Keep the run, after waiting for a worker that was left over and is about to end."""
-    lock = FileLock(place / "run")
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            lock.acquire()
-            break
-        except Occupied:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(0.2)
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def _end_with_the_driver() -> None:
     """Stop as at SIGTERM when standard input closes, which it does however the driver ends."""
 
@@ -221,17 +182,13 @@ def main(arguments: list[str] | None = None) -> int:
     Parameters
     ----------
     arguments : list of str, optional
-        Default: those of the process.
+        Folder of the campaign, name of the run, data, and what the record says of the command;
+        default: those of the process.
     """
-    parser = argparse.ArgumentParser(prog="gabactl.nn.campaigns.worker")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("run")
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--command")
-    given = parser.parse_args(arguments)
+    folder, name, data, *command = sys.argv[1:] if arguments is None else arguments
     _end_with_the_driver()
-    campaign = open_plan(given.folder)
-    record = train_one(campaign, campaign.run(given.run), given.folder, given.data, given.command)
+    campaign = files.open_plan(folder)
+    record = train_one(campaign, campaign.run(name), Path(folder), Path(data), *command)
     if record["status"] == "failed":
         print(record["reason"], file=sys.stderr)
         return 1

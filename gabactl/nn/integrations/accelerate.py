@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from gabactl.base.errors import InputError, packages_for
@@ -11,6 +11,7 @@ with packages_for(__name__):
     from torch import Tensor
 
 from gabactl.nn.losses.gaba import GABALoss
+from gabactl.nn.sensors.norms import Tensors
 
 __all__ = ["backward"]
 
@@ -18,7 +19,7 @@ __all__ = ["backward"]
 def backward(
     accelerator: Any,
     loss_fn: GABALoss,
-    losses: Sequence[Tensor],
+    losses: Tensors,
     shared_params: Iterable[Tensor] | None = None,
     *,
     reuse: bool = False,

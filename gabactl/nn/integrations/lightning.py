@@ -19,7 +19,7 @@ with packages_for(__name__):
 from gabactl.nn.integrations.logging import scalars
 from gabactl.nn.losses.base import BalancedLoss
 
-__all__ = ["BalanceLogger", "grad_scaler_of"]
+__all__ = ["BalanceLogger"]
 
 
 class BalanceLogger(Callback):

@@ -11,7 +11,7 @@ with packages_for(__name__):
 
 from gabactl.nn.losses.base import BalancedLoss
 
-__all__ = ["log_to_tensorboard", "log_to_wandb", "scalars"]
+__all__ = ["log_to_tensorboard", "log_to_wandb"]
 
 
 def scalars(loss_fn: BalancedLoss, prefix: str = "balance") -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from gabactl.nn.checkpoint import has_strange, load_tensors
 from gabactl.nn.integrations.logging import scalars
 from gabactl.nn.losses.base import BalancedLoss
 from gabactl.nn.losses.gaba import GABALoss
+from gabactl.nn.sensors.norms import Tensors
 
 __all__ = ["BalancedTrainerMixin"]
 
@@ -60,7 +60,7 @@ class BalancedTrainerMixin:
         # What compute_loss returns is a mean over this micro-batch; dividing is Trainer's work.
         self.model_accepts_loss_kwargs = False
 
-    def task_losses(self, model: nn.Module, inputs: dict[str, Any]) -> tuple[Sequence[Tensor], Any]:
+    def task_losses(self, model: nn.Module, inputs: dict[str, Any]) -> tuple[Tensors, Any]:
         """The losses of one batch; to be overridden.
 
         Parameters
@@ -79,7 +79,7 @@ class BalancedTrainerMixin:
         """
         raise NotImplementedError("override task_losses(model, inputs) -> (losses, outputs)")
 
-    def shared_parameters(self, model: nn.Module) -> Sequence[Tensor]:
+    def shared_parameters(self, model: nn.Module) -> Tensors:
         """The parameters all tasks share; to be overridden.
 
         Parameters
@@ -95,11 +95,7 @@ class BalancedTrainerMixin:
         raise NotImplementedError("override shared_parameters(model) -> list of parameters")
 
     def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        **kwargs: Any,
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **kwargs: Any
     ) -> Any:
         """The balanced loss, as ``Trainer`` asks for it.
 
@@ -182,10 +178,8 @@ class BalancedTrainerMixin:
         super()._save_checkpoint(model, trial, *args, **kwargs)  # type: ignore[misc]
         trainer: Any = self
         if trainer.args.should_save:
-            folder = (
-                f"{trainer._get_output_dir(trial=trial)}/checkpoint-{trainer.state.global_step}"
-            )
-            torch.save(self.balancer.state_dict(), f"{folder}/{self._FILE}")
+            place, step = trainer._get_output_dir(trial=trial), trainer.state.global_step
+            torch.save(self.balancer.state_dict(), f"{place}/checkpoint-{step}/{self._FILE}")
 
     def _load_from_checkpoint(self, folder: str, *args: Any, **kwargs: Any) -> None:
         super()._load_from_checkpoint(folder, *args, **kwargs)  # type: ignore[misc]

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from gabactl.base.errors import InputError
 
-__all__ = ["amnl_loss", "amnl_weights", "grace_losses"]
+__all__ = ["amnl_loss", "grace_losses"]
 
 
 def amnl_weights(targets: Tensor, limit: float = 125.0) -> Tensor:

@@ -8,11 +8,12 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from gabactl.base.checks import check_int
 from gabactl.base.errors import InputError
 from gabactl.law.spec import GabaSpec
-from gabactl.nn.sensors import compute_task_grad_norm
+from gabactl.nn.sensors.norms import Tensors, compute_task_grad_norm
 
-__all__ = ["BalancedLoss", "ObservedLoss", "default_task_names"]
+__all__ = ["BalancedLoss"]
 
 
 def default_task_names(n_tasks: int) -> tuple[str, ...]:
@@ -73,6 +74,8 @@ class BalancedLoss(nn.Module):
 
     step_count: Tensor
     spec: GabaSpec | None = None
+    #: Steps between exact readings of all norms; 0: there are none.
+    measure_every = 0
     #: What a recording calls it; default: its class.
     record_name = ""
     #: What else :meth:`forward_k` takes.
@@ -124,9 +127,7 @@ class BalancedLoss(nn.Module):
         options = {name: kwargs[name] for name in self._options if name in kwargs}
         return self.forward_k([rul_loss, health_loss], shared_params, **options)
 
-    def forward_k(
-        self, losses: Sequence[Tensor], shared_params: Iterable[Tensor] | None = None
-    ) -> Tensor:
+    def forward_k(self, losses: Tensors, shared_params: Iterable[Tensor] | None = None) -> Tensor:
         """The weighted sum of K losses.
 
         Parameters
@@ -155,7 +156,9 @@ class BalancedLoss(nn.Module):
 
     def describe_sensor(self) -> dict[str, Any] | None:
         """Which sensor made the gradient norms, for records; None where none are measured."""
-        return None
+        if not self.measure_every:
+            return None
+        return {"name": "full", "coasts": False, "interval": self.measure_every}
 
     @property
     def applied_weights(self) -> Tensor:
@@ -218,7 +221,7 @@ class BalancedLoss(nn.Module):
         self._steps_seen = (self.step_count, self.step_count._version, step)
 
     def _check(
-        self, losses: Sequence[Tensor], shared_params: Iterable[Tensor] | None
+        self, losses: Tensors, shared_params: Iterable[Tensor] | None
     ) -> list[Tensor] | None:
         """Refuse bad input before any state moves; the shared parameters as a list, or None."""
         k = len(self.task_names)
@@ -226,11 +229,8 @@ class BalancedLoss(nn.Module):
             raise InputError(f"got {len(losses)} losses for n_tasks = {k}: pass one loss per task")
         for name, loss in zip(self.task_names, losses, strict=True):
             if not isinstance(loss, Tensor) or loss.numel() != 1:
-                what = (
-                    f"shape {tuple(loss.shape)}"
-                    if isinstance(loss, Tensor)
-                    else type(loss).__name__
-                )
+                shaped = isinstance(loss, Tensor)
+                what = f"shape {tuple(loss.shape)}" if shaped else type(loss).__name__
                 raise InputError(
                     f"loss {name!r} is a {what}, not a scalar tensor: reduce it, for example by mean()"
                 )
@@ -255,11 +255,11 @@ class BalancedLoss(nn.Module):
             raise InputError("none of the shared_params requires a gradient: unfreeze the backbone")
         return parameters
 
-    def _norms(self, losses: Sequence[Tensor], parameters: list[Tensor]) -> Tensor:
+    def _norms(self, losses: Tensors, parameters: list[Tensor]) -> Tensor:
         """Gradient norms, shape (K,), with the graph retained for the caller's backward."""
         return torch.stack([compute_task_grad_norm(loss, parameters) for loss in losses])
 
-    def _combine(self, losses: Sequence[Tensor], weights: Tensor) -> Tensor:
+    def _combine(self, losses: Tensors, weights: Tensor) -> Tensor:
         """Sum of w_i loss_i, accumulated from 0.0 in task order; remembers the weights."""
         self._last_applied = weights
         total: Any = 0.0
@@ -287,14 +287,11 @@ class ObservedLoss(BalancedLoss):
     def __init__(
         self, n_tasks: int, task_names: Sequence[str] | None = None, measure_every: int = 0
     ) -> None:
-        if measure_every < 0:
-            raise InputError(
-                f"measure_every = {measure_every} is negative: 0 measures never, 1 always"
-            )
+        check_int("measure_every", measure_every, 0, "0 measures never, 1 always")
         super().__init__(n_tasks, task_names)
         self.measure_every = measure_every
 
-    def _observe(self, losses: Sequence[Tensor], shared_params: Iterable[Tensor] | None) -> int:
+    def _observe(self, losses: Tensors, shared_params: Iterable[Tensor] | None) -> int:
         """Check the input and take the norms where that is due; the step, or 0 in evaluation."""
         parameters = self._check(losses, shared_params if self.measure_every else None)
         self.measured_this_step = False
@@ -306,9 +303,3 @@ class ObservedLoss(BalancedLoss):
             self._last_grad_norms = self._norms(losses, parameters)
             self.measured_this_step = True
         return step
-
-    def describe_sensor(self) -> dict[str, Any] | None:
-        """Exact norms every ``measure_every`` steps, or none."""
-        if not self.measure_every:
-            return None
-        return {"name": "full", "coasts": False, "interval": self.measure_every}

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor
 
 from gabactl.nn.excitation import Excitation
 from gabactl.nn.losses.base import BalancedLoss
-
-__all__ = ["ExcitedLoss"]
+from gabactl.nn.sensors.norms import Tensors
 
 
 class ExcitedLoss(BalancedLoss):
@@ -51,9 +50,7 @@ class ExcitedLoss(BalancedLoss):
         self._sequence = excitation.sequence(excitation.period)
         self.spec = inner.spec
 
-    def forward_k(
-        self, losses: Sequence[Tensor], shared_params: Iterable[Tensor] | None = None
-    ) -> Tensor:
+    def forward_k(self, losses: Tensors, shared_params: Iterable[Tensor] | None = None) -> Tensor:
         """The sum of the losses under the perturbed weights.
 
         Parameters

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gabactl.base.errors import InputError
 from gabactl.nn.losses.base import ObservedLoss
+from gabactl.nn.sensors.norms import Tensors
 
 __all__ = ["FixedLoss"]
 
@@ -64,9 +65,7 @@ class FixedLoss(ObservedLoss):
         super().__init__(len(values), task_names, measure_every)
         self.register_buffer("task_weights", torch.tensor(values))
 
-    def forward_k(
-        self, losses: Sequence[Tensor], shared_params: Iterable[Tensor] | None = None
-    ) -> Tensor:
+    def forward_k(self, losses: Tensors, shared_params: Iterable[Tensor] | None = None) -> Tensor:
         """The weighted sum.
 
         Parameters

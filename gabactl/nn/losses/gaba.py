@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from gabactl.base.errors import InputError
-from gabactl.law.floors import FLOORS
-from gabactl.law.spec import FloorMode, GabaSpec, Guard, Law
+from gabactl.law.floors import FLOORS, FloorMode
+from gabactl.law.laws import Guard, Law
+from gabactl.law.spec import GabaSpec
 from gabactl.law.stages import follow, raw_weights, saturate, usable
 from gabactl.nn.distributed import Reduce
 from gabactl.nn.losses.measured import NormaliseTo
@@ -105,15 +106,7 @@ class GABALoss(ReusingLoss):
         sharded: nn.Module | None = None,
     ) -> None:
         spec = GabaSpec(n_tasks, beta, min_weight, warmup_steps, law, floor_mode, guard, interval)
-        super().__init__(
-            spec,
-            task_names,
-            normalise_to=normalise_to,
-            sensor=sensor,
-            reduce=reduce,
-            process_group=process_group,
-            sharded=sharded,
-        )
+        super().__init__(spec, task_names, normalise_to, sensor, reduce, process_group, sharded)
         self.register_buffer("ema_weights", torch.full((spec.n_tasks,), 1.0 / spec.n_tasks))
         if self.sensor.coasts:
             self.register_buffer("held_raw", self.ema_weights.clone())

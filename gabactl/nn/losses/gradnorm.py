@@ -19,7 +19,7 @@ from gabactl.nn.sensors.gradients import (
     shared_first,
     total_with_gradients,
 )
-from gabactl.nn.sensors.norms import is_sharded, norm_of
+from gabactl.nn.sensors.norms import Tensors, is_sharded, norm_of
 
 __all__ = ["GradNormLoss"]
 
@@ -85,6 +85,7 @@ class GradNormLoss(BalancedLoss):
     """
 
     record_name = "gradnorm"
+    measure_every = 1
     task_weights: Tensor
     initial_losses: Tensor
 
@@ -107,9 +108,7 @@ class GradNormLoss(BalancedLoss):
         self.register_buffer("task_weights", torch.ones(n_tasks))
         self.register_buffer("initial_losses", torch.full((n_tasks,), math.nan))
 
-    def forward_k(
-        self, losses: Sequence[Tensor], shared_params: Iterable[Tensor] | None = None
-    ) -> Tensor:
+    def forward_k(self, losses: Tensors, shared_params: Iterable[Tensor] | None = None) -> Tensor:
         """The weighted sum under the present weights, which then learn from this step.
 
         Parameters
@@ -135,7 +134,7 @@ class GradNormLoss(BalancedLoss):
         return self._combine(losses, applied)
 
     def _reusing(
-        self, losses: Sequence[Tensor], parameters: list[Tensor], applied: Tensor, step: int
+        self, losses: Tensors, parameters: list[Tensor], applied: Tensor, step: int
     ) -> Tensor:
         """The total, with the gradients that were measured as its derivatives."""
         every = shared_first(parameters, leaves_of(losses))
@@ -148,7 +147,7 @@ class GradNormLoss(BalancedLoss):
         return total_with_gradients(total, every, combine_gradients(gradients, applied))
 
     def _learn(
-        self, losses: Sequence[Tensor], parameters: list[Tensor], known: Tensor | None = None
+        self, losses: Tensors, parameters: list[Tensor], known: Tensor | None = None
     ) -> None:
         values = torch.stack([loss.detach().reshape(()) for loss in losses])
         if self.task_weights.device != values.device:
@@ -174,7 +173,7 @@ class GradNormLoss(BalancedLoss):
         return weighted_norms.mean() * rates**self.alpha
 
     def _by_autograd(
-        self, losses: Sequence[Tensor], parameters: list[Tensor], values: Tensor
+        self, losses: Tensors, parameters: list[Tensor], values: Tensor
     ) -> tuple[Tensor, Tensor]:
         weights = self.task_weights.clone().requires_grad_(True)
         weighted_norms = []
@@ -194,15 +193,11 @@ class GradNormLoss(BalancedLoss):
         above = torch.sign(weighted - self._targets(weighted, values))
         return self.auxiliary_weight * norms * torch.sign(self.task_weights) * above
 
-    def describe_sensor(self) -> dict[str, Any]:
-        """Exact norms at every step, on the parameters it is given."""
-        return {"name": "full", "coasts": False, "interval": 1}
-
     def _weights_of_state(self) -> Tensor:
         return self.task_weights
 
 
-def _are_all_shared(losses: Sequence[Tensor], parameters: list[Tensor]) -> bool:
+def _are_all_shared(losses: Tensors, parameters: list[Tensor]) -> bool:
     """Whether every leaf that more than one loss reaches is among the parameters."""
     if any(not p.is_leaf or is_sharded(p) for p in parameters):
         return False

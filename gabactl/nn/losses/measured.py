@@ -15,8 +15,7 @@ from gabactl.nn.losses.base import BalancedLoss
 from gabactl.nn.sensors.base import Sensor
 from gabactl.nn.sensors.context import Context
 from gabactl.nn.sensors.full import FullSensor
-
-__all__ = ["MeasuredLoss", "NormaliseTo"]
+from gabactl.nn.sensors.norms import Tensors
 
 NormaliseTo = Literal[1, "n_tasks"]
 
@@ -47,7 +46,6 @@ class MeasuredLoss(BalancedLoss):
         self,
         spec: GabaSpec,
         task_names: Sequence[str] | None = None,
-        *,
         normalise_to: NormaliseTo = 1,
         sensor: Sensor | None = None,
         reduce: Reduce | None = None,
@@ -90,7 +88,7 @@ class MeasuredLoss(BalancedLoss):
 
     def forward_k(
         self,
-        losses: Sequence[Tensor],
+        losses: Tensors,
         shared_params: Iterable[Tensor] | None = None,
         *,
         grad_scaler: Any = None,
@@ -158,7 +156,7 @@ class MeasuredLoss(BalancedLoss):
             return self.spec.interval == 1  # uniform weights
         return step > self.spec.warmup and self.sensor.reads_every_step(self.spec)
 
-    def _due(self, step: int, losses: Sequence[Tensor], parameters: list[Tensor] | None) -> bool:
+    def _due(self, step: int, losses: Tensors, parameters: list[Tensor] | None) -> bool:
         if self._frozen or parameters is None:
             return False
         alone = self.reduce is None or self.reduce == "local"
@@ -170,7 +168,7 @@ class MeasuredLoss(BalancedLoss):
         return Context(grad_scaler, reducer, fast, self._sharded[0])
 
     def _norms(
-        self, losses: Sequence[Tensor], parameters: list[Tensor], context: Context | None = None
+        self, losses: Tensors, parameters: list[Tensor], context: Context | None = None
     ) -> Tensor:
         return self.sensor.read(losses, parameters, Context() if context is None else context)
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gabactl.base.checks import check_choice
 from gabactl.base.errors import InputError
 from gabactl.nn.checkpoint import check_optimizer, has_strange
 from gabactl.nn.losses.base import BalancedLoss, ObservedLoss
@@ -23,13 +24,9 @@ from gabactl.nn.sensors.gradients import (
     shared_first,
     total_with_gradients,
 )
-from gabactl.nn.sensors.norms import inner_product, is_sharded
+from gabactl.nn.sensors.norms import Tensors, inner_product, is_sharded
 
-__all__ = [
-    "GramianLoss",
-    "ScalarizedLoss",
-    "peer_loss",
-]
+__all__ = ["peer_loss"]
 
 _GRAMIAN = {
     "cagrad": "CAGradWeighting",
@@ -80,6 +77,7 @@ class GramianLoss(BalancedLoss):
     (tensor([0.2500, 0.7500]), tensor([0.7500, 0.7500]))
     """
 
+    measure_every = 1
     _options = ("grad_scaler",)
 
     def __init__(
@@ -96,7 +94,7 @@ class GramianLoss(BalancedLoss):
 
     def forward_k(
         self,
-        losses: Sequence[Tensor],
+        losses: Tensors,
         shared_params: Iterable[Tensor] | None = None,
         *,
         grad_scaler: Any = None,
@@ -140,10 +138,6 @@ class GramianLoss(BalancedLoss):
             return total
         update = combine_gradients(gradients, weights * one)
         return total_with_gradients(total.detach(), every, update)
-
-    def describe_sensor(self) -> dict[str, Any]:
-        """Exact norms at every step."""
-        return {"name": "full", "coasts": False, "interval": 1}
 
 
 class ScalarizedLoss(ObservedLoss):
@@ -196,9 +190,7 @@ class ScalarizedLoss(ObservedLoss):
         self.method = method
         self.scalarizer: nn.Module = _build("scalarization", _SCALAR, method, n_tasks, options)
 
-    def forward_k(
-        self, losses: Sequence[Tensor], shared_params: Iterable[Tensor] | None = None
-    ) -> Tensor:
+    def forward_k(self, losses: Tensors, shared_params: Iterable[Tensor] | None = None) -> Tensor:
         """The combined loss.
 
         Parameters
@@ -313,11 +305,9 @@ def peer_loss(method: str, n_tasks: int = 2, **options: Any) -> BalancedLoss:
     >>> peer_loss("pcgrad").method
     'pcgrad'
     """
-    if method in _GRAMIAN:
-        return GramianLoss(method, n_tasks, **options)
-    if method in _SCALAR:
-        return ScalarizedLoss(method, n_tasks, **options)
-    raise InputError(_unknown(method, [*_GRAMIAN, *_SCALAR]))
+    check_choice("method", method, sorted([*_GRAMIAN, *_SCALAR]))
+    kind = GramianLoss if method in _GRAMIAN else ScalarizedLoss
+    return kind(method, n_tasks, **options)
 
 
 def _gramian(gradients: Sequence[Sequence[Tensor | None]]) -> Tensor:
@@ -332,7 +322,7 @@ def _gramian(gradients: Sequence[Sequence[Tensor | None]]) -> Tensor:
     return torch.stack(rows)
 
 
-def _refuse_sharded(parameters: Sequence[Tensor]) -> None:
+def _refuse_sharded(parameters: Tensors) -> None:
     if any(is_sharded(p) for p in parameters):
         raise InputError(
             "the parameters are sharded, and torchjd's methods need whole gradients: use "
@@ -344,8 +334,7 @@ def _build(
     part: str, names: Mapping[str, str], method: str, n_tasks: int, options: Mapping[str, Any]
 ) -> Any:
     """A part of torchjd by name."""
-    if method not in names:
-        raise InputError(_unknown(method, names))
+    check_choice("method", method, sorted(names))
     shape = (n_tasks,) if method in _SHAPED else ()
     try:
         module = importlib.import_module(f"torchjd.{part}")
@@ -355,7 +344,3 @@ def _build(
             f"{method} needs torchjd 0.18 or later with its solvers ({str(error)[:80]}): "
             "pip install 'gabactl[peers]'"
         ) from error
-
-
-def _unknown(method: str, known: Iterable[str]) -> str:
-    return f"method = {method!r} is unknown: choose one of {', '.join(sorted(known))}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +23,7 @@ from gabactl.nn.sensors.gradients import (
     refuse_hooked,
     shared_first,
 )
-from gabactl.nn.sensors.norms import task_gradients
-
-__all__ = ["ReusingLoss"]
+from gabactl.nn.sensors.norms import Tensors, task_gradients
 
 
 @dataclass
@@ -50,7 +48,7 @@ class ReusingLoss(MeasuredLoss):
 
     def backward(
         self,
-        losses: Sequence[Tensor],
+        losses: Tensors,
         shared_params: Iterable[Tensor] | None = None,
         parameters: Iterable[Tensor] | None = None,
         *,
@@ -156,9 +154,7 @@ class ReusingLoss(MeasuredLoss):
             )
         return super()._begin(parameters)
 
-    def _wanted(
-        self, losses: Sequence[Tensor], parameters: Iterable[Tensor] | None
-    ) -> list[Tensor]:
+    def _wanted(self, losses: Tensors, parameters: Iterable[Tensor] | None) -> list[Tensor]:
         """The parameters whose ``.grad`` is to be filled."""
         module = self._sharded[0]
         if parameters is None:
@@ -166,11 +162,7 @@ class ReusingLoss(MeasuredLoss):
         return [p for p in parameters if p.requires_grad]
 
     def _weights_of_step(
-        self,
-        losses: Sequence[Tensor],
-        shared: list[Tensor] | None,
-        at: _Unfinished,
-        context: Context,
+        self, losses: Tensors, shared: list[Tensor] | None, at: _Unfinished, context: Context
     ) -> Tensor:
         """Weights that need no task's whole gradient: of the state, or of a proxy's reading."""
         if not at.due:
@@ -184,7 +176,7 @@ class ReusingLoss(MeasuredLoss):
         return self._act_on(self._norms(losses, shared, context), at.step, context)
 
     def _plain_backward(
-        self, losses: Sequence[Tensor], weights: Tensor, wanted: list[Tensor], context: Context
+        self, losses: Tensors, weights: Tensor, wanted: list[Tensor], context: Context
     ) -> Tensor:
         """One combined backward pass, under weights that are known."""
         total = self._combine(losses, weights)
@@ -199,7 +191,7 @@ class ReusingLoss(MeasuredLoss):
 
     def _reusing_backward(
         self,
-        losses: Sequence[Tensor],
+        losses: Tensors,
         shared: list[Tensor],
         wanted: list[Tensor],
         at: _Unfinished,

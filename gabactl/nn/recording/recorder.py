@@ -7,9 +7,8 @@ import os
 import sys
 import time
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +18,7 @@ from torch import Tensor
 from gabactl.base.checks import check_int
 from gabactl.base.errors import Absent, InputError
 from gabactl.nn.losses.base import BalancedLoss
-from gabactl.nn.sensors import norm_of
+from gabactl.nn.sensors.norms import Tensors, norm_of
 from gabactl.traces.metadata import describe_environment
 from gabactl.traces.writer import TraceWriter
 
@@ -108,22 +107,12 @@ class TraceRecorder:
         self._groups = ["grad_norm", *stages, "weight", "loss"]
         double = loss_fn.balancer._state().dtype == torch.float64
         self._dtype = torch.float64 if double else torch.float32
-        writer = None
-        if resume:
-            with contextlib.suppress(Absent):  # killed before anything was recorded: a start
-                writer = TraceWriter.resume(path, after_step=loss_fn._steps())
-        if writer is None and resume and loss_fn._steps():
-            raise InputError(
-                f"{path}: there is no recording to resume at step {loss_fn._steps()}: start "
-                "without resume"
-            )
-        self._writer = (
-            self._new_writer(path, metadata or {}, overwrite) if writer is None else writer
-        )
-        if writer is not None:
-            self._refuse_other_run()
-        self._started = time.monotonic() - self._writer.last_wall_time
         self._began_after = loss_fn._steps()
+        writer = self._resumed(path) if resume else None
+        if writer is None:
+            writer = self._new_writer(path, metadata or {}, overwrite)
+        self._writer = writer
+        self._started = time.monotonic() - writer.last_wall_time
         tasks = loss_fn.task_names
         places: dict[str, int | slice] = {}
         for i, group in enumerate(self._groups):
@@ -135,26 +124,38 @@ class TraceRecorder:
         # Written when the recorder goes away, or the interpreter ends; the stream stays open.
         self._finalizer = weakref.finalize(self, self._pending.last_words)
 
+    def _resumed(self, path: str | Path) -> TraceWriter | None:
+        """The recording as far as the loss is; None where it was killed before it recorded."""
+        try:
+            writer = TraceWriter.resume(path, after_step=self._began_after)
+        except Absent:
+            if not self._began_after:
+                return None
+            raise InputError(
+                f"{path}: there is no recording to resume at step {self._began_after}: start "
+                "without resume"
+            ) from None
+        self._refuse_other_run(writer)
+        return writer
+
     def _new_writer(
         self, path: str | Path, metadata: Mapping[str, Any], overwrite: bool
     ) -> TraceWriter:
         loss_fn, inner = self._loss_fn, self._loss_fn.balancer
+        spec = inner.spec
         header: dict[str, Any] = {
             **describe_environment(),
             "balancer": inner.record_name or type(inner).__name__,
             "device": str(inner._state().device),
+            "spec": spec and spec.to_dict(),
+            "normalise_to": spec and getattr(inner, "normalise_to", 1),
+            "sensor": inner.describe_sensor(),
         }
-        if inner.spec is not None:
-            header["spec"] = inner.spec.to_dict()
-            header["normalise_to"] = getattr(inner, "normalise_to", 1)
-        sensor = inner.describe_sensor()
-        if sensor is not None:
-            header["sensor"] = sensor
         kind = str(self._dtype).removeprefix("torch.")
         return TraceWriter(
             path,
             loss_fn.task_names,
-            {**header, **metadata},
+            {key: v for key, v in header.items() if v is not None} | dict(metadata),
             groups=self._groups,
             dtypes=dict.fromkeys([*self._groups, "param_norms"], kind),
             excitation=self._excited,
@@ -162,11 +163,12 @@ class TraceRecorder:
             overwrite=overwrite,
         )
 
-    def _refuse_other_run(self) -> None:
+    def _refuse_other_run(self, writer: TraceWriter) -> None:
         """A resumed recording must be of the same loss: tasks, columns and settings."""
-        before, columns = self._writer.metadata, self._writer.columns
+        before, columns = writer.metadata, writer.columns
         inner = self._loss_fn.balancer
         spec, sensor = inner.spec, inner.describe_sensor()
+        ema, names = f"ema_{before['tasks'][0]}" in columns, before.get("param_names") or []
         expected = {
             "tasks": (list(self._loss_fn.task_names), before["tasks"]),
             "settings": (None if spec is None else spec.to_dict(), before.get("spec")),
@@ -174,18 +176,14 @@ class TraceRecorder:
             "sensor": (sensor, before.get("sensor", sensor)),
             "columns": (
                 ["ema" in self._groups, self._excited, list(self._parameters)],
-                [
-                    f"ema_{before['tasks'][0]}" in columns,
-                    "excitation" in columns,
-                    before.get("param_names") or [],
-                ],
+                [ema, "excitation" in columns, names],
             ),
         }
         for what, (now, then) in expected.items():
             if now != then:
-                self._writer.close(finish=False)
+                writer.close(finish=False)
                 raise InputError(
-                    f"{self._writer.path}: was recorded with other {what} ({then}, not {now}): "
+                    f"{writer.path}: was recorded with other {what} ({then}, not {now}): "
                     "resume with the same loss and options, or record elsewhere"
                 )
 
@@ -199,7 +197,7 @@ class TraceRecorder:
         """The last step in the file, 0 when there is none."""
         return self._writer.last_step
 
-    def log(self, losses: Sequence[Tensor], excitation: float | None = None) -> None:
+    def log(self, losses: Tensors, excitation: float | None = None) -> None:
         """Record the step just taken; call it once after each forward of the loss.
 
         Parameters
@@ -238,7 +236,7 @@ class TraceRecorder:
             self.flush()
 
     @torch.no_grad()
-    def _row(self, losses: Sequence[Tensor], measured: bool) -> Tensor:
+    def _row(self, losses: Tensors, measured: bool) -> Tensor:
         """One vector on the device, in the order of the columns; NaN where nothing was measured."""
         loss_fn, k, device = self._loss_fn, len(losses), losses[0].device
         parts: dict[str, Any] = {
@@ -262,7 +260,7 @@ class TraceRecorder:
             ]
         )
 
-    def _param_norms(self, losses: Sequence[Tensor]) -> Tensor:
+    def _param_norms(self, losses: Tensors) -> Tensor:
         """Norm of each parameter's gradient, shape (K * P,)."""
         parameters = list(self._parameters.values())
         device, norms = parameters[0].device, []
@@ -313,12 +311,7 @@ class TraceRecorder:
     def __enter__(self) -> TraceRecorder:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if error is None:
             self.close()
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,12 +10,10 @@ from torch import Tensor, nn
 from gabactl.base.errors import InputError
 from gabactl.nn.sensors.context import Context, norm_of_task
 from gabactl.nn.sensors.gradients import each_task
-from gabactl.nn.sensors.norms import is_sharded
+from gabactl.nn.sensors.norms import Tensors, is_sharded
 
 if TYPE_CHECKING:
     from gabactl.law.spec import GabaSpec
-
-__all__ = ["Sensor", "exact_norms", "norms_on"]
 
 
 class Sensor(nn.Module):
@@ -67,7 +64,7 @@ class Sensor(nn.Module):
         """
         return False
 
-    def due(self, step: int, spec: GabaSpec, losses: Sequence[Tensor], alone: bool = True) -> bool:
+    def due(self, step: int, spec: GabaSpec, losses: Tensors, alone: bool = True) -> bool:
         """Whether ``step`` (from 1) takes a reading.
 
         Parameters
@@ -83,9 +80,7 @@ class Sensor(nn.Module):
         """
         return spec.measures_at(step)
 
-    def read(
-        self, losses: Sequence[Tensor], parameters: Sequence[Tensor], context: Context
-    ) -> Tensor:
+    def read(self, losses: Tensors, parameters: Tensors, context: Context) -> Tensor:
         """Gradient norms; the graph is kept and ``.grad`` untouched.
 
         Parameters
@@ -116,7 +111,7 @@ class Sensor(nn.Module):
         """
 
 
-def exact_norms(losses: Sequence[Tensor], parameters: Sequence[Tensor], context: Context) -> Tensor:
+def exact_norms(losses: Tensors, parameters: Tensors, context: Context) -> Tensor:
     """Norms of the tasks' whole gradients, shape (K,), one backward pass per task.
 
     Parameters
@@ -154,10 +149,7 @@ def exact_norms(losses: Sequence[Tensor], parameters: Sequence[Tensor], context:
 
 
 def norms_on(
-    losses: Sequence[Tensor],
-    parameters: Sequence[Tensor],
-    context: Context,
-    module: nn.Module | None = None,
+    losses: Tensors, parameters: Tensors, context: Context, module: nn.Module | None = None
 ) -> Tensor:
     """Norms of the tasks' gradients on any parameters, shape (K,), as the ranks agree on them.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from gabactl.base.checks import check_int
 from gabactl.base.errors import InputError
 from gabactl.base.results import Result
 from gabactl.law.stages import raw_weights
 from gabactl.nn.sensors.base import Sensor, exact_norms
 from gabactl.nn.sensors.context import Context
-from gabactl.nn.sensors.norms import get_shared_params
+from gabactl.nn.sensors.norms import Tensors, get_shared_params
 from gabactl.nn.sensors.proxy import ProxySensor
 
 __all__ = ["Calibration", "calibrate"]
@@ -82,22 +83,13 @@ class Calibration(Result):
 
     def facts(self) -> dict[str, Any]:
         """Keys as the attributes; a correlation that does not exist is null."""
-        return {
-            "sensor": self.sensor,
-            "batches": self.batches,
-            "held": self.held,
-            "bias": self.bias,
-            "correlation": self.correlation,
-            "weight_error": self.weight_error,
-            "corrected_weight_error": self.corrected_weight_error,
-            "verdict": self.verdict,
-        }
+        return self._fields()
 
 
 def calibrate(
     model: nn.Module,
     loader: Iterable[Any],
-    losses_of: Callable[[nn.Module, Any], Sequence[Tensor]],
+    losses_of: Callable[[nn.Module, Any], Tensors],
     sensor: Sensor,
     shared_params: Iterable[Tensor] | None = None,
     max_batches: int = 50,
@@ -130,7 +122,7 @@ def calibrate(
     Examples
     --------
     >>> import torch
-    >>> from gabactl.nn.sensors import LastLayerSensor
+    >>> from gabactl.nn import LastLayerSensor
     >>> _ = torch.manual_seed(0)
     >>> model = nn.ModuleDict({"backbone": nn.Linear(4, 4), "rul_head": nn.Linear(4, 1),
     ...                        "health_head": nn.Linear(4, 1)})
@@ -142,8 +134,7 @@ def calibrate(
     >>> calibrate(model, batches, losses_of, sensor).verdict  # this backbone is one layer
     'use'
     """
-    if max_batches < 2:
-        raise InputError(f"max_batches = {max_batches} is below 2: use for example 50")
+    check_int("max_batches", max_batches, 2, "use for example 50")
     shared = get_shared_params(model) if shared_params is None else list(shared_params)
     context = Context()
     cheap_rows, exact_rows = [], []
@@ -159,11 +150,8 @@ def calibrate(
         cheap_rows.append(cheap.double().cpu().numpy())
         exact_rows.append(exact_norms(losses, shared, context).double().cpu().numpy())
     cheap_norms, exact = np.array(cheap_rows), np.array(exact_rows)
-    good = np.array(
-        [np.isfinite(r).all() and (r > 0).all() for r in np.hstack([cheap_norms, exact])]
-        if cheap_rows
-        else []
-    )
+    both = np.hstack([cheap_norms, exact])
+    good = np.array([np.isfinite(r).all() and (r > 0).all() for r in both], dtype=bool)
     if good.sum() < 2:
         raise InputError(
             f"only {int(good.sum())} of {len(cheap_rows)} batches gave usable readings: use more "
@@ -187,13 +175,8 @@ def _compare(name: str, cheap: Array, exact: Array, held: int) -> Calibration:
     target = raw_weights(exact).mean(axis=0)
     wrong = float(np.abs(raw_weights(cheap).mean(axis=0) - target).max())
     left = float(np.abs(raw_weights(corrected).mean(axis=0) - target).max())
-    verdict = (
-        "use"
-        if wrong <= _ALLOWED_WEIGHT_ERROR
-        else "recalibrate"
-        if left <= _ALLOWED_WEIGHT_ERROR
-        else "refuse"
-    )
+    helped = "recalibrate" if left <= _ALLOWED_WEIGHT_ERROR else "refuse"
+    verdict = "use" if wrong <= _ALLOWED_WEIGHT_ERROR else helped
     return Calibration(
         name, len(cheap), held, error.mean(axis=0), correlation, wrong, left, verdict
     )

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from gabactl.nn.sensors.norms import fused_norm_of, is_sharded, norm_of
+from gabactl.nn.sensors.norms import Tensors, fused_norm_of, is_sharded, norm_of
 
 if TYPE_CHECKING:
     from gabactl.nn.distributed import Reducer
-
-__all__ = ["Context", "norm_of_task"]
 
 
 @dataclass(frozen=True)
@@ -82,9 +79,7 @@ class Context:
         return self.reducer.mean_norms(norms)
 
 
-def norm_of_task(
-    gradients: list[Tensor | None], parameters: Sequence[Tensor], context: Context
-) -> Tensor:
+def norm_of_task(gradients: list[Tensor | None], parameters: Tensors, context: Context) -> Tensor:
     """Norm of one task's gradients, scaled as they are.
 
     With ``reduce="norm_of_mean"`` the list then holds the gradients averaged over the ranks.

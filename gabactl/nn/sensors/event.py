@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from gabactl.base.errors import InputError
 from gabactl.law.spec import GabaSpec
 from gabactl.nn.sensors.base import Sensor, exact_norms
 from gabactl.nn.sensors.context import Context
+from gabactl.nn.sensors.norms import Tensors
 from gabactl.nn.sensors.trigger import EventBudget, EventTrigger
 
 __all__ = ["EventSensor"]
@@ -112,14 +113,14 @@ class EventSensor(Sensor):
             trigger.load(self._trigger.state())
         self._trigger = trigger
 
-    def due(self, step: int, spec: GabaSpec, losses: Sequence[Tensor], alone: bool = True) -> bool:
+    def due(self, step: int, spec: GabaSpec, losses: Tensors, alone: bool = True) -> bool:
         """Whether this step is worth a reading; judged by the losses of the step before."""
         before = self._fetched() if alone else None
         if alone:
             self._fetch(losses)
         return self.trigger.due(step, spec.warmup, before)
 
-    def _fetch(self, losses: Sequence[Tensor]) -> None:
+    def _fetch(self, losses: Tensors) -> None:
         device = losses[0].device
         if device.type != "cuda":
             self._fetching = ([loss.item() for loss in losses], None)
@@ -139,9 +140,7 @@ class EventSensor(Sensor):
             arrived.synchronize()
         return [float(x) for x in values]
 
-    def read(
-        self, losses: Sequence[Tensor], parameters: Sequence[Tensor], context: Context
-    ) -> Tensor:
+    def read(self, losses: Tensors, parameters: Tensors, context: Context) -> Tensor:
         """Gradient norms, shape (K,)."""
         return exact_norms(losses, parameters, context)
 

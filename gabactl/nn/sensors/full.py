@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import Tensor
 
 from gabactl.law.spec import GabaSpec
 from gabactl.nn.sensors.base import Sensor, exact_norms
 from gabactl.nn.sensors.context import Context
+from gabactl.nn.sensors.norms import Tensors
 
 __all__ = ["FullSensor"]
 
@@ -38,8 +37,6 @@ class FullSensor(Sensor):
         """Without an interval."""
         return spec.interval == 1
 
-    def read(
-        self, losses: Sequence[Tensor], parameters: Sequence[Tensor], context: Context
-    ) -> Tensor:
+    def read(self, losses: Tensors, parameters: Tensors, context: Context) -> Tensor:
         """Gradient norms, shape (K,)."""
         return exact_norms(losses, parameters, context)

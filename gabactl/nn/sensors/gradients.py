@@ -11,26 +11,13 @@ from torch.autograd.function import once_differentiable
 
 from gabactl.base.errors import InputError
 from gabactl.nn.sensors.context import Context, norm_of_task
-from gabactl.nn.sensors.norms import is_sharded, task_gradients
-
-__all__ = [
-    "TaskGradients",
-    "add_to_grad",
-    "add_up",
-    "combine_gradients",
-    "each_task",
-    "leaves_of",
-    "norms_of_tasks",
-    "refuse_hooked",
-    "shared_first",
-    "total_with_gradients",
-]
+from gabactl.nn.sensors.norms import Tensors, is_sharded, task_gradients
 
 #: By task, then by parameter; None where the task does not reach the parameter.
 TaskGradients = list[list[Tensor | None]]
 
 
-def leaves_of(losses: Sequence[Tensor]) -> list[Tensor]:
+def leaves_of(losses: Tensors) -> list[Tensor]:
     """The leaf tensors whose ``.grad`` a backward pass of these losses would fill, as they are met.
 
     Examples
@@ -56,7 +43,7 @@ def leaves_of(losses: Sequence[Tensor]) -> list[Tensor]:
     return list(found.values())
 
 
-def shared_first(shared: Sequence[Tensor], others: Sequence[Tensor]) -> list[Tensor]:
+def shared_first(shared: Tensors, others: Tensors) -> list[Tensor]:
     """The shared parameters, and after them those of the others that are not shared.
 
     Examples
@@ -69,7 +56,7 @@ def shared_first(shared: Sequence[Tensor], others: Sequence[Tensor]) -> list[Ten
     return [*shared, *(p for p in others if id(p) not in own)]
 
 
-def refuse_hooked(parameters: Sequence[Tensor], sharded: bool = False) -> None:
+def refuse_hooked(parameters: Tensors, sharded: bool = False) -> None:
     """Refuse parameters whose owner expects to see a backward pass.
 
     Parameters
@@ -108,8 +95,8 @@ def refuse_hooked(parameters: Sequence[Tensor], sharded: bool = False) -> None:
 
 
 def each_task(
-    losses: Sequence[Tensor],
-    parameters: Sequence[Tensor],
+    losses: Tensors,
+    parameters: Tensors,
     context: Context,
     *,
     retain_last: bool,
@@ -166,11 +153,7 @@ def each_task(
 
 
 def _through_module(
-    losses: Sequence[Tensor],
-    parameters: Sequence[Tensor],
-    context: Context,
-    retain_last: bool,
-    module: nn.Module,
+    losses: Tensors, parameters: Tensors, context: Context, retain_last: bool, module: nn.Module
 ) -> Iterator[list[Tensor | None]]:
     """``torch.autograd.grad`` does not see sharded parameters: the graph holds gathered copies.
 
@@ -198,7 +181,7 @@ def _through_module(
             p.grad = gradient
 
 
-def norms_of_tasks(gradients: TaskGradients, shared: Sequence[Tensor], context: Context) -> Tensor:
+def norms_of_tasks(gradients: TaskGradients, shared: Tensors, context: Context) -> Tensor:
     """Norms of the losses' gradients, shape (K,), as the context's ranks agree on them.
 
     With ``reduce="norm_of_mean"`` the shared gradients are replaced by their means over the ranks.
@@ -302,7 +285,7 @@ def _local(gradient: Any) -> Tensor:
 
 
 @torch.no_grad()
-def add_to_grad(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
+def add_to_grad(parameters: Tensors, gradients: Sequence[Tensor | None]) -> None:
     """Accumulate into ``.grad``, as a backward pass does; None leaves it as it is.
 
     Parameters
@@ -330,7 +313,7 @@ def add_to_grad(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]
 
 
 def total_with_gradients(
-    total: Tensor, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]
+    total: Tensor, parameters: Tensors, gradients: Sequence[Tensor | None]
 ) -> Tensor:
     """A total whose ``backward()`` gives these gradients, without passing through the network.
 

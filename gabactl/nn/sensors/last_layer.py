@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from torch import Tensor
 
 from gabactl.base.errors import InputError
 from gabactl.nn.sensors.base import norms_on
 from gabactl.nn.sensors.context import Context
+from gabactl.nn.sensors.norms import Tensors
 from gabactl.nn.sensors.proxy import ProxySensor
 
 __all__ = ["LastLayerSensor"]
@@ -54,8 +55,6 @@ class LastLayerSensor(ProxySensor):
         if not self._layer:
             raise InputError("the layer has no parameter that requires a gradient: pass another")
 
-    def cheap_norms(
-        self, losses: Sequence[Tensor], parameters: Sequence[Tensor], context: Context
-    ) -> Tensor:
+    def cheap_norms(self, losses: Tensors, parameters: Tensors, context: Context) -> Tensor:
         """Norms of the losses' gradients on the layer, shape (K,)."""
         return norms_on(losses, self._layer, context)

@@ -9,16 +9,11 @@ from torch import Tensor, nn
 
 from gabactl.base.errors import InputError
 
-__all__ = [
-    "compute_task_grad_norm",
-    "fused_norm_of",
-    "get_shared_params",
-    "inner_product",
-    "is_sharded",
-    "norm_of",
-    "task_gradients",
-]
+__all__ = ["compute_task_grad_norm", "get_shared_params"]
 
+
+#: Of the tasks, or parameters.
+Tensors = Sequence[Tensor]
 
 _WIDE = (torch.float32, torch.float64)
 
@@ -106,7 +101,7 @@ def compute_task_grad_norm(
 
 
 def task_gradients(
-    loss: Tensor, parameters: Sequence[Tensor], retain_graph: bool = True
+    loss: Tensor, parameters: Tensors, retain_graph: bool = True
 ) -> tuple[Tensor | None, ...]:
     """One loss's gradients, None for parameters it does not reach; ``.grad`` stays untouched.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,8 +12,7 @@ from gabactl.base.errors import InputError
 from gabactl.law.spec import GabaSpec
 from gabactl.nn.sensors.base import Sensor, exact_norms
 from gabactl.nn.sensors.context import Context
-
-__all__ = ["ProxySensor"]
+from gabactl.nn.sensors.norms import Tensors
 
 
 class ProxySensor(Sensor):
@@ -75,15 +73,13 @@ class ProxySensor(Sensor):
         """Without an interval, and without exact readings in between."""
         return spec.interval == 1 and self.recalibrate_every in (None, 1)
 
-    def due(self, step: int, spec: GabaSpec, losses: Sequence[Tensor], alone: bool = True) -> bool:
+    def due(self, step: int, spec: GabaSpec, losses: Tensors, alone: bool = True) -> bool:
         """As the spec says; also decides whether this reading is exact too."""
         every = self.recalibrate_every
         self._calibrate_now = every is not None and (step - spec.warmup - 1) % every == 0
         return spec.measures_at(step)
 
-    def cheap_norms(
-        self, losses: Sequence[Tensor], parameters: Sequence[Tensor], context: Context
-    ) -> Tensor:
+    def cheap_norms(self, losses: Tensors, parameters: Tensors, context: Context) -> Tensor:
         """What stands in for the gradient norms, before the correction.
 
         Parameters
@@ -101,9 +97,7 @@ class ProxySensor(Sensor):
         """
         raise NotImplementedError
 
-    def read(
-        self, losses: Sequence[Tensor], parameters: Sequence[Tensor], context: Context
-    ) -> Tensor:
+    def read(self, losses: Tensors, parameters: Tensors, context: Context) -> Tensor:
         """Corrected cheap norms, shape (K,); exact ones where an exact reading was due."""
         cheap = self.cheap_norms(losses, parameters, context)
         if self._calibrate_now:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 
 from gabactl.base.errors import InputError
 from gabactl.nn.sensors.context import Context
-from gabactl.nn.sensors.norms import norm_of, task_gradients
+from gabactl.nn.sensors.norms import Tensors, norm_of, task_gradients
 from gabactl.nn.sensors.proxy import ProxySensor
 
 __all__ = ["RepresentationSensor"]
@@ -77,9 +76,7 @@ class RepresentationSensor(ProxySensor):
         # The module belongs to the model: registering it here would put it into two state_dicts.
         self._hook = features.register_forward_hook(_Watch(self))
 
-    def cheap_norms(
-        self, losses: Sequence[Tensor], parameters: Sequence[Tensor], context: Context
-    ) -> Tensor:
+    def cheap_norms(self, losses: Tensors, parameters: Tensors, context: Context) -> Tensor:
         """Norms of the losses' gradients at the features, shape (K,).
 
         Raises

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from gabactl.base.checks import check_choice
 from gabactl.base.errors import InputError
 from gabactl.law.spec import GabaSpec
 from gabactl.nn.sensors.base import Sensor
 from gabactl.nn.sensors.context import Context
 from gabactl.nn.sensors.gradients import each_task
-from gabactl.nn.sensors.norms import inner_product
+from gabactl.nn.sensors.norms import Tensors, inner_product
 
 __all__ = ["SubsetSensor"]
 
@@ -66,15 +67,14 @@ class SubsetSensor(Sensor):
 
     def __init__(
         self,
-        losses_of: Callable[..., Sequence[Tensor]],
+        losses_of: Callable[..., Tensors],
         fraction: float = 0.25,
         of: Literal["signal", "batch"] = "batch",
     ) -> None:
         super().__init__()
         if not 0.0 < fraction <= 1.0:
             raise InputError(f"fraction = {fraction} is not in (0, 1]: choose for example 0.25")
-        if of not in ("signal", "batch"):
-            raise InputError(f"of = {of!r} is unknown: choose signal or batch")
+        check_choice("of", of, ("signal", "batch"))
         self.losses_of = losses_of
         self.fraction = fraction
         self.of = of
@@ -106,7 +106,7 @@ class SubsetSensor(Sensor):
         """Without an interval."""
         return spec.interval == 1
 
-    def squares(self, parameters: Sequence[Tensor], context: Context | None = None) -> Tensor:
+    def squares(self, parameters: Tensors, context: Context | None = None) -> Tensor:
         """Unbiased estimates of the squared norms, shape (K,), for the batch fed last.
 
         Parameters
@@ -149,9 +149,7 @@ class SubsetSensor(Sensor):
             squares.append(signal)
         return within.unscale(within.unscale(torch.stack(squares)))
 
-    def read(
-        self, losses: Sequence[Tensor], parameters: Sequence[Tensor], context: Context
-    ) -> Tensor:
+    def read(self, losses: Tensors, parameters: Tensors, context: Context) -> Tensor:
         """Estimated norms, shape (K,); NaN where an estimate of a square is negative."""
         squares = self.squares(parameters, context)
         return context.agree(torch.where(squares >= 0, squares, torch.nan).sqrt())

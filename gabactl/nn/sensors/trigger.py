@@ -12,8 +12,6 @@ from gabactl.base.results import Result
 from gabactl.law.laws import LAWS, Law
 from gabactl.law.spec import GabaSpec
 
-__all__ = ["EventBudget", "EventTrigger"]
-
 #: Readings that may follow each other at once when they have been saved up.
 _BURST = 4.0
 #: Part of the budget that pays for readings at a fixed pace, whatever the signals say.
@@ -75,15 +73,7 @@ class EventBudget(Result):
 
     def facts(self) -> dict[str, Any]:
         """Keys as the attributes, and the worst overhead over 1,000 steps."""
-        return {
-            "budget": self.budget,
-            "reading_cost": self.reading_cost,
-            "max_gap": self.max_gap,
-            "burst": self.burst,
-            "rate": self.rate,
-            "ema_error": self.ema_error,
-            "worst_overhead_1000": self.overhead(1000),
-        }
+        return {**super().facts(), "worst_overhead_1000": self.overhead(1000)}
 
 
 class EventTrigger:

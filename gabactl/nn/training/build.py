@@ -18,8 +18,6 @@ from gabactl.nn.losses.gradnorm import GradNormLoss
 from gabactl.nn.losses.peers import ScalarizedLoss, peer_loss
 from gabactl.nn.training.settings import TrainingSettings
 
-__all__ = ["build_loss", "build_optimizer"]
-
 
 def build_loss(settings: TrainingSettings, device: torch.device) -> BalancedLoss:
     """The balancer of a run, excited if the settings say so.
@@ -52,9 +50,8 @@ def build_loss(settings: TrainingSettings, device: torch.device) -> BalancedLoss
         options: dict[str, Any] = {"c": settings.cagrad_c} if settings.balancer == "cagrad" else {}
         loss = peer_loss(settings.balancer, **options)
     else:
-        variant: Any = settings.gradnorm_variant
         loss = GradNormLoss(
-            variant,
+            settings.gradnorm_variant,
             alpha=settings.gradnorm_alpha,
             lr=settings.gradnorm_lr,
             # cuDNN's recurrent layers have no second derivative; the closed form gives the same.
@@ -98,8 +95,5 @@ def build_optimizer(
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay)
     return torch.optim.SGD(
-        groups,
-        lr=settings.lr,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
+        groups, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
     )

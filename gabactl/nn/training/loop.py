@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from gabactl.base.checks import check_int
 from gabactl.base.errors import InputError, packages_for
 from gabactl.cmapss.metrics import nasa_score, rmse
 from gabactl.cmapss.windows import MAX_RUL, Cmapss, Windows
@@ -39,13 +40,13 @@ from gabactl.nn.checkpoint import (
 )
 from gabactl.nn.losses.amnl import amnl_loss
 from gabactl.nn.recording.recorder import TraceRecorder
-from gabactl.nn.sensors import get_shared_params
+from gabactl.nn.sensors.norms import get_shared_params
 from gabactl.nn.training.build import build_loss, build_optimizer
 from gabactl.nn.training.models import build_model
 from gabactl.nn.training.result import Progress, Score, TrainingResult
 from gabactl.nn.training.settings import TrainingSettings
 
-__all__ = ["Progress", "Score", "TrainingResult", "train"]
+__all__ = ["train"]
 
 _EVALUATION_BATCH = 4096
 #: What a checkpoint raises whose parts do not fit.
@@ -89,7 +90,8 @@ def train(
         Steps between checkpoints.
     resume : bool
         Go on from ``checkpoint``. On a CPU the result equals that of an uninterrupted run bit for
-        bit; rows of the trace after the checkpoint are replaced.
+        bit; rows of the trace after the checkpoint are replaced. Where the run was killed before
+        its first checkpoint, it starts anew.
     overwrite : bool
         Replace an earlier trace instead of refusing.
     command : str, optional
@@ -117,8 +119,7 @@ def train(
     >>> result.steps, result.parameters, result.stopped
     (1, 76709, 'finished')
     """
-    if checkpoint_every < 1:
-        raise InputError(f"checkpoint_every = {checkpoint_every} is below 1: choose 500")
+    check_int("checkpoint_every", checkpoint_every, 1, "choose 500")
     asked = (settings.subset, settings.channels, settings.seed)
     if (data.subset, data.channels, data.seed) != asked:
         raise InputError(
@@ -134,23 +135,21 @@ def train(
         raise InputError("there is nothing to resume from: name the checkpoint")
     with ExitStack() as stack:
         if checkpoint is not None:  # without one there is nothing that a second run could spoil
-            lock = FileLock(checkpoint, "training with this checkpoint")
-            lock.acquire()
-            stack.callback(lock.release)
-        run = _Run(data, settings)
-        if resume and checkpoint is not None:
+            stack.enter_context(FileLock(checkpoint, "training with this checkpoint"))
+        run = _Run(data, settings, checkpoint)
+        if resume and checkpoint is not None and _was_begun(checkpoint, record):
             run.restore(load_checkpoint(checkpoint, run.device), str(checkpoint))
-        recorder = kept = None
+        kept = None
         if record is not None:
-            recorder = stack.enter_context(_recorder(run, record, resume, overwrite, command))
+            recorder = _recorder(run, record, resume, overwrite, command)
+            run.recorder = stack.enter_context(recorder)
         begin = time.perf_counter()
         with use_precision(settings.precision, run.device):
             with stop_asked() as interrupted:
-                stopped = run.loop(recorder, checkpoint, checkpoint_every, interrupted, on_step)
-            if checkpoint is not None:
-                run.save(checkpoint, recorder)
-            if recorder is not None:
-                kept = recorder.close(finish=stopped != "interrupted")
+                stopped = run.loop(checkpoint_every, interrupted, on_step)
+            run.save()
+            if run.recorder is not None:
+                kept = run.recorder.close(finish=stopped != "interrupted")
             test, everywhere = None, math.nan
             if stopped != "interrupted":
                 test = run.test(run.last_windows)
@@ -173,6 +172,12 @@ def train(
         record=kept,
         checkpoint=None if checkpoint is None else Path(checkpoint),
     )
+
+
+def _was_begun(checkpoint: str | Path, record: str | Path | None) -> bool:
+    """Whether there must be a checkpoint: it is there, or the recording beside it is finished."""
+    finished = record is not None and Path(record).suffix == ".parquet" and Path(record).exists()
+    return finished or Path(checkpoint).exists()
 
 
 def _recorder(
@@ -205,9 +210,8 @@ class _WeightAverage:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.model = copy.deepcopy(model).eval()
         self.decay = decay
-        pairs = list(
-            zip(self.model.state_dict().values(), model.state_dict().values(), strict=True)
-        )
+        states = self.model.state_dict(), model.state_dict()
+        pairs = list(zip(*(state.values() for state in states), strict=True))
         self._floats = [(a, m) for a, m in pairs if a.is_floating_point()]
         self._others = [(a, m) for a, m in pairs if not a.is_floating_point()]
 
@@ -224,19 +228,28 @@ class _WeightAverage:
 class _Run:
     """Everything that changes during a run; ``state`` and ``restore`` hold all of it."""
 
-    def __init__(self, data: Cmapss, settings: TrainingSettings) -> None:
+    def __init__(
+        self, data: Cmapss, settings: TrainingSettings, checkpoint: str | Path | None = None
+    ) -> None:
         self.settings = settings
+        self.checkpoint = checkpoint
+        self.recorder: TraceRecorder | None = None
         self.device = choose_device(settings.device)
         torch.manual_seed(settings.seed)
-        size: Any = settings.model
-        self.model = build_model(size, settings.channels, settings.dropout, settings.subset)
+        self.model = build_model(
+            settings.model, settings.channels, settings.dropout, settings.subset
+        )
         self.model.to(self.device)
         self.loss_fn = build_loss(settings, self.device)
         self.shared = get_shared_params(self.model)
         self.average = _WeightAverage(self.model, settings.average)
         self.optimizer = build_optimizer(self.model, self.loss_fn, settings)
         self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(self.optimizer, **_PLATEAU)  # type: ignore[arg-type]
-        self.inputs, self.rul, self.health = self._on_device(data.train)
+        target = data.train.rul / np.float32(settings.target_scale)
+        inputs, health = data.train.inputs, data.train.health
+        self.inputs, self.rul, self.health = (
+            torch.from_numpy(values).to(self.device) for values in (inputs, target, health)
+        )
         self.validation = data.validation
         self.last_windows = _last_of_each(data.test)
         self.steps_per_epoch = len(data.train) // settings.batch_size
@@ -258,8 +271,6 @@ class _Run:
 
     def loop(
         self,
-        recorder: TraceRecorder | None,
-        checkpoint: str | Path | None,
         checkpoint_every: int,
         interrupted: Callable[[], bool],
         on_step: Callable[[Progress], None] | None,
@@ -274,16 +285,16 @@ class _Run:
             if place == 0:
                 order = self._order()
             size = self.settings.batch_size
-            self._step(order[place * size : (place + 1) * size], recorder)
+            self._step(order[place * size : (place + 1) * size])
             if self.step % self.steps_per_epoch == 0:
                 self._finish_epoch()
-            if checkpoint is not None and self.step % checkpoint_every == 0:
-                self.save(checkpoint, recorder)
+            if self.step % checkpoint_every == 0:
+                self.save()
             if on_step is not None:
                 epochs = (self.epoch, self.settings.epochs)
                 on_step(Progress(self.step, self.total_steps, *epochs, self.last_rmse))
 
-    def _step(self, batch: Tensor, recorder: TraceRecorder | None) -> None:
+    def _step(self, batch: Tensor) -> None:
         predicted, logits = self._forward(self.inputs[batch])
         losses = [
             self._rul_loss(predicted, self.rul[batch]),
@@ -297,8 +308,8 @@ class _Run:
         self.optimizer.step()
         self.step += 1
         self.average.update(self.step)
-        if recorder is not None:
-            recorder.log(losses)
+        if self.recorder is not None:
+            self.recorder.log(losses)
 
     def _forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         if self.settings.precision != "bf16":
@@ -388,21 +399,15 @@ class _Run:
             float(right.mean()),
         )
 
-    def _on_device(self, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
-        scale = self.settings.target_scale
-        return (
-            torch.from_numpy(windows.inputs).to(self.device),
-            torch.from_numpy(windows.rul / np.float32(scale)).to(self.device),
-            torch.from_numpy(windows.health).to(self.device),
-        )
-
     # -- checkpoints -------------------------------------------------------------------------
 
-    def save(self, checkpoint: str | Path, recorder: TraceRecorder | None) -> None:
-        """Write a checkpoint that the trace is never behind."""
-        if recorder is not None:
-            recorder.flush()
-        save_checkpoint(checkpoint, self.state())
+    def save(self) -> None:
+        """Write a checkpoint, if there is to be one, that the trace is never behind."""
+        if self.checkpoint is None:
+            return
+        if self.recorder is not None:
+            self.recorder.flush()
+        save_checkpoint(self.checkpoint, self.state())
 
     def state(self) -> dict[str, Any]:
         """All that the rest of the run depends on, as tensors and plain values."""
@@ -479,17 +484,13 @@ def _last_of_each(windows: Windows) -> Windows:
     return Windows(**{f.name: getattr(windows, f.name)[last] for f in fields(Windows)})
 
 
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+def _plain(value: Any) -> Any:
     """Only what ``torch.load(weights_only=True)`` reads back: no NumPy scalars, tuples as lists."""
-    plain: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            plain[key] = _plain(value)
-        elif isinstance(value, (list, tuple)):
-            plain[key] = list(value)
-        else:
-            plain[key] = value.item() if isinstance(value, np.generic) else value
-    return plain
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _metadata(run: _Run, command: str | None) -> dict[str, Any]:

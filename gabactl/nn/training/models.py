@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
+from gabactl.base.checks import check_choice, check_int
 from gabactl.base.errors import InputError, packages_for
 
 with packages_for(__name__):
     import torch
     from torch import Tensor, nn
 
-
-__all__ = ["CnnBiLstmAttention", "ModelSize", "SmallCnnBiLstmAttention", "build_model"]
 
 ModelSize = Literal["small", "paper"]
 
@@ -194,10 +193,7 @@ def build_model(
     >>> build_model("small", subset="FD001").reduce[2].p
     0.3
     """
-    if size not in get_args(ModelSize):
-        raise InputError(
-            f"model = {size!r} is unknown: choose one of {', '.join(get_args(ModelSize))}"
-        )
+    check_choice("model", size, get_args(ModelSize))
     if dropout is None:
         dropout = 0.3 if subset in ("FD001", "FD003") else 0.2
     kind: Any = CnnBiLstmAttention if size == "paper" else SmallCnnBiLstmAttention
@@ -220,7 +216,6 @@ def _convolution(
 
 
 def _check(channels: int, dropout: float) -> None:
-    if channels < 1:
-        raise InputError(f"channels = {channels} is below 1: use 14 or 17 for C-MAPSS")
+    check_int("channels", channels, 1, "use 14 or 17 for C-MAPSS")
     if not 0.0 <= dropout < 1.0:
         raise InputError(f"dropout = {dropout} is not in [0, 1): choose for example 0.2")

@@ -10,7 +10,7 @@ from typing import Any
 from gabactl.base.results import Result
 from gabactl.nn.training.settings import TrainingSettings
 
-__all__ = ["Progress", "Score", "TrainingResult"]
+__all__ = ["TrainingResult"]
 
 
 @dataclass(frozen=True)
@@ -149,20 +149,4 @@ class TrainingResult(Result):
 
     def facts(self) -> dict[str, Any]:
         """Keys as the attributes; ``validation_rmse`` is null before the first full epoch."""
-        return {
-            "settings": self.settings.to_dict(),
-            "steps": self.steps,
-            "epochs": self.epochs,
-            "parameters": self.parameters,
-            "device": self.device,
-            "seconds": self.seconds,
-            "best_epoch": self.best_epoch,
-            "validation_rmse": self.validation_rmse,
-            "test": self.test,
-            "rmse_all_windows": self.rmse_all_windows,
-            "rmse_test_selected": self.rmse_test_selected,
-            "stopped": self.stopped,
-            "rul_output_off": self.rul_output_off,
-            "record": self.record,
-            "checkpoint": self.checkpoint,
-        }
+        return {**super().facts(), "settings": self.settings.to_dict()}

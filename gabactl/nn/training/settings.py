@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from gabactl.base.checks import check_choice, check_int
 from gabactl.base.errors import InputError
 from gabactl.cmapss.files import Subset
 from gabactl.law.spec import GabaSpec
 from gabactl.nn.excitation import Excitation
 
-__all__ = ["BalancerName", "Precision", "SampleWeights", "TrainingSettings"]
+__all__ = ["TrainingSettings"]
 
 BalancerName = Literal["gaba", "gradnorm", "fixed", "uncertainty", "dwa", "pcgrad", "cagrad"]
 SampleWeights = Literal["none", "amnl"]
@@ -20,6 +21,17 @@ Precision = Literal["float32", "tf32", "bf16"]
 
 #: Choices that may differ between the first run and its resumption.
 _EXTENDABLE = ("epochs", "steps", "patience", "device")
+#: Smallest whole number, and range of numbers; None is allowed where it is the default.
+_LEAST = {
+    **dict.fromkeys(("epochs", "steps", "patience"), 1),
+    "batch_size": 2,
+    **dict.fromkeys(("measure_every", "lr_warmup_epochs", "seed"), 0),
+}
+_RANGES = {
+    **dict.fromkeys(("lr", "target_scale", "gradnorm_lr", "clip"), "(0, inf)"),
+    **dict.fromkeys(("weight_decay", "gradnorm_alpha"), "[0, inf)"),
+    **dict.fromkeys(("momentum", "cagrad_c", "average", "dropout"), "[0, 1)"),
+}
 
 
 @dataclass(frozen=True)
@@ -109,7 +121,7 @@ class TrainingSettings:
     >>> TrainingSettings(batch_size=1)
     Traceback (most recent call last):
         ...
-    gabactl.base.errors.InputError: batch_size = 1 is below 2: choose for example 256
+    gabactl.base.errors.InputError: batch_size = 1 is not a whole number >= 2: choose for example 256
     """
 
     subset: Subset = "FD001"
@@ -146,31 +158,19 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(TrainingSettings).items():
             if get_origin(hint) is Literal:
-                self._one_of(name, get_args(hint))
-        self._one_of("channels", (14, 17))
-        self._one_of("normalise_to", (1, "n_tasks"))
-        for name, least, example in (
-            ("epochs", 1, 30),
-            ("batch_size", 2, 256),
-            ("measure_every", 0, 1),
-            ("lr_warmup_epochs", 0, 10),
-            ("seed", 0, 0),
-        ):
-            self._at_least(name, least, example)
-        for name in ("steps", "patience"):
-            if getattr(self, name) is not None:
-                self._at_least(name, 1, 100)
-        for name in ("lr", "target_scale", "gradnorm_lr"):
-            self._real(name, 0.0, math.inf, low_open=True)
-        self._real("weight_decay", 0.0, math.inf)
-        self._real("gradnorm_alpha", 0.0, math.inf)
-        self._real("momentum", 0.0, 1.0)
-        self._real("cagrad_c", 0.0, 1.0)
-        self._real("average", 0.0, 1.0)
-        if self.clip is not None:
-            self._real("clip", 0.0, math.inf, low_open=True)
-        if self.dropout is not None:
-            self._real("dropout", 0.0, 1.0)
+                check_choice(name, getattr(self, name), get_args(hint))
+        check_choice("channels", self.channels, (14, 17))
+        check_choice("normalise_to", self.normalise_to, (1, "n_tasks"))
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if value is None and f.default is None:
+                continue
+            if f.name in _LEAST:
+                example = 100 if f.default is None else f.default
+                plain = check_int(f.name, value, _LEAST[f.name], f"choose for example {example}")
+                object.__setattr__(self, f.name, plain)
+            if f.name in _RANGES:
+                _check_range(f.name, value, _RANGES[f.name], f.default)
         if self.excite is not None and self.balancer == "uncertainty":
             raise InputError(
                 "excite with balancer = 'uncertainty': its log-variances would get no gradient; "
@@ -186,28 +186,6 @@ class TrainingSettings:
             )
         if not sum(self.weights):
             raise InputError("weights = [0, 0]: at least one must be positive")
-
-    def _one_of(self, name: str, allowed: tuple[Any, ...]) -> None:
-        value = getattr(self, name)
-        if value not in allowed:
-            raise InputError(
-                f"{name} = {value!r} is unknown: choose one of {', '.join(map(str, allowed))}"
-            )
-
-    def _at_least(self, name: str, least: int, example: int) -> None:
-        value = getattr(self, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise InputError(f"{name} = {value!r} is below {least}: choose for example {example}")
-
-    def _real(self, name: str, low: float, high: float, low_open: bool = False) -> None:
-        value = getattr(self, name)
-        inside = isinstance(value, (int, float)) and (low < value if low_open else low <= value)
-        if not inside or not value < high:
-            default = next(f.default for f in fields(self) if f.name == name)
-            remedy = f": the default is {default:g}" if isinstance(default, float) else ""
-            raise InputError(
-                f"{name} = {value!r} is not in {'(' if low_open else '['}{low:g}, {high:g}){remedy}"
-            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, in the order of the fields.
@@ -252,3 +230,11 @@ class TrainingSettings:
                     f"{source}: was trained with {name} = {then!r}, not {value!r}: "
                     "resume with the same settings, or start afresh under another name"
                 )
+
+
+def _check_range(name: str, value: Any, within: str, default: Any) -> None:
+    low, high = (float(bound) for bound in within[1:-1].split(","))
+    inside = isinstance(value, (int, float)) and (low <= value if within[0] == "[" else low < value)
+    if not inside or not value < high:
+        remedy = f": the default is {default:g}" if isinstance(default, float) else ""
+        raise InputError(f"{name} = {value!r} is not in {within}{remedy}")

@@ -16,7 +16,7 @@ class CampaignRecord(JsonReader):
     """What a run of a campaign says of itself."""
 
     name = "campaign-record"
-    modules = ("gabactl.nn.campaigns.folder",)
+    modules = ("gabactl.nn.campaigns.files",)
     needs = ("torch",)
 
     def good(self) -> list[bytes]:
@@ -31,7 +31,7 @@ class CampaignRecord(JsonReader):
         return [mutate.to_json(self.tree)]
 
     def read(self, data: bytes) -> Any:
-        from gabactl.nn.campaigns.folder import read_record
+        from gabactl.nn.campaigns.files import read_record
 
         self.put("result.json", data)
         record = read_record(self.folder)
@@ -50,7 +50,7 @@ class CampaignTable(Reader):
         import pyarrow.parquet as pq
 
         from gabactl.nn.campaigns import CampaignResults
-        from gabactl.nn.campaigns.folder import COLUMNS
+        from gabactl.nn.campaigns.files import COLUMNS
         from gabactl.nn.campaigns.table import save_results
 
         runs = [(s, m, n) for s in ("FD001", "FD003") for m in ("gaba", "fixed") for n in (1, 2)]

@@ -54,7 +54,7 @@ class Checkpoint(Reader):
         finally:
             training.build_model = real
         for run in self.runs:  # so that the optimizer, the balancer and the best weights are there
-            run._step(torch.arange(4), None)
+            run._step(torch.arange(4))
             run._finish_epoch()
         self.states = [_nested(run.state()) for run in self.runs]
         forms = [{"format": "gabactl-training-checkpoint", "version": 1, **s} for s in self.states]
@@ -100,7 +100,7 @@ class Checkpoint(Reader):
         if not 0 <= run.step < 1 << 62:
             raise AssertionError(f"step {run.step} was taken over")
         # What was taken over serves: torch would notice much of it steps later.
-        run._step(torch.arange(4), None)
+        run._step(torch.arange(4))
         run._finish_epoch()
         run.test(run.last_windows)
         return run.step

@@ -6,7 +6,6 @@ import json
 import platform
 import subprocess
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +13,8 @@ from gabactl.base.errors import InputError
 from gabactl.base.files import read_json, write_text
 from gabactl.base.results import to_jsonable
 from gabactl.nn.campaigns.plan import Campaign, PlannedRun, load_campaign
-
-__all__ = [
-    "CHECKPOINT",
-    "COLUMNS",
-    "ENDED",
-    "LOG",
-    "PLAN",
-    "RECORD",
-    "TABLE",
-    "TRACE",
-    "ended",
-    "environment",
-    "open_plan",
-    "read_record",
-    "run_folder",
-    "trace_of",
-    "write_record",
-]
+from gabactl.nn.training.settings import TrainingSettings
+from gabactl.traces.metadata import describe_environment
 
 PLAN, TABLE = "campaign.toml", "results.parquet"
 TRACE, CHECKPOINT, RECORD, LOG = "trace.parquet", "run.ckpt", "result.json", "log.txt"
@@ -44,38 +27,18 @@ _IMMATERIAL = ("device",)
 
 #: Columns of the table and their types; every cell but those of the plan may be null.
 COLUMNS: dict[str, type] = {
-    "run": str,
-    "subset": str,
-    "method": str,
+    **dict.fromkeys(("run", "subset", "method"), str),
     "seed": int,
-    "balancer": str,
-    "status": str,
-    "reason": str,
-    "steps": int,
-    "epochs": int,
-    "best_epoch": int,
-    "validation_rmse": float,
-    "rmse_capped": float,
-    "nasa_capped": float,
-    "rmse_uncapped": float,
-    "nasa_uncapped": float,
-    "accuracy": float,
-    "rmse_all_windows": float,
-    "rmse_test_selected": float,
+    **dict.fromkeys(("balancer", "status", "reason"), str),
+    **dict.fromkeys(("steps", "epochs", "best_epoch"), int),
+    **dict.fromkeys(("validation_rmse", "rmse_capped", "nasa_capped"), float),
+    **dict.fromkeys(("rmse_uncapped", "nasa_uncapped", "accuracy"), float),
+    **dict.fromkeys(("rmse_all_windows", "rmse_test_selected"), float),
     "parameters": int,
     "seconds": float,
-    "device": str,
-    "precision": str,
-    "torch": str,
-    "gabactl": str,
-    "commit": str,
-    "platform": str,
-    "command": str,
-    "started": str,
-    "settings": str,
-    "trace": str,
+    **dict.fromkeys(("device", "precision", "torch", "gabactl", "commit", "platform"), str),
+    **dict.fromkeys(("command", "started", "settings", "trace"), str),
 }
-
 #: What is known of the plan, or kept beside the record; of the rest the record speaks.
 _PLANNED = ("run", "subset", "method", "seed", "balancer", "settings", "trace")
 
@@ -249,26 +212,35 @@ def trace_of(place: Path) -> Path | None:
     return None
 
 
-def environment() -> dict[str, str | None]:
-    """Versions, platform and commit for the record of a run.
+def origin_of(settings: TrainingSettings, command: str | None) -> dict[str, Any]:
+    """What trains a run, for its record: settings, command, versions, platform and commit.
+
+    Parameters
+    ----------
+    settings : TrainingSettings
+        Of the run.
+    command : str or None
+        That began the campaign.
 
     Returns
     -------
-    dict of str to (str or None)
+    dict
         None for what is not known, such as the commit of an installed package.
 
     Examples
     --------
-    >>> sorted(environment())
-    ['commit', 'gabactl', 'platform', 'torch']
+    >>> sorted(origin_of(TrainingSettings(), None))
+    ['command', 'commit', 'gabactl', 'platform', 'precision', 'settings', 'torch']
     """
-    found: dict[str, str | None] = {"platform": platform.platform(), "commit": _commit()}
-    for package in ("gabactl", "torch"):
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = None
-    return found
+    versions = describe_environment()["versions"]
+    return {
+        **{package: versions.get(package) for package in ("gabactl", "torch")},
+        "platform": platform.platform(),
+        "commit": _commit(),
+        "precision": settings.precision,
+        "command": command,
+        "settings": settings.to_dict(),
+    }
 
 
 def _commit() -> str | None:
