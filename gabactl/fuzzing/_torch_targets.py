@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gabactl.base.errors import InputError
-from gabactl.fuzzing.target import Run, Target
+from gabactl.fuzzing.target import RuleRun, Target
 from gabactl.law.spec import GabaSpec
 
 Array = NDArray[np.float64]
@@ -83,7 +83,7 @@ def task_losses(
     return out, shared, probes
 
 
-class TorchRun(Run):
+class TorchRun(RuleRun):
     """A run of a torch loss module."""
 
     def __init__(self, loss: nn.Module, n_tasks: int, dtype: torch.dtype = torch.float32) -> None:

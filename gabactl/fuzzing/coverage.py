@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gabactl.fuzzing.cases import Case
-from gabactl.fuzzing.properties import Outcome
+from gabactl.fuzzing.properties import Judged
 from gabactl.fuzzing.target import Target, Trajectory
 from gabactl.law.stages import usable
 
@@ -184,7 +184,7 @@ class Found:
         Decades and branches visited.
     case : Case or None
         The worst case that breaks the property.
-    outcome : Outcome or None
+    outcome : Judged or None
         Its verdict.
     worst : lanes.Programs or None
         In the vectorised searcher: the lane with the largest violation.
@@ -201,18 +201,18 @@ class Found:
     first_violation_s: float | None = None
     coverage: Coverage = field(default_factory=Coverage)
     case: Case | None = None
-    outcome: Outcome | None = None
+    outcome: Judged | None = None
     worst: Any = None
     score: float = -math.inf
 
-    def note(self, case: Case, outcome: Outcome) -> None:
+    def note(self, case: Case, outcome: Judged) -> None:
         """Take in one verdict.
 
         Parameters
         ----------
         case : Case
             What was run.
-        outcome : Outcome
+        outcome : Judged
             What came of it; the worst violation is kept.
         """
         self.cases += 1

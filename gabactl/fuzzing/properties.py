@@ -38,7 +38,7 @@ BOUND_ULPS = 4
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Judged:
     """Verdict on one case.
 
     Attributes
@@ -103,7 +103,7 @@ class Property(abc.ABC):
         return bool(inside.all())
 
     @abc.abstractmethod
-    def check(self, target: Target, case: Case) -> Outcome:
+    def check(self, target: Target, case: Case) -> Judged:
         """Run the case.
 
         Parameters
@@ -115,7 +115,7 @@ class Property(abc.ABC):
 
         Returns
         -------
-        Outcome
+        Judged
             The verdict, and how close the case came.
         """
 
@@ -260,7 +260,7 @@ class Bounds(Property):
             self.high + max(BOUND_ULPS * ulps(self.high, resolution), least),
         )
 
-    def check(self, target: Target, case: Case) -> Outcome:
+    def check(self, target: Target, case: Case) -> Judged:
         """Run the case and look at every weight."""
         weights = run_case(target, case).weights
         low, high = self.limits(target.resolution)
@@ -289,7 +289,7 @@ class Simplex(Property):
         """A rule whose weights have no constant sum is not asked."""
         return "" if target.total is not None else "its weights have no constant sum"
 
-    def check(self, target: Target, case: Case) -> Outcome:
+    def check(self, target: Target, case: Case) -> Judged:
         """Run the case and look at sums and signs."""
         path = run_case(target, case)
         total = target.scale
@@ -333,7 +333,7 @@ class Finite(Property):
     name = "finite"
     any_reading = True
 
-    def check(self, target: Target, case: Case) -> Outcome:
+    def check(self, target: Target, case: Case) -> Judged:
         """Run the case and look for NaN and infinity."""
         with np.errstate(all="ignore"):
             weights = run_case(target, case).weights
@@ -355,7 +355,7 @@ class Finite(Property):
 class _Relation(Property):
     """Two runs that must agree."""
 
-    def check(self, target: Target, case: Case) -> Outcome:
+    def check(self, target: Target, case: Case) -> Judged:
         """Run both and compare."""
         first, second, slack, what = self._both(target, case)
         with np.errstate(invalid="ignore"):
@@ -496,11 +496,11 @@ def _nan_is_worst(values: Array) -> Array:
     return np.where(np.isnan(values), np.inf, values)
 
 
-def _verdict(excess: Array, tell: Callable[[int], str], weights: Array) -> Outcome:
+def _verdict(excess: Array, tell: Callable[[int], str], weights: Array) -> Judged:
     """The verdict on a run by how far each step is outside; ``tell`` says what is wrong with one."""
     worst = float(excess.max(initial=-np.inf))
     step = int(np.argmax(excess > 0)) if worst > 0 else 0
     message = f"step {step + 1}: {tell(step)}" if worst > 0 else ""
     finite = weights[np.isfinite(weights)]
     low, high = (finite.min(), finite.max()) if finite.size else (math.nan, math.nan)
-    return Outcome(worst, message, float(low), float(high), len(weights))
+    return Judged(worst, message, float(low), float(high), len(weights))

@@ -17,7 +17,7 @@ __all__ = ["Target"]
 Array = NDArray[np.float64]
 
 
-class Run(Protocol):
+class RuleRun(Protocol):
     """A weighting rule in use: the state of one training run. Only :meth:`step` is a must."""
 
     def step(self, grad_norms: Array, losses: Array) -> Array:
@@ -67,7 +67,7 @@ class Target:
     n_tasks : int
         Number of tasks K.
     start : callable
-        ``start(n_tasks)`` gives a fresh :class:`Run`.
+        ``start(n_tasks)`` gives a fresh :class:`RuleRun`.
     spec : GabaSpec or None
         Settings of the GABA controller this claims to be, if it claims to be one.
     resolution : float
@@ -91,7 +91,7 @@ class Target:
 
     name: str
     n_tasks: int
-    start: Callable[[int], Run]
+    start: Callable[[int], RuleRun]
     spec: GabaSpec | None = None
     resolution: float = 2.0**-52
     largest: float = 1e300

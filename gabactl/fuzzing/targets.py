@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gabactl.base.errors import InputError
-from gabactl.fuzzing.target import Run, Target
+from gabactl.fuzzing.target import RuleRun, Target
 from gabactl.law.controller import Controller
 from gabactl.law.spec import GabaSpec
 
@@ -33,7 +33,7 @@ Array = NDArray[np.float64]
 _STATE = ("ema_weights", "step_count")
 
 
-class _ControllerRun(Run):
+class _ControllerRun(RuleRun):
     """Our NumPy controller, or a subclass of it."""
 
     def __init__(self, controller: Controller) -> None:
@@ -66,7 +66,7 @@ class _CompiledController(Controller):
         return weights
 
 
-class _CallableRun(Run):
+class _CallableRun(RuleRun):
     """A user's step function g -> w, with or without state."""
 
     def __init__(self, rule: Callable[[Array], Any], n_tasks: int) -> None:
@@ -90,7 +90,7 @@ class _CallableRun(Run):
         self._rule.load_state_dict(state)  # type: ignore[attr-defined]
 
 
-class _BalancerRun(Run):
+class _BalancerRun(RuleRun):
     """One of ``gabactl.balancers``: a state machine ``step(grad_norms, losses) -> weights``."""
 
     def __init__(self, balancer: Any) -> None:

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from gabactl.identification.noise import NoiseModel
 from gabactl.identification.signals import ExcitedRun
 
-__all__ = ["ArxOrders", "select_arx"]
-
 Array = NDArray[np.float64]
 
 

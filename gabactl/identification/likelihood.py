@@ -19,8 +19,6 @@ from numpy.typing import NDArray
 from gabactl.base.errors import InputError
 from gabactl.identification.output_error import OutputErrorFit
 
-__all__ = ["ProfileLikelihood"]
-
 Array = NDArray[np.float64]
 
 _POINTS = 32

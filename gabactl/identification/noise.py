@@ -9,8 +9,6 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NoiseModel", "fit_noise", "slow_terms"]
-
 Array = NDArray[np.float64]
 
 

@@ -23,8 +23,6 @@ from numpy.typing import NDArray
 from gabactl.identification.noise import NoiseModel, fit_noise
 from gabactl.identification.signals import ExcitedRun
 
-__all__ = ["OutputErrorFit", "fit_output_error", "lag_response"]
-
 Array = NDArray[np.float64]
 
 _NODES = 24

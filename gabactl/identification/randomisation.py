@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from gabactl.identification.output_error import OutputErrorFit, lag_response
 from gabactl.identification.signals import ExcitedRun
 
-__all__ = ["Placebo", "Randomisation", "placebo", "randomise"]
-
 Array = NDArray[np.float64]
 
 

@@ -13,8 +13,6 @@ from gabactl.base.errors import InputError
 from gabactl.law.spec import GabaSpec
 from gabactl.runs.run import Run
 
-__all__ = ["HOW_TO_RECORD", "ExcitedRun", "difference", "from_run"]
-
 Array = NDArray[np.float64]
 
 #: The remedy every refusal names.

@@ -12,7 +12,7 @@ from gabactl.identification.signals import ExcitedRun
 from gabactl.law.spec import GabaSpec
 from gabactl.law.stages import follow, raw_weights, saturate
 
-__all__ = ["ExcitedRuns", "simulate_excited"]
+__all__ = ["simulate_excited"]
 
 Array = NDArray[np.float64]
 

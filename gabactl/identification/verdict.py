@@ -10,7 +10,7 @@ from gabactl.control.linear import open_loop
 from gabactl.law.spec import GabaSpec
 from gabactl.plants import LogRatio
 
-__all__ = ["LoopVerdict", "Sign", "judge_loop", "judge_sign", "loop_radius"]
+__all__ = ["LoopVerdict", "judge_loop"]
 
 Sign = Literal["negative", "positive", "none"]
 

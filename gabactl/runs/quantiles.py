@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 
 from gabactl.base.errors import InputError
 
-__all__ = ["HELD", "PassingQuantiles"]
-
 Array = NDArray[np.float64]
 
 #: Values held at once before they are counted instead: 8 MiB.

@@ -25,7 +25,7 @@ from gabactl.law.stages import raw_weights, saturate, usable
 if TYPE_CHECKING:
     from gabactl.traces import Trace
 
-__all__ = ["Replay", "Replayer", "Unread", "replay"]
+__all__ = ["Replay", "replay"]
 
 Array = NDArray[np.float64]
 #: What a recorded step without a reading means, where one was due: the controller had none and

@@ -20,7 +20,7 @@ from gabactl.law.spec import GabaSpec
 from gabactl.runs.run import Run
 from gabactl.traces import Trace
 
-__all__ = ["DWARFED", "UnitAdvice", "unit_advice"]
+__all__ = ["UnitAdvice", "unit_advice"]
 
 #: A median imbalance above this is called dwarfing: an order of magnitude.
 DWARFED = 10.0

@@ -25,7 +25,7 @@ from gabactl.traces.reader import StreamSource, iter_trace, one_line
 from gabactl.traces.schema import Trace, short_name, trace_from_columns
 from gabactl.traces.writer import stream_path
 
-__all__ = ["SATURATED_STEPS", "WatchState", "Watcher", "follow"]
+__all__ = ["WatchState", "Watcher"]
 
 #: Default of the steps in a row that may be saturated without an alarm.
 SATURATED_STEPS = 500

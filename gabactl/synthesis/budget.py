@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from gabactl.identification import loop_radius
 from gabactl.law.spec import GabaSpec
 
-__all__ = ["LoopErrors", "loop_errors"]
-
 Array = NDArray[np.float64]
 
 #: The random walk is given this much pull to its mean, so that its variance exists.

@@ -18,7 +18,7 @@ from gabactl.law.spec import GabaSpec
 from gabactl.synthesis.budget import LoopErrors, loop_errors
 from gabactl.synthesis.workload import Workload
 
-__all__ = ["Alternative", "Tuning", "tune"]
+__all__ = ["Tuning", "tune"]
 
 _INTERVALS = (1, 3, 10, 30, 100)
 _GAINS = np.geomspace(1e-4, 0.9, 25)

@@ -14,7 +14,7 @@ from gabactl.identification import Identification, fit_noise
 from gabactl.runs.run import Run
 from gabactl.traces import Trace
 
-__all__ = ["COST_PER_TASK", "Workload", "workload_of"]
+__all__ = ["Workload", "workload_of"]
 
 Array = NDArray[np.float64]
 

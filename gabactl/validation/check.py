@@ -21,7 +21,7 @@ from gabactl.traces.schema import Precision, Trace
 if TYPE_CHECKING:
     from gabactl.validation.prediction import Prediction
 
-__all__ = ["Validation", "check", "default_tolerance"]
+__all__ = ["Validation", "check"]
 
 Array = NDArray[np.float64]
 

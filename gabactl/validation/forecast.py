@@ -30,8 +30,6 @@ from gabactl.law.stages import follow, saturate
 from gabactl.plants import LogRatio
 from gabactl.runs.run import Run
 
-__all__ = ["ForecastScore", "RunSignals", "block_bootstrap", "score_forecasts"]
-
 Array = NDArray[np.float64]
 
 HORIZONS = (1, 10, 100)

@@ -37,7 +37,7 @@ from gabactl.validation.forecast import (
     score_forecasts,
 )
 
-__all__ = ["Comparison", "Prediction", "predict"]
+__all__ = ["Prediction", "predict"]
 
 Array = NDArray[np.float64]
 Range = tuple[float, float]
