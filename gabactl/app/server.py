@@ -168,7 +168,7 @@ def serve(
     address = f"http://{ADDRESS}:{server.port}/"
 
     def stop(*_: Any) -> None:
-        server.io_loop.add_callback_from_signal(server.io_loop.stop)
+        server.io_loop.asyncio_loop.call_soon_threadsafe(server.io_loop.stop)
 
     # Before the address is told: whoever reads it may stop the server at once.
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
