@@ -32,6 +32,8 @@ exclude_patterns = ["_build", "examples", "theory", "**/README.md"]
 html_theme = "furo"
 html_title = "gabactl"
 html_math_renderer = "mathml"
+# Said of the whole path, which is the reader's; the examples' own names have no blanks.
+suppress_warnings = ["sphinx_gallery.space_in_filename"]
 myst_enable_extensions = ["dollarmath", "deflist", "colon_fence"]
 myst_heading_anchors = 3
 
