@@ -50,7 +50,12 @@ def run(name: str, inputs: int, seed: int = 0) -> dict[str, Any]:
             # By the wall clock, on a machine that may be busy.
             f"-timeout={round(4 * SECONDS)}", f"-artifact_prefix={made}/artifact-",
         ]  # fmt: skip
-        paths = [str(_TESTS), str(_TESTS.parent), os.environ.get("PYTHONPATH", "")]
+        paths = [
+            str(_TESTS),
+            str(_TESTS.parent),
+            str(_TESTS.parent / "simulations"),
+            os.environ.get("PYTHONPATH", ""),
+        ]
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),

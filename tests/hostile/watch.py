@@ -88,7 +88,12 @@ def _room() -> Iterator[Path]:
 def _watch(name: str, seed: int, start: int, stop: int, folder: Path, module: str) -> str:
     """Empty for a good end, else how it ended."""
     command = [sys.executable, "-m", module, name, str(seed), str(start), str(stop), str(folder)]
-    paths = [str(_TESTS), str(_TESTS.parent), os.environ.get("PYTHONPATH", "")]
+    paths = [
+        str(_TESTS),
+        str(_TESTS.parent),
+        str(_TESTS.parent / "simulations"),
+        os.environ.get("PYTHONPATH", ""),
+    ]
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),

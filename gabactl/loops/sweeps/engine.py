@@ -181,6 +181,7 @@ def _compute(sweep: Sweep, folder: str, chunk: int) -> int:
         **sweep.options,
     )
     table = pa.table({"loop": np.arange(first, first + count), **varying, **figures})
+    pa.allocate_buffer(8 << 20)  # or MemoryError; in the middle of writing, Arrow would abort
     with whole_file(final) as sink:
         pq.write_table(table, sink, compression="zstd")
     return chunk
