@@ -68,6 +68,16 @@ class Result:
             if not isinstance(value, np.ndarray)
         }
 
+    if not TYPE_CHECKING:  # a type checker is to know the attributes that are written down
+
+        def __getattr__(self, name: str) -> Any:
+            """A fact that is no field (a ratio in dB, a part's figure) is an attribute all the same."""
+            if not name.startswith("_") and name not in self.told:
+                facts = self.facts()
+                if name in facts:
+                    return facts[name]
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     def series(self) -> dict[str, NDArray[Any]]:
         """The arrays of the result, a row per step, frequency or whatever it runs over."""
         return {
